@@ -1,0 +1,282 @@
+"""Convolution and its backward pass.
+
+Lecture: "Backpropagation through Convolution", 2D and multi-channel, and "Backpropagation: Resampling" for strides.
+Convolution means cross-correlation here, as in the lecture and in every framework. With the lecture's names
+
+    Z = Conv(X | W_1, ..., W_K),        ∇_X R = Conv(∇_Z R | W†_1, ..., W†_C),        ∇_W R = Conv(X | ∇_Z R).
+
+The lecture's C is the C of `x [N, *S, C]` and its number of filters K is the O of `w [*K, C/groups, O]`.
+
+A stride is a convolution with stride one and a downsampling unit; the backward pass of that unit is upsampling, so both
+gradients see dz with s - 1 zeros between its entries. A dilated filter is a filter with zeros between its entries.
+Dilating an operand costs nothing to say to XLA, so none of these zeros is written here.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.correlation import correlate, correlate_over_batch
+from jaxcnn.ops.shapes import Padding, PerAxis, Window
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Convolution over any number of spatial axes.
+
+        z[n, i, o] = b[o] + Σ_k Σ_c x[n, s·i + d·k - low, c] w[k, c, o]
+
+    Args:
+        x: images [N, *S, C].
+        w: filters [*K, C/groups, O].
+        b: biases [O], or None.
+        stride: s, an int or one per spatial axis.
+        padding: zeros around x: "VALID" (none), "SAME" (ceil(n/s) outputs, the odd zero behind, as XLA), "SAME_LOWER"
+            (the odd zero in front), "CAUSAL" (all in front), an int for all sides, or (low, high) per axis; a negative
+            number crops.
+        dilation: d, the distance between neighbouring filter entries in x, an int or one per spatial axis.
+        groups: filter o sees only the C/groups channels of its own group; both C and O are split in order.
+
+    Returns:
+        z [N, *M, O] with M = floor((S + low + high - d(K - 1) - 1) / s) + 1, in the dtype of x.
+
+    Raises:
+        TypeError: an argument is not a floating-point array, or the dtypes differ, or a static argument is no int.
+        ValueError: shapes, groups or the padding do not fit, or the filter is larger than the padded image.
+
+    Gradient:
+        `conv_input_grad`, `conv_filter_grad`, and for b the sum of dz over images and places.
+
+    Source: lecture, "Backpropagation through Multi-Channel Convolution".
+
+    >>> x, w = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1), jnp.ones((2, 2, 1, 1))
+    >>> conv(x, w, padding="VALID")[0, :, :, 0]
+    Array([[12., 16.],
+           [24., 28.]], dtype=float32)
+    """
+    return _checked_conv("conv", x, w, b, stride, padding, dilation, groups)
+
+
+def depthwise_conv(
+    x: jax.Array,
+    w: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+) -> jax.Array:
+    """Convolution of every channel with m filters of its own: `conv` with groups = C.
+
+        z[n, i, c·m + j] = b[c·m + j] + Σ_k x[n, s·i + d·k - low, c] w[k, 0, c·m + j]
+
+    Args:
+        x: images [N, *S, C].
+        w: filters [*K, 1, C·m], the m filters of a channel side by side.
+        b: biases [C·m], or None.
+        stride, padding, dilation: as for `conv`.
+
+    Returns:
+        z [N, *M, C·m], in the dtype of x.
+
+    Raises:
+        TypeError, ValueError: as for `conv`.
+
+    Gradient: that of `conv`: for one channel and one filter the lecture's 2D case, with no sum over channels.
+
+    Source: lecture, "Other Forms of Convolution".
+
+    >>> depthwise_conv(jnp.ones((1, 4, 2)), jnp.array([[[1.0, 10.0]]]))[0, 0]
+    Array([ 1., 10.], dtype=float32)
+    """
+    (x,) = shapes.floating("depthwise_conv", x=x)
+    shapes.images("depthwise_conv", x)
+    return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
+
+
+def _checked_conv(function, x, w, b, stride, padding, dilation, groups):
+    if b is None:
+        x, w = shapes.floating(function, x=x, w=w)
+    else:
+        x, w, b = shapes.floating(function, x=x, w=w, b=b)
+        shapes.vector(function, "b", b, w.shape[-1])
+    window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups)
+    return _conv(x, w, b, window, groups)
+
+
+def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
+    z = correlate(x, w, stride=window.stride, padding=window.padding, dilation=window.dilation, groups=groups)
+    return z if b is None else z + lax.broadcast(b, z.shape[:-1])
+
+
+_conv = jax.custom_vjp(_conv_plain, nondiff_argnums=(3, 4))
+
+
+def _conv_fwd(x, w, b, window, groups):
+    return _conv_plain(x, w, b, window, groups), (x, w, b)
+
+
+def _conv_bwd(window, groups, residuals, dz):
+    x, w, b = residuals
+    dx = input_grad(dz, w, window, groups)
+    dw = filter_grad(x, dz, window, groups)
+    db = None if b is None else _bias_grad(dz)
+    return dx, dw, db
+
+
+_conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+# One spatial axis: n inputs, m outputs, a filter that spans e = d(k - 1) + 1 of them. As a product with the Toeplitz
+# matrix of w, z [m] = T(w) [m, n] x [n], hence dx [n] = T(w)ᵀ [n, m] dz [m]: as the filter passes over an entry of x, that
+# entry meets its last weight first. So dx is a correlation of dz with the reversed filter.
+#
+# Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places (W†).
+#
+# Padding: upsampled, dz has s(m - 1) + 1 entries. The forward pass began `low` before x, so x[0] met the filter e - 1 - low
+# places before the first of them at the earliest; behind them go as many zeros as make the result n long.
+def input_grad(dz, w, window, groups):
+    """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
+    return correlate(
+        dz,
+        _dagger(w, groups),
+        stride=(1,) * len(window.size),
+        padding=input_grad_padding(window),
+        dilation=window.dilation,
+        upsampling=window.stride,
+        groups=groups,
+    )
+
+
+def input_grad_padding(window):
+    """The zeros (low, high) around uSample(∇_Z R | s) that make the gradient as large as the image."""
+    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
+    return [(e - 1 - low, n - 1 + low - s * (m - 1)) for n, m, e, s, (low, _) in axes]
+
+
+def _dagger(w, groups):
+    """W†_c = [W̌_1[c], ..., W̌_K[c]]: every filter reversed, then channel c of all of them; [*K, C/g, O] -> [*K, O/g, C]."""
+    *k, c, o = w.shape
+    reversed_filters = lax.rev(w, tuple(range(len(k))))
+    grouped = reversed_filters.reshape(*k, c, groups, o // groups)
+    return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
+
+
+# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k filter entries a sum over the m places. That
+# is a correlation of x with dz: the entries of dz are s apart, it starts `low` before x and moves in steps of d. To take
+# exactly k places it needs s(m - 1) + e entries of x, with e = d(k - 1) + 1: rows that no filter reached are cut off.
+#
+# Channels: w [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images.
+def filter_grad(x, dz, window, groups):
+    """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
+    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
+    padding = [(low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes]
+    return correlate_over_batch(x, dz, stride=window.dilation, padding=padding, dilation=window.stride, groups=groups)
+
+
+def _bias_grad(dz):
+    """Every place of a feature map has the same bias: ∇_b R = Σ ∇_Z R over images and places."""
+    return jnp.sum(dz, axis=tuple(range(dz.ndim - 1)))
+
+
+def conv_input_grad(
+    dy: jax.Array,
+    w: jax.Array,
+    x_shape: tuple[int, ...],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """The gradient of a loss with respect to the input of `conv`, from its gradient with respect to the output.
+
+        ∇_X R = Conv(∇_Z R | W†_1, ..., W†_C),        W†_c = [W̌_1[c], ..., W̌_K[c]]
+
+    where W̌ is W reversed along every spatial axis.
+
+    Args:
+        dy: gradient with respect to the output of `conv` [N, *M, O].
+        w: the filters of the forward pass [*K, C/groups, O].
+        x_shape: shape of the input of the forward pass, (N, *S, C).
+        stride, padding, dilation, groups: those of the forward pass.
+
+    Returns:
+        dx [N, *S, C], in the dtype of dy.
+
+    Raises:
+        TypeError, ValueError: as for `conv`; dy does not have the shape that the forward pass gives.
+
+    Gradient: derived by JAX; the function is linear in dy and in w.
+
+    Source: lecture, "Backpropagation through Multi-Channel Convolution".
+
+    >>> dz = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(1, 2, 2, 1)
+    >>> w = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
+    >>> conv_input_grad(dz, w, (1, 3, 3, 1), padding="VALID")[0, :, :, 0]
+    Array([[1.000e+00, 1.200e+01, 2.000e+01],
+           [1.030e+02, 1.234e+03, 2.040e+03],
+           [3.000e+02, 3.400e+03, 4.000e+03]], dtype=float32)
+    """
+    function = "conv_input_grad"
+    dy, w = shapes.floating(function, dy=dy, w=w)
+    x_shape = shapes.shape(function, "x_shape", x_shape)
+    window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups)
+    shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
+    return input_grad(dy, w, window, groups)
+
+
+def conv_filter_grad(
+    x: jax.Array,
+    dy: jax.Array,
+    w_shape: tuple[int, ...],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """The gradient of a loss with respect to the filters of `conv`, from its gradient with respect to the output.
+
+        ∇_W R = Conv(X | ∇_Z R),        channel c of filter k from channel c of X and channel k of ∇_Z R
+
+    Args:
+        x: the input of the forward pass [N, *S, C].
+        dy: gradient with respect to the output of `conv` [N, *M, O].
+        w_shape: shape of the filters of the forward pass, (*K, C/groups, O).
+        stride, padding, dilation, groups: those of the forward pass.
+
+    Returns:
+        dw [*K, C/groups, O], in the dtype of x.
+
+    Raises:
+        TypeError, ValueError: as for `conv`; dy does not have the shape that the forward pass gives.
+
+    Gradient: derived by JAX; the function is linear in x and in dy.
+
+    Source: lecture, "Gradient w.r.t. Filters".
+
+    >>> x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    >>> dz = jnp.array([[1.0, 0.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
+    >>> conv_filter_grad(x, dz, (2, 2, 1, 1), padding="VALID")[:, :, 0, 0]
+    Array([[ 6.,  8.],
+           [12., 14.]], dtype=float32)
+    """
+    function = "conv_filter_grad"
+    x, dy = shapes.floating(function, x=x, dy=dy)
+    w_shape = shapes.shape(function, "w_shape", w_shape)
+    window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
+    shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
+    return filter_grad(x, dy, window, groups)
+

@@ -1,0 +1,218 @@
+"""Windows, paddings, and the wording of every error about a bad argument.
+
+Everything here runs on Python integers before JAX traces anything, so a bad call fails before it is compiled, with
+one sentence that names the function, the argument, what was expected and what came.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Padding = str | int | Sequence[tuple[int, int]]
+PerAxis = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere."""
+
+    image: tuple[int, ...]
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def volume(self) -> int:
+        """How many entries the window holds."""
+        return math.prod(self.size)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """How many places it spans: d(k - 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
+
+    @property
+    def padded(self) -> tuple[int, ...]:
+        """The shape of the padded image: n + low + high."""
+        return tuple(n + low + high for n, (low, high) in zip(self.image, self.padding, strict=True))
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """How many places it takes: floor((n + low + high - extent) / s) + 1."""
+        return tuple((n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True))
+
+
+def require(ok: bool, function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError) -> None:
+    """Raises the one sentence that a bad argument gets, unless `ok`."""
+    if not ok:
+        raise error(f"{function}: {argument} must be {expected}, got {got}")
+
+
+def describe(value: Any) -> str:
+    """What came, in words: an array by its dtype and shape, anything else by its type and value."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
+    """The arguments as JAX arrays, in order; TypeError unless each is a real floating-point array and all dtypes agree."""
+    result: list[jax.Array] = []
+    for argument, value in arrays.items():
+        is_array = hasattr(value, "dtype") and hasattr(value, "shape")
+        require(is_array, function, argument, "a floating-point array", describe(value), TypeError)
+        array = jnp.asarray(value)
+        is_float = jnp.issubdtype(array.dtype, jnp.floating)
+        require(is_float, function, argument, "a floating-point array", describe(array), TypeError)
+        if result:
+            first = next(iter(arrays))
+            same = array.dtype == result[0].dtype
+            require(same, function, argument, f"{result[0].dtype} as {first} is", describe(array), TypeError)
+        result.append(array)
+    return tuple(result)
+
+
+def sum_dtype(dtype: Any) -> Any:
+    """The dtype that sums of `dtype` are accumulated in: float32 for the half precisions, else itself."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def images(function: str, x: jax.Array, argument: str = "x") -> None:
+    """ValueError unless x is [N, *S, C] with at least one spatial axis."""
+    require(x.ndim >= 3, function, argument, "[N, *S, C] with at least 3 axes", describe(x))
+
+
+def vector(function: str, argument: str, value: jax.Array, length: int) -> None:
+    """ValueError unless `value` is one entry per channel, [length]."""
+    require(value.shape == (length,), function, argument, f"one entry per channel, [{length}]", describe(value))
+
+
+def integer(function: str, argument: str, value: Any, minimum: int | None = None) -> int:
+    """A Python int of at least `minimum`; a bool, float or array is a TypeError."""
+    expected = "an int" if minimum is None else f"an int of at least {minimum}"
+    try:
+        result = operator.index(value)
+    except TypeError:
+        result = None
+    require(result is not None and not isinstance(value, bool), function, argument, expected, describe(value), TypeError)
+    assert result is not None
+    require(minimum is None or result >= minimum, function, argument, expected, result)
+    return result
+
+
+def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite Python float within [low, high]; a string, bool or traced array is a TypeError."""
+    expected = "a finite number" if low == -math.inf else f"a number from {low:g} to {high:g}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(is_number, function, argument, expected, describe(value), TypeError)
+    require(math.isfinite(value) and low <= value <= high, function, argument, expected, value)
+    return float(value)
+
+
+def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
+    """`value` as one int per spatial axis: an int stands for all of them."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (integer(function, argument, value, minimum),) * rank
+    expected = f"an int or {rank} ints, one per spatial axis"
+    require(len(value) == rank, function, argument, expected, tuple(value))
+    return tuple(integer(function, argument, entry, minimum) for entry in value)
+
+
+def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
+    """ValueError unless `value` is one of the strings in `choices`."""
+    known = isinstance(value, str) and value in choices
+    require(known, function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
+    return value
+
+
+def window(
+    function: str,
+    image: Sequence[int],
+    size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = 1,
+    *,
+    argument: str = "window",
+) -> Window:
+    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from."""
+    rank = len(image)
+    size = per_axis(function, argument, size, rank)
+    stride = per_axis(function, "stride", stride, rank)
+    dilation = per_axis(function, "dilation", dilation, rank)
+    unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation)
+    result = replace(unpadded, padding=_resolve_padding(function, padding, unpadded))
+    fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
+    expected = f"no larger than the padded input {list(result.padded)}"
+    require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
+    return result
+
+
+def filter_window(
+    function: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    *,
+    argument: str = "w",
+) -> Window:
+    """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]."""
+    groups = integer(function, "groups", groups, 1)
+    require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
+    expected = f"[*K, C/groups, O] with {len(x_shape)} axes as x has"
+    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
+    *size, channels, filters = w_shape
+    divides = x_shape[-1] % groups == 0
+    require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
+    expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
+    require(channels * groups == x_shape[-1], function, argument, expected, f"shape {list(w_shape)}")
+    require(filters % groups == 0, function, "groups", f"a divisor of the {filters} filters of {argument}", groups)
+    return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
+
+
+def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
+    """`value` as a shape: a sequence of ints that are not negative."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
+    return tuple(integer(function, argument, entry, 0) for entry in value)
+
+
+def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
+    """ValueError unless dy has the shape of the output that it is the gradient of."""
+    require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
+
+
+def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tuple[int, int], ...]:
+    rank = len(unpadded.image)
+    if isinstance(padding, str):
+        choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
+        return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
+    if not isinstance(padding, Sequence):
+        return ((integer(function, "padding", padding),) * 2,) * rank
+    expected = f"a string, an int or {rank} pairs (low, high), one per spatial axis"
+    pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
+    require(pairs and len(padding) == rank, function, "padding", expected, tuple(padding))
+    return tuple((integer(function, "padding", low), integer(function, "padding", high)) for low, high in padding)
+
+
+def _same(n: int, extent: int, s: int) -> tuple[int, int]:
+    """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
+    zeros = max((-(-n // s) - 1) * s + extent - n, 0)
+    return zeros // 2, zeros - zeros // 2
+
+
+_NAMED_PADDINGS = {
+    "SAME": _same,
+    "SAME_LOWER": lambda n, extent, s: _same(n, extent, s)[::-1],
+    "VALID": lambda n, extent, s: (0, 0),
+    "CAUSAL": lambda n, extent, s: (extent - 1, 0),
+}

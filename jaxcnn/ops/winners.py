@@ -1,0 +1,115 @@
+"""Where the maximum of each window is, and how a gradient gets back to it.
+
+`pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree on who
+wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops.shapes import sum_dtype
+
+_FEW_ENTRIES = 64
+
+
+def max_and_winner(x, window):
+    """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
+    if window.volume <= _FEW_ENTRIES:
+        return _winner_by_entry(x, window)
+    return window_max(x, window), _winner_by_place(lax.stop_gradient(x), window)
+
+
+def add_at_winner(dy, winner, window):
+    """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
+    if window.volume <= _FEW_ENTRIES:
+        return _add_by_entry(dy, winner, window)
+    return _add_by_place(dy, winner, window)
+
+
+def window_max(x, window):
+    """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
+    return _reduce_windows(x, jnp.array(-jnp.inf, x.dtype), lax.max, window)
+
+
+# A small window is visited entry by entry: entry k of all windows is one strided slice of x, and what dx gets back from it
+# is one upsampled map. That is a handful of passes over memory, each of them vectorised.
+def _winner_by_entry(x, window):
+    """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    padded = lax.pad(x, lowest, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    y_shape = (x.shape[0], *window.output, x.shape[-1])
+    y, winner = jnp.full(y_shape, lowest), jnp.broadcast_to(_first_inside(window), y_shape)
+    for k, offset in enumerate(np.ndindex(window.size)):
+        last = [o + s * (m - 1) + 1 for o, m, s in zip(offset, window.output, window.stride, strict=True)]
+        x_k = lax.slice(padded, (0, *offset, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
+        larger = (x_k > y) | (jnp.isnan(x_k) & ~jnp.isnan(y))
+        y, winner = jnp.where(larger, x_k, y), jnp.where(larger, jnp.array(k, winner.dtype), winner)
+    return y, winner
+
+
+def _add_by_entry(dy, winner, window):
+    """dx = Σ_k uSample(dy where entry k won | s), moved to where entry k is."""
+    zero = jnp.zeros((), dy.dtype)
+    dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
+    for k, offset in enumerate(np.ndindex(window.size)):
+        axes = zip(offset, window.image, window.output, window.stride, window.padding, strict=True)
+        place = [(o - low, n + low - o - s * (m - 1) - 1, s - 1) for o, n, m, s, (low, _) in axes]
+        dy_k = jnp.where(winner == k, dy, zero)
+        dx = dx + lax.pad(dy_k, zero, [(0, 0, 0), *place, (0, 0, 0)]).astype(dx.dtype)
+    return dx.astype(dy.dtype)
+
+
+def inside_image(window):
+    """For each spatial axis, whether entry k of the window at place i lies inside the image, [M, K]."""
+    axes = zip(window.image, window.output, window.size, window.stride, window.padding, strict=True)
+    places = [(n, s * np.arange(m)[:, None] + np.arange(k) - low) for n, m, k, s, (low, _) in axes]
+    return [(place >= 0) & (place < n) for n, place in places]
+
+
+def _first_inside(window):
+    """The first entry of each window that lies inside the image [*M, 1]: it wins where nothing is larger than -inf."""
+    firsts = np.meshgrid(*(inside.argmax(axis=1) for inside in inside_image(window)), indexing="ij")
+    first = np.ravel_multi_index(firsts, window.size)
+    return first.astype(np.min_scalar_type(-window.volume))[..., None]
+
+
+# A large window is searched by XLA, which returns the place of the winner in the image, and dy is added there.
+def _winner_by_place(x, window):
+    """Flat index into the spatial axes of the first largest entry of each window [N, *M, C], a NaN before all."""
+    nowhere = math.prod(window.image)
+    place = jnp.arange(nowhere, dtype=jnp.int32).reshape(1, *window.image, 1)
+
+    def first_largest(a, b):
+        (value_a, place_a), (value_b, place_b) = a, b
+        nan_a, nan_b = value_a != value_a, value_b != value_b
+        b_larger = (value_b > value_a) & ~nan_a | nan_b & ~nan_a
+        tie = (value_a == value_b) | nan_a & nan_b
+        b_wins = b_larger | tie & (place_b < place_a)
+        return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
+
+    start = jnp.array(-jnp.inf, x.dtype), jnp.array(nowhere, jnp.int32)
+    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
+
+
+def _add_by_place(dy, winner, window):
+    """dx[n, winner[n, i, c], c] += dy[n, i, c]."""
+    images, channels = dy.shape[0], dy.shape[-1]
+    dx = jnp.zeros((images, math.prod(window.image), channels), sum_dtype(dy.dtype))
+    n, c = jnp.arange(images)[:, None, None], jnp.arange(channels)[None, None, :]
+    flat = (images, math.prod(window.output), channels)
+    dx = dx.at[n, winner.reshape(flat), c].add(dy.reshape(flat).astype(dx.dtype))
+    return dx.reshape(images, *window.image, channels).astype(dy.dtype)
+
+
+def _reduce_windows(x, start, larger, window):
+    return lax.reduce_window(
+        x,
+        start,
+        larger,
+        window_dimensions=(1, *window.size, 1),
+        window_strides=(1, *window.stride, 1),
+        padding=((0, 0), *window.padding, (0, 0)),
+    )
