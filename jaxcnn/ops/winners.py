@@ -6,6 +6,7 @@ wins: the first of the largest entries, the last axis fastest; a NaN before all;
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -105,11 +106,14 @@ def _add_by_place(dy, winner, window):
 
 
 def _reduce_windows(x, start, larger, window):
+    """`lax.reduce_window`; negative padding crops first, since JAX derives wrong shapes from it there."""
+    crop = [(min(low, 0), min(high, 0), 0) for low, high in window.padding]
+    cropped = jax.tree.map(lambda a: lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *crop, (0, 0, 0)]), x)
     return lax.reduce_window(
-        x,
+        cropped,
         start,
         larger,
         window_dimensions=(1, *window.size, 1),
         window_strides=(1, *window.stride, 1),
-        padding=((0, 0), *window.padding, (0, 0)),
+        padding=((0, 0), *((max(low, 0), max(high, 0)) for low, high in window.padding), (0, 0)),
     )
