@@ -1,20 +1,35 @@
-"""Convolutional networks in JAX whose backward pass is written out."""
+"""Convolutional networks in JAX whose backward pass is written out.
+
+Every op is a pure function of arrays, channels last, with a `jax.custom_vjp` rule that is a formula of the lecture on
+backpropagation in convolutional networks. The order below is the lecture's.
+"""
 
 from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv
-from jaxcnn.ops.dense import dense, flatten
-from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
 from jaxcnn.ops.resampling import downsample, upsample
-
-__all__ = [
-    "conv",
-    "conv_filter_grad",
-    "conv_input_grad",
-    "dense",
-    "depthwise_conv",
-    "downsample",
-    "flatten",
-    "max_pool",
-    "mean_pool",
-    "upsample",
-    "weighted_pool",
-]
+from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
+from jaxcnn.ops.activation import (
+    celu,
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    leaky_relu,
+    log_softmax,
+    mish,
+    prelu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
+from jaxcnn.ops.dense import dense, flatten
+from jaxcnn.ops.normalization import batch_norm, batch_norm_inference
+from jaxcnn.ops.dropout import dropout
+from jaxcnn.ops.loss import l1_penalty, l2_penalty, mean_squared_error, softmax_cross_entropy
+from jaxcnn.transforms import derived
+from jaxcnn import check, data, nn, train

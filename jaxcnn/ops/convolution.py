@@ -12,8 +12,6 @@ gradients see dz with s - 1 zeros between its entries. A dilated filter is a fil
 Dilating an operand costs nothing to say to XLA, so none of these zeros is written here.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -139,13 +137,13 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 # One spatial axis: n inputs, m outputs, a filter that spans e = d(k - 1) + 1 of them. As a product with the Toeplitz
-# matrix of w, z [m] = T(w) [m, n] x [n], hence dx [n] = T(w)ᵀ [n, m] dz [m]: as the filter passes over an entry of x, that
-# entry meets its last weight first. So dx is a correlation of dz with the reversed filter.
+# matrix of w, z [m] = T(w) [m, n] x [n], hence dx [n] = T(w)ᵀ [n, m] dz [m]: as the filter passes over an entry of x,
+# that entry meets its last weight first. So dx is a correlation of dz with the reversed filter.
 #
 # Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places (W†).
 #
-# Padding: upsampled, dz has s(m - 1) + 1 entries. The forward pass began `low` before x, so x[0] met the filter e - 1 - low
-# places before the first of them at the earliest; behind them go as many zeros as make the result n long.
+# Padding: upsampled, dz has s(m - 1) + 1 entries. The forward pass began `low` before x, so x[0] met the filter e - 1
+# - low places before the first of them at the earliest; behind them go as many zeros as make the result n long.
 def input_grad(dz, w, window, groups):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
     return correlate(
@@ -166,7 +164,7 @@ def input_grad_padding(window):
 
 
 def _dagger(w, groups):
-    """W†_c = [W̌_1[c], ..., W̌_K[c]]: every filter reversed, then channel c of all of them; [*K, C/g, O] -> [*K, O/g, C]."""
+    """W†_c = [W̌_1[c], ..., W̌_K[c]], channel c of all reversed filters: [*K, C/g, O] -> [*K, O/g, C]."""
     *k, c, o = w.shape
     reversed_filters = lax.rev(w, tuple(range(len(k))))
     grouped = reversed_filters.reshape(*k, c, groups, o // groups)
@@ -174,8 +172,9 @@ def _dagger(w, groups):
 
 
 # One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k filter entries a sum over the m places. That
-# is a correlation of x with dz: the entries of dz are s apart, it starts `low` before x and moves in steps of d. To take
-# exactly k places it needs s(m - 1) + e entries of x, with e = d(k - 1) + 1: rows that no filter reached are cut off.
+# is a correlation of x with dz: the entries of dz are s apart, it starts `low` before x and moves in steps of d. To
+# take exactly k places it needs s(m - 1) + e entries of x, with e = d(k - 1) + 1: rows that no filter reached are cut
+# off.
 #
 # Channels: w [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images.
 def filter_grad(x, dz, window, groups):
@@ -279,4 +278,3 @@ def conv_filter_grad(
     window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
     shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
     return filter_grad(x, dy, window, groups)
-

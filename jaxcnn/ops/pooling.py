@@ -16,9 +16,7 @@ from jaxcnn.ops.shapes import Padding, PerAxis, Window
 from jaxcnn.ops.winners import add_at_winner, inside_image, max_and_winner, window_max
 
 
-def max_pool(
-    x: jax.Array, window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID"
-) -> jax.Array:
+def max_pool(x: jax.Array, window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> jax.Array:
     """The largest entry of each window, channel by channel.
 
         y[n, i, c] = max_k x[n, s·i + k - low, c]
@@ -30,14 +28,15 @@ def max_pool(
         padding: as for `conv`; what is added never is the maximum.
 
     Returns:
-        y [N, *M, C] with M = floor((S + low + high - window) / s) + 1, in the dtype of x. A NaN in a window is its maximum.
+        y [N, *M, C] with M = floor((S + low + high - window) / s) + 1, in the dtype of x. A NaN in a window is its
+        maximum.
 
     Raises:
         TypeError: x is no floating-point array, a static argument is no int.
         ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
 
-    Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several tie;
-        an entry that was the maximum of several windows gets the sum.
+    Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
+        tie; an entry that was the maximum of several windows gets the sum.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 
@@ -71,9 +70,7 @@ def _max_pool_bwd(window, winner, dy):
 _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def mean_pool(
-    x: jax.Array, window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID"
-) -> jax.Array:
+def mean_pool(x: jax.Array, window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> jax.Array:
     """The mean of each window, channel by channel.
 
         y[n, i, c] = 1/|window| Σ_k x[n, s·i + k - low, c]
@@ -85,7 +82,8 @@ def mean_pool(
         padding: as for `conv`; the zeros count as entries of the window.
 
     Returns:
-        y [N, *M, C] with M = floor((S + low + high - window) / s) + 1, in the dtype of x. Half precision is summed in float32.
+        y [N, *M, C] with M = floor((S + low + high - window) / s) + 1, in the dtype of x. Half precision is summed in
+        float32.
 
     Raises:
         TypeError: x is no floating-point array, a static argument is no int.
@@ -147,8 +145,8 @@ def weighted_pool(
 
         y[n, i, c] = Σ_k w[k, c] x[n, s·i + k - low, c]
 
-    With all weights 1/|window| it is `mean_pool`. Unlike `depthwise_conv` it keeps the number of channels, may share one
-    set of weights among them, and moves by its own size.
+    With all weights 1/|window| it is `mean_pool`. Unlike `depthwise_conv` it keeps the number of channels, may share
+    one set of weights among them, and moves by its own size.
 
     Args:
         x: images [N, *S, C].
@@ -165,7 +163,8 @@ def weighted_pool(
 
     Gradient: dx is the convolution of dy, upsampled by s, with the reversed weights; dw the convolution of x with it.
 
-    Source: lecture, "Big Picture: What to Train" (advanced pooling with weights), "Backpropagation through Pooling: Summary".
+    Source: lecture, "Big Picture: What to Train" (advanced pooling with weights), "Backpropagation through Pooling:
+        Summary".
 
     >>> weighted_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), jnp.array([0.25, 0.75]))[0, :, 0]
     Array([2.5, 0.5], dtype=float32)

@@ -48,7 +48,9 @@ class Window:
         return tuple((n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True))
 
 
-def require(ok: bool, function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError) -> None:
+def require(
+    ok: bool, function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError
+) -> None:
     """Raises the one sentence that a bad argument gets, unless `ok`."""
     if not ok:
         raise error(f"{function}: {argument} must be {expected}, got {got}")
@@ -62,7 +64,7 @@ def describe(value: Any) -> str:
 
 
 def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
-    """The arguments as JAX arrays, in order; TypeError unless each is a real floating-point array and all dtypes agree."""
+    """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
         is_array = hasattr(value, "dtype") and hasattr(value, "shape")
@@ -100,7 +102,9 @@ def integer(function: str, argument: str, value: Any, minimum: int | None = None
         result = operator.index(value)
     except TypeError:
         result = None
-    require(result is not None and not isinstance(value, bool), function, argument, expected, describe(value), TypeError)
+    require(
+        result is not None and not isinstance(value, bool), function, argument, expected, describe(value), TypeError
+    )
     assert result is not None
     require(minimum is None or result >= minimum, function, argument, expected, result)
     return result
@@ -197,7 +201,8 @@ def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tup
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
         return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
     if not isinstance(padding, Sequence):
-        return ((integer(function, "padding", padding),) * 2,) * rank
+        both = integer(function, "padding", padding)
+        return ((both, both),) * rank
     expected = f"a string, an int or {rank} pairs (low, high), one per spatial axis"
     pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
     require(pairs and len(padding) == rank, function, "padding", expected, tuple(padding))

@@ -1,6 +1,7 @@
 """Where the maximum of each window is, and how a gradient gets back to it.
 
-`pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree on who
+`pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree on
+who
 wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
 """
 
@@ -35,8 +36,8 @@ def window_max(x, window):
     return _reduce_windows(x, jnp.array(-jnp.inf, x.dtype), lax.max, window)
 
 
-# A small window is visited entry by entry: entry k of all windows is one strided slice of x, and what dx gets back from it
-# is one upsampled map. That is a handful of passes over memory, each of them vectorised.
+# A small window is visited entry by entry: entry k of all windows is one strided slice of x, and what dx gets back
+# from it is one upsampled map. That is a handful of passes over memory, each of them vectorised.
 def _winner_by_entry(x, window):
     """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
     lowest = jnp.array(-jnp.inf, x.dtype)
