@@ -4,9 +4,11 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend import core
 
 
@@ -56,27 +58,34 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> 
         if eqn.primitive is core.primitives.custom_vjp_call_p:
             primal = eqn.params["call_jaxpr"]
             outputs = _evaluate(primal.jaxpr, primal.consts, inputs)
+        elif eqn.primitive is core.primitives.remat_p:
+            body = partial(_evaluate_body, eqn.params["jaxpr"])
+            policy, prevent_cse = eqn.params["policy"], eqn.params["prevent_cse"]
+            outputs = jax.checkpoint(body, policy=policy, prevent_cse=prevent_cse)(*inputs)
         else:
-            subfuns, params = eqn.primitive.get_bind_params({k: _rewrite(v) for k, v in eqn.params.items()})
-            outputs = eqn.primitive.bind(*subfuns, *inputs, **params)
-            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+            params = {name: _without_rules(param) for name, param in eqn.params.items()}
+            variables = list({atom: None for atom in eqn.invars if not isinstance(atom, core.Literal)})
+            alone = core.Jaxpr((), variables, eqn.outvars, [eqn.replace(params=params)], eqn.effects)
+            outputs = jax.core.eval_jaxpr(alone, (), *map(read, variables))
         values.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _rewrite(param: Any) -> Any:
-    """A parameter of an equation, with the custom VJPs replaced in every jaxpr that it holds."""
-    if isinstance(param, core.ClosedJaxpr):
-        return _retrace(param)
-    if isinstance(param, core.Jaxpr):
-        return _retrace(core.ClosedJaxpr(param, ())).jaxpr
-    if isinstance(param, tuple):
-        return tuple(_rewrite(entry) for entry in param)
+def _evaluate_body(jaxpr: core.Jaxpr, *args: Any) -> list[Any]:
+    return _evaluate(jaxpr, (), args)
+
+
+def _without_rules(param: Any) -> Any:
+    """A parameter of an equation, traced anew where it is a jaxpr that holds a custom VJP."""
+    if isinstance(param, tuple) and any(isinstance(entry, core.ClosedJaxpr) for entry in param):
+        return tuple(_without_rules(entry) for entry in param)
+    if isinstance(param, core.ClosedJaxpr) and _holds_rule(param.jaxpr):
+        return jax.make_jaxpr(lambda *args: _evaluate(param.jaxpr, param.consts, args))(*param.in_avals)
     return param
 
 
-def _retrace(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    def evaluate(*args: Any) -> list[Any]:
-        return _evaluate(closed.jaxpr, closed.consts, args)
-
-    return jax.make_jaxpr(evaluate)(*closed.in_avals)
+def _holds_rule(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        eqn.primitive is core.primitives.custom_vjp_call_p or any(map(_holds_rule, core.jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )

@@ -1,0 +1,6 @@
+"""The gradient checker, for any function with a custom VJP."""
+
+from jaxcnn.check.gradients import gradients
+from jaxcnn.check.report import Report
+
+__all__ = ["Report", "gradients"]

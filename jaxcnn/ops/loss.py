@@ -7,6 +7,7 @@ Lecture: "Big Picture: What to Train": the empirical risk R = 1/B Σ_b L(θ_b, v
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

@@ -1,0 +1,123 @@
+"""Custom VJP rules against the derivative that JAX derives."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.check.report import Comparison, Report, compare
+from jaxcnn.transforms import derived
+
+
+def gradients(f: Callable[..., Any], *args: Any, rtol: float = 1e-10, key: jax.Array | None = None) -> Report:
+    """Compares the gradients of f, by its custom VJP rules, with those that JAX derives of the functions they belong to.
+
+        ∇⟨dy, f(args)⟩    against    ∇⟨dy, derived(f)(args)⟩,        dy random
+
+    Both are computed in float64 on the CPU, whatever the dtype of the arguments, so that what rounding hides in float32
+    shows. An entry is right within rtol of itself plus rtol / 100 of the largest entry of its array. The outputs are
+    compared as well, since the forward pass of a rule may differ from its function, and so are the dtypes of the
+    cotangents, which JAX does not look at, for the arguments as given.
+
+    Args:
+        f: any function of pytrees of arrays, with custom VJPs in it or around it.
+        args: where to check. Gradients are compared for every floating-point array in them; the rest stays as it is.
+        rtol: relative tolerance.
+        key: the random key of dy.
+
+    Returns:
+        A `Report`: `bool(report)` is the verdict, `print(report)` names the worst entry of every argument, and
+        `report.raise_if_wrong()` makes it a test.
+
+    Raises:
+        TypeError: f is not callable, or no argument holds a floating-point array. Errors of f itself are passed on.
+
+    At a kink, such as relu at 0, f and derived(f) may differ without either being wrong: check beside it.
+
+    >>> import jaxcnn
+    >>> bool(gradients(jaxcnn.conv, jnp.ones((2, 5, 4, 3)), jnp.ones((3, 2, 3, 4))))
+    True
+    """
+    if not callable(f):
+        raise TypeError(f"gradients: f must be callable, got {type(f).__name__} {f!r}")
+    floats, rebuild, names = _floating_arguments(f, args)
+    if not floats:
+        raise TypeError("gradients: args must hold a floating-point array, got none")
+    key = jax.random.key(0) if key is None else key
+    report = _wrong_dtypes(f, floats, rebuild, names)
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        double = [jnp.asarray(np.asarray(leaf, np.float64)) for leaf in floats]
+        outputs, vjp = jax.vjp(_on_floats(f, rebuild), *double)
+        expected_outputs, expected_vjp = jax.vjp(_on_floats(derived(f), rebuild), *double)
+        keys = jax.random.split(key, max(len(outputs), 1))
+        dy = [jax.random.normal(k, y.shape, y.dtype) for k, y in zip(keys, outputs, strict=False)]
+        got, expected = vjp(dy), expected_vjp(dy)
+    rounding = 1e-14 * _largest(dy)
+    rows = list(zip(_output_names(outputs), outputs, expected_outputs, strict=True))
+    rows += [(f"gradient of {name}", a, b) for name, a, b in zip(names, got, expected, strict=True)]
+    for name, a, b in rows:
+        report.append(compare(name, a, b, rtol=rtol, atol=1e-2 * rtol * _largest([b]) + rounding))
+    return Report(tuple(report))
+
+
+def _floating_arguments(f: Callable[..., Any], args: tuple[Any, ...]):
+    """The floating-point leaves of args, a function that puts others in their place, and their names."""
+    paths, tree = jax.tree.flatten_with_path(args)
+    leaves = [leaf for _, leaf in paths]
+    chosen = [i for i, leaf in enumerate(leaves) if _is_floating(leaf)]
+
+    def rebuild(floats: Sequence[Any]) -> tuple[Any, ...]:
+        replaced = dict(zip(chosen, floats, strict=True))
+        return jax.tree.unflatten(tree, [replaced.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    argument = _argument_names(f, len(args))
+    names = [argument[paths[i][0][0].idx] + jax.tree_util.keystr(paths[i][0][1:]) for i in chosen]
+    return [leaves[i] for i in chosen], rebuild, names
+
+
+def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
+    """What f calls its positional arguments, as far as that can be known."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):  # some callables have none
+        parameters = ()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return (named + [f"args[{i}]" for i in range(len(named), count)])[:count]
+
+
+def _on_floats(f: Callable[..., Any], rebuild: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """f from its floating-point arguments to its floating-point outputs."""
+    return lambda *floats: [y for y in jax.tree.leaves(f(*rebuild(floats))) if _is_floating(y)]
+
+
+def _wrong_dtypes(f: Callable[..., Any], floats: Sequence[Any], rebuild: Callable[..., Any], names: Sequence[str]):
+    """A comparison for each argument whose cotangent has another dtype than itself."""
+
+    def cotangents(*floats: Any) -> tuple[Any, ...]:
+        outputs, vjp = jax.vjp(_on_floats(f, rebuild), *floats)
+        return vjp(outputs)
+
+    expected = [jnp.result_type(leaf) for leaf in floats]
+    got = [cotangent.dtype for cotangent in jax.eval_shape(cotangents, *floats)]
+    return [
+        Comparison(f"gradient of {name}", f"dtype {g}, expected {e}", "for the arguments as given")
+        for name, g, e in zip(names, got, expected, strict=True)
+        if g != e
+    ]
+
+
+def _output_names(outputs: Sequence[Any]) -> list[str]:
+    return ["output"] if len(outputs) == 1 else [f"output {i}" for i in range(len(outputs))]
+
+
+def _is_floating(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _largest(arrays: Sequence[Any]) -> float:
+    """The largest finite magnitude in the arrays."""
+    finite = [np.abs(np.asarray(a)[np.isfinite(a)]) for a in arrays]
+    return max((float(np.max(a, initial=0.0)) for a in finite), default=0.0)
