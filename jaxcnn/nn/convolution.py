@@ -1,0 +1,116 @@
+"""Convolutions as layers."""
+
+from jax.nn.initializers import Initializer
+
+from jaxcnn.nn.layer import HE_NORMAL, Layer, weights
+from jaxcnn.ops import convolution, shapes
+from jaxcnn.ops.shapes import Padding, PerAxis
+
+
+def conv(
+    channels: int,
+    size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    bias: bool = True,
+    initializer: Initializer = HE_NORMAL,
+) -> Layer:
+    """Convolution with learnt filters, x [N, *S, C] -> [N, *M, channels]: `jaxcnn.conv`.
+
+    Args:
+        channels: how many feature maps come out, O.
+        size: size of the filters, K, an int or one per spatial axis.
+        stride, padding, dilation, groups: as for `jaxcnn.conv`.
+        bias: whether each feature map has a bias; of no use in front of `batch_norm`.
+        initializer: of the filters, initializer(key, shape, dtype). By default normal with variance 2/(ΠK · C/groups),
+            which keeps the variance through a relu (He et al., 2015).
+
+    Returns:
+        A layer with params {"w": [*K, C/groups, O], "b": [O], zero at first} and no state.
+
+    Raises:
+        TypeError: an argument that must be an int is none.
+        ValueError: channels or groups less than 1, or groups does not divide channels; from init if the input has no
+            spatial axis, groups does not divide its channels, the padding is unknown or the filter is too large.
+
+    >>> import jax
+    >>> params, _ = conv(16, 3).init(jax.random.key(0), (1, 28, 28, 3))
+    >>> params["w"].shape, params["b"].shape
+    ((3, 3, 3, 16), (16,))
+    """
+    channels = shapes.integer("nn.conv", "channels", channels, 1)
+    groups = shapes.integer("nn.conv", "groups", groups, 1)
+    shapes.require(channels % groups == 0, "nn.conv", "channels", f"a multiple of groups = {groups}", channels)
+
+    def init(key, input_shape):
+        x_shape = _image_shape("nn.conv", input_shape)
+        size_ = shapes.per_axis("nn.conv", "size", size, len(x_shape) - 2)
+        w_shape = (*size_, x_shape[-1] // groups, channels)
+        shapes.filter_window("nn.conv", x_shape, w_shape, stride, padding, dilation, groups, argument="size")
+        return weights(key, w_shape, bias, initializer), {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        w, b = params["w"], params.get("b")
+        z = convolution.conv(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return z, state
+
+    return Layer(init, apply, "conv")
+
+
+def depthwise_conv(
+    size: PerAxis,
+    *,
+    multiplier: int = 1,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+    bias: bool = True,
+    initializer: Initializer = HE_NORMAL,
+) -> Layer:
+    """Convolution of every channel with learnt filters of its own, x [N, *S, C] -> [N, *M, C·m].
+
+    Args:
+        size: size of the filters, K, an int or one per spatial axis.
+        multiplier: how many filters each channel has, m.
+        stride, padding, dilation: as for `jaxcnn.depthwise_conv`, which it applies.
+        bias, initializer: as for `conv`; the variance is 2/ΠK.
+
+    Returns:
+        A layer with params {"w": [*K, 1, C·m], "b": [C·m], zero at first} and no state.
+
+    Raises:
+        TypeError, ValueError: as for `conv`.
+
+    >>> import jax
+    >>> params, _ = depthwise_conv(3, multiplier=2).init(jax.random.key(0), (1, 28, 28, 16))
+    >>> params["w"].shape
+    (3, 3, 1, 32)
+    """
+    multiplier = shapes.integer("nn.depthwise_conv", "multiplier", multiplier, 1)
+
+    def init(key, input_shape):
+        x_shape = _image_shape("nn.depthwise_conv", input_shape)
+        channels = x_shape[-1]
+        size_ = shapes.per_axis("nn.depthwise_conv", "size", size, len(x_shape) - 2)
+        w_shape = (*size_, 1, channels * multiplier)
+        shapes.filter_window(
+            "nn.depthwise_conv", x_shape, w_shape, stride, padding, dilation, channels, argument="size"
+        )
+        return weights(key, w_shape, bias, initializer), {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        w, b = params["w"], params.get("b")
+        return convolution.depthwise_conv(x, w, b, stride=stride, padding=padding, dilation=dilation), state
+
+    return Layer(init, apply, "depthwise_conv")
+
+
+def _image_shape(function, input_shape):
+    shape = shapes.shape(function, "input_shape", input_shape)
+    shapes.require(len(shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", shape)
+    return shape

@@ -1,0 +1,87 @@
+"""What a layer is: a pair of pure functions, `init` and `apply`.
+
+Parameters and state are plain nested dicts of arrays. A layer owns nothing, so a model is a value that can be passed
+around, and whatever works on a tree (`jax.grad`, optax, a checkpoint) works on its parameters.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, he_normal
+
+from jaxcnn.ops import shapes
+
+Shape = tuple[int, ...]
+Params = dict[str, Any]
+State = dict[str, Any]
+HE_NORMAL = he_normal()
+
+
+def _no_parts(input_shape: Shape) -> list[tuple[str, "Layer", Shape]]:
+    del input_shape
+    return []
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, or a whole model.
+
+    Where a layer is expected a plain function of an array does as well: `jaxcnn.relu`, or a partial of `jaxcnn.resize`.
+
+    Attributes:
+        init: init(key, input_shape) -> (params, state). input_shape is the shape of a batch, (N, *S, C); N does not
+            matter. Parameters are float32; what the optimizer trains is in params, what changes otherwise in state.
+        apply: apply(params, state, x, *, train=False, key=None) -> (y, state). A layer that is random in training takes
+            its randomness from key.
+        name: what `sequential` calls it; numbered, unless it was given by `named`.
+        parts: parts(input_shape) -> the layers it is made of, each as (name, layer, its input shape).
+        numbered: whether `sequential` puts a number behind the name.
+
+    >>> def init(key, input_shape):
+    ...     return {"scale": jnp.ones(input_shape[-1])}, {}
+    >>> def apply(params, state, x, *, train=False, key=None):
+    ...     return x * params["scale"], state
+    >>> scale = Layer(init, apply, "scale")
+    """
+
+    init: Callable[[jax.Array, Shape], tuple[Params, State]]
+    apply: Callable[..., tuple[jax.Array, State]]
+    name: str
+    parts: Callable[[Shape], list[tuple[str, "Layer", Shape]]] = _no_parts
+    numbered: bool = True
+
+
+LayerLike = Layer | Callable[[jax.Array], jax.Array]
+
+
+def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
+    """The layer that applies a function of an array."""
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params, train, key
+        return function(x), state
+
+    return Layer(lambda key, input_shape: ({}, {}), apply, name)
+
+
+def as_layer(function: str, argument: str, value: Any) -> Layer:
+    """A layer as it is, a function of an array as a layer of the function's name; anything else is a TypeError."""
+    if isinstance(value, Layer):
+        return value
+    expected = "a Layer or a function of an array"
+    shapes.require(callable(value), function, argument, expected, shapes.describe(value), TypeError)
+    named = value
+    while isinstance(named, functools.partial):
+        named = named.func
+    name = getattr(named, "__name__", "")
+    return without_parameters(name if name.isidentifier() else "function", value)
+
+
+def weights(key: jax.Array, shape: Shape, bias: bool, initializer: Initializer) -> Params:
+    """Weights w [..., O], and biases b [O] of zero if there are any."""
+    w = initializer(key, shape, jnp.float32)
+    return {"w": w, "b": jnp.zeros(shape[-1], jnp.float32)} if bias else {"w": w}

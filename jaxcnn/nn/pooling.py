@@ -1,0 +1,71 @@
+"""Pooling as layers, x [N, *S, C] -> [N, *M, C]."""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.ops import pooling, shapes
+from jaxcnn.ops.shapes import Padding, PerAxis
+
+
+def max_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """The largest entry of each window: `jaxcnn.max_pool`, whose arguments and errors it has.
+
+    >>> y, _ = max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
+    >>> y.shape
+    (1, 4, 4, 3)
+    """
+    pool = partial(pooling.max_pool, window=window, stride=stride, padding=padding)
+    return without_parameters("max_pool", pool)
+
+
+def mean_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """The mean of each window: `jaxcnn.mean_pool`, whose arguments and errors it has.
+
+    >>> y, _ = mean_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
+    >>> y.shape
+    (1, 4, 4, 3)
+    """
+    pool = partial(pooling.mean_pool, window=window, stride=stride, padding=padding)
+    return without_parameters("mean_pool", pool)
+
+
+def weighted_pool(
+    window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID", shared: bool = False
+) -> Layer:
+    """The sum of each window with learnt weights: `jaxcnn.weighted_pool`. It starts as `mean_pool`.
+
+    Args:
+        window: size of the window, K, an int or one per spatial axis.
+        stride, padding: as for `jaxcnn.weighted_pool`.
+        shared: one window of weights for all channels rather than one for each.
+
+    Returns:
+        A layer with params {"w": [*K, C], or [*K] if shared; 1/ΠK at first} and no state.
+
+    Raises:
+        TypeError: an argument that must be an int is none.
+        ValueError: from init if the input has no spatial axis, the padding is unknown or the window is too large.
+
+    >>> import jax
+    >>> params, _ = weighted_pool(2).init(jax.random.key(0), (1, 8, 8, 3))
+    >>> params["w"].shape, float(params["w"][0, 0, 0])
+    ((2, 2, 3), 0.25)
+    """
+
+    def init(key, input_shape):
+        del key
+        x_shape = shapes.shape("nn.weighted_pool", "input_shape", input_shape)
+        expected = "(N, *S, C) with at least 3 axes"
+        shapes.require(len(x_shape) >= 3, "nn.weighted_pool", "input_shape", expected, x_shape)
+        stride_ = window if stride is None else stride
+        geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
+        w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
+        return {"w": jnp.full(w_shape, 1 / geometry.volume, jnp.float32)}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
+
+    return Layer(init, apply, "weighted_pool")
