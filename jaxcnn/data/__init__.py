@@ -1,0 +1,6 @@
+"""Data sets, input normalisation and batches."""
+
+from jaxcnn.data.datasets import Dataset, load
+from jaxcnn.data.preprocessing import batches, fit_standardization, standardize
+
+__all__ = ["Dataset", "batches", "fit_standardization", "load", "standardize"]

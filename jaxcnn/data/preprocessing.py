@@ -1,0 +1,84 @@
+"""From raw images to the batches of an epoch; pure functions of NumPy arrays."""
+
+import numpy as np
+
+from jaxcnn.ops import shapes
+
+
+def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and standard deviation of each channel, over all images and places.
+
+    Args:
+        x: images [N, *S, C], those of the training set only.
+
+    Returns:
+        (mean, std), each [C] in the dtype of x; std is 1 for a constant channel.
+
+    Raises:
+        ValueError: x has less than 2 axes or no entries.
+
+    >>> mean, std = fit_standardization(np.array([[1.0, 7.0], [3.0, 7.0]]))
+    >>> mean.tolist(), std.tolist()
+    ([2.0, 7.0], [1.0, 1.0])
+    """
+    fits = x.ndim >= 2 and x.size > 0
+    shapes.require(fits, "data.fit_standardization", "x", "[N, *S, C] with at least one image", shapes.describe(x))
+    axes = tuple(range(x.ndim - 1))
+    mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    constant = x.max(axes) == x.min(axes)
+    return mean.astype(x.dtype), np.where(constant, 1.0, std).astype(x.dtype)
+
+
+def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Shifts and scales every channel, (x - mean) / std.
+
+    Args:
+        x: images [N, *S, C], a NumPy or JAX array.
+        mean, std: [C], from `fit_standardization`.
+
+    Returns:
+        An array as x is, of the same shape and dtype.
+
+    Raises:
+        ValueError: mean or std is not [C].
+
+    >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
+    >>> standardize(x, *fit_standardization(x)).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    for argument, value in (("mean", mean), ("std", std)):
+        fits = value.shape == x.shape[-1:]
+        shapes.require(fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", shapes.describe(value))
+    per_channel = (1,) * (x.ndim - 1) + (-1,)
+    return (x - mean.reshape(per_channel)) / std.reshape(per_channel)
+
+
+def batches(
+    x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, epoch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The shuffled batches of an epoch. Their order depends on (seed, epoch) only.
+
+    Args:
+        x: images [N, *S, C].
+        y: labels [N, ...].
+        batch_size: images in a batch, B; the N mod B images that are left at the end are not seen in this epoch.
+        seed, epoch: which order, ints of at least 0.
+
+    Returns:
+        A list of N // B pairs (x [B, *S, C], y [B, ...]).
+
+    Raises:
+        TypeError: batch_size, seed or epoch is no int.
+        ValueError: x and y differ in number, batch_size is not from 1 to N, seed or epoch is negative.
+
+    >>> [y.tolist() for _, y in batches(np.ones((5, 1)), np.arange(5), 2, seed=0, epoch=0)]
+    [[2, 4], [3, 0]]
+    """
+    function = "data.batches"
+    shapes.require(len(x) == len(y), function, "y", f"{len(x)} labels as there are images", shapes.describe(y))
+    batch_size = shapes.integer(function, "batch_size", batch_size, 1)
+    shapes.require(batch_size <= len(x), function, "batch_size", f"from 1 to the {len(x)} images", batch_size)
+    seed, epoch = shapes.integer(function, "seed", seed, 0), shapes.integer(function, "epoch", epoch, 0)
+    order = np.random.default_rng((seed, epoch)).permutation(len(x))
+    steps = len(x) // batch_size
+    return [(x[chosen], y[chosen]) for chosen in order[: steps * batch_size].reshape(steps, batch_size)]
