@@ -1,0 +1,41 @@
+"""Trees of arrays in a folder, by orbax-checkpoint."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def save(path: str | PathLike[str], tree: Any) -> None:
+    """Writes a tree of arrays to a folder. It appears under its name when it is complete.
+
+    Args:
+        path: the folder; it must not exist.
+        tree: nested dicts of arrays, for instance {"params": state.params, "statistics": state.statistics}.
+
+    Raises:
+        ImportError: orbax-checkpoint is not installed.
+        ValueError: the folder exists.
+    """
+    with _orbax().StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(path).absolute(), jax.device_get(tree))
+
+
+def restore(path: str | PathLike[str]) -> Any:
+    """Reads what `save` wrote: the same nested dicts, of NumPy arrays.
+
+    Raises:
+        ImportError: orbax-checkpoint is not installed.
+        FileNotFoundError: there is no such folder.
+    """
+    with _orbax().StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(Path(path).absolute())
+
+
+def _orbax():
+    try:
+        import orbax.checkpoint
+    except ImportError as error:
+        raise ImportError('to save and restore takes orbax-checkpoint: pip install "jaxcnn[train]"') from error
+    return orbax.checkpoint

@@ -1,0 +1,152 @@
+"""Evaluation on a whole set, and the epochs of a training run."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.nn import Layer
+from jaxcnn.ops import shapes
+from jaxcnn.ops.loss import softmax_cross_entropy
+from jaxcnn.train.step import Loss, TrainState
+
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
+Batches = Sequence[tuple[Any, Any]]
+
+
+def evaluate(
+    model: Layer,
+    state: TrainState,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    batch_size: int = 256,
+    loss: Loss = softmax_cross_entropy,
+) -> tuple[float, float]:
+    """The loss and accuracy of a classifier on a whole set, in inference mode.
+
+    Args:
+        model: the classifier, logits [N, K] from x.
+        state: whose params and statistics are used.
+        x: images [N, *S, C].
+        y: classes [N].
+        batch_size: how many images go through the model at once; where it does not divide N, the last batch is shorter.
+        loss: loss(logits, y) -> scalar, the mean over the batch.
+
+    Returns:
+        (loss, accuracy), both means over the set.
+
+    Raises:
+        TypeError: batch_size is no int.
+        ValueError: the set is empty, x and y differ in number, batch_size is less than 1.
+    """
+    batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
+    shapes.require(len(x) > 0, "train.evaluate", "x", "at least one image", shapes.describe(x))
+    expected = f"{len(x)} labels as there are images"
+    shapes.require(len(x) == len(y), "train.evaluate", "y", expected, shapes.describe(y))
+    total_loss, correct = 0.0, 0
+    for start in range(0, len(x), batch_size):
+        batch = slice(start, start + batch_size)
+        batch_loss, batch_correct = _evaluate_batch(model, loss, state.params, state.statistics, x[batch], y[batch])
+        total_loss += float(batch_loss) * len(y[batch])
+        correct += int(batch_correct)
+    return total_loss / len(x), correct / len(x)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate_batch(model, loss, params, statistics, x, y):
+    logits, _ = model.apply(params, statistics, x)
+    return loss(logits, y), jnp.sum(jnp.argmax(logits, axis=-1) == y)
+
+
+def fit(
+    model: Layer,
+    step: Step,
+    state: TrainState,
+    batches: Callable[[int], Batches],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    epochs: int,
+    out: str | PathLike[str],
+    loss: Loss = softmax_cross_entropy,
+) -> TrainState:
+    """Trains a classifier for some epochs and writes down how it goes.
+
+    Each epoch takes one step per batch, evaluates the test set, and adds a line to out/metrics.jsonl at once: an object
+    with `epoch` (from 1), `step`, `train_loss` (mean over the steps of the epoch), `test_loss`, `test_accuracy` and
+    `seconds` (since the start). It also prints a line on stderr; on a terminal a bar shows the progress of the epoch.
+
+    Args:
+        model: the classifier.
+        step: from `make_step`.
+        state: from `init`; its buffers are reused.
+        batches: batches(epoch) -> the pairs (x, y) of that epoch, epoch from 0; `data.batches` makes them.
+        test: the pair (x, y) of the test set.
+        epochs: how many.
+        out: the folder of the run, made if it is not there.
+        loss: for the test set, as in `evaluate`.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        TypeError: epochs is no int.
+        ValueError: epochs is less than 1, an epoch has no batches.
+        FileExistsError: out holds the metrics of another run.
+        FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
+    """
+    epochs = shapes.integer("train.fit", "epochs", epochs, 1)
+    path = Path(out) / "metrics.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with path.open("x", encoding="utf-8") as file:
+        for epoch in range(epochs):
+            losses, pairs = [], batches(epoch)
+            shapes.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
+            with _with_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
+                for x, y in shown:
+                    state, value = step(state, x, y)
+                    losses.append(value)  # on the device: to read it here would wait for the step
+            train_loss = float(np.mean(jax.device_get(losses)))
+            if not math.isfinite(train_loss):
+                was = f"the training loss of epoch {epoch + 1} is {train_loss}"
+                raise FloatingPointError(f"train.fit: {was}: a smaller learning rate may help")
+            test_loss, test_accuracy = evaluate(model, state, *test, loss=loss)
+            metrics = {
+                "epoch": epoch + 1,
+                "step": int(state.step),
+                "train_loss": train_loss,
+                "test_loss": test_loss,
+                "test_accuracy": test_accuracy,
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            print(json.dumps(metrics), file=file, flush=True)
+            print(_line(metrics, epochs), file=sys.stderr, flush=True)
+    return state
+
+
+def _line(metrics: dict[str, Any], epochs: int) -> str:
+    epoch = f"{metrics['epoch']:{len(str(epochs))}}/{epochs}"
+    losses = f"train loss {metrics['train_loss']:.4f}  test loss {metrics['test_loss']:.4f}"
+    return f"epoch {epoch}  {losses}  test accuracy {metrics['test_accuracy']:7.2%}  {metrics['seconds']:.1f} s"
+
+
+def _with_bar(pairs: Batches, label: str) -> AbstractContextManager[Iterable[tuple[Any, Any]]]:
+    """The batches, with a progress bar that goes away at the end if stderr is a terminal and tqdm is installed."""
+    if not sys.stderr.isatty():
+        return nullcontext(pairs)
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return nullcontext(pairs)
+    return tqdm(pairs, desc=label, unit="step", leave=False)

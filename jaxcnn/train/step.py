@@ -1,0 +1,143 @@
+"""The state of a training run, and the one jitted step that takes it further."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcnn.nn import Layer
+from jaxcnn.ops.loss import softmax_cross_entropy
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a training step changes, a tree of arrays.
+
+    Attributes:
+        params: what the optimizer trains.
+        statistics: the state of the layers, running means and variances of `nn.batch_norm`.
+        opt_state: the state of the optimizer.
+        step: how many steps were taken, int32.
+        key: from which the randomness of every step is derived; it stays the same.
+    """
+
+    params: Any
+    statistics: Any
+    opt_state: Any
+    step: jax.Array
+    key: jax.Array
+
+
+def init(
+    model: Layer, optimizer: optax.GradientTransformation, key: jax.Array, input_shape: tuple[int, ...]
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        model: what is trained.
+        optimizer: an optax optimizer.
+        key: a JAX random key; half of it draws the parameters, half is for the steps.
+        input_shape: the shape of a batch, (N, *S, C); N does not matter.
+
+    Returns:
+        A `TrainState` that shares no buffer with anything, itself included, so that a step may reuse all of them.
+
+    Raises:
+        TypeError, ValueError: those of the layers if the shape does not fit.
+    """
+
+    @jax.jit
+    def draw(key):
+        params_key, steps_key = jax.random.split(key)
+        params, statistics = model.init(params_key, input_shape)
+        with jax.numpy_dtype_promotion("standard"):
+            opt_state = optimizer.init(params)
+        return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), steps_key)
+
+    return jax.tree.map(jnp.copy, draw(key))
+
+
+def make_step(
+    model: Layer,
+    optimizer: optax.GradientTransformation,
+    loss: Loss = softmax_cross_entropy,
+    penalty: Callable[[Any], jax.Array] | None = None,
+) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, jax.Array]]:
+    """Forward pass, backward pass and update as one compiled function.
+
+        R = loss(model(x), y) + penalty(params),        params ← optimizer(params, ∇R)
+
+    Args:
+        model: what is trained.
+        optimizer: an optax optimizer.
+        loss: loss(output of the model, y) -> scalar, the mean over the batch.
+        penalty: penalty(params) -> scalar, for instance a multiple of `jaxcnn.l1_penalty`.
+
+    Returns:
+        step(state, x, y) -> (state, R): x [N, *S, C], y as the loss takes it. The buffers of the state that goes in are
+        reused for the one that comes out: keep the new state only. It is compiled once for each shape of x and y.
+
+    Raises:
+        TypeError, ValueError: from the first call, those of the layers and the loss.
+
+    Source: lecture, "Big Picture: What to Train".
+
+    >>> from jaxcnn import nn
+    >>> model, optimizer = nn.dense(10), optax.adam(1e-3)
+    >>> step = make_step(model, optimizer)
+    >>> state = init(model, optimizer, jax.random.key(0), (5, 64))
+    >>> state, loss = step(state, jnp.zeros((5, 64), "float32"), jnp.arange(5))
+    >>> int(state.step), round(float(loss), 4)
+    (1, 2.3026)
+    """
+
+    def risk(params, statistics, x, y, key):
+        output, statistics = model.apply(params, statistics, x, train=True, key=key)
+        value = loss(output, y)
+        if penalty is not None:
+            value = value + penalty(params).astype(value.dtype)
+        return value, statistics
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, x, y):
+        key = jax.random.fold_in(state.key, state.step)
+        gradient = jax.value_and_grad(risk, has_aux=True)
+        (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, opt_state = optimizer.update(dparams, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        return TrainState(params, statistics, opt_state, state.step + 1, state.key), value
+
+    return step
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule, *, momentum: float = 0.9, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with Nesterov's momentum, and weight decay for weights only.
+
+        g = ∇_w R + λ w,        v ← μ v + g,        w ← w - η (g + μ v)
+
+    Args:
+        learning_rate: η, a number or an optax schedule of the step.
+        momentum: μ.
+        weight_decay: λ, for parameters of 2 or more axes: filters and dense weights. Biases, the gamma and beta of a
+            norm, and slopes have one axis and are left alone.
+
+    Returns:
+        An optax optimizer.
+
+    Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+
+    >>> params = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
+    >>> optimizer = sgd(0.1, momentum=0.0, weight_decay=1.0)
+    >>> updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    >>> round(float(updates["w"][0, 0]), 3), float(updates["b"][0])
+    (-0.1, -0.0)
+    """
+    decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
+    return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
