@@ -1,0 +1,381 @@
+"""Every linear and pooling op at random shapes, strides, paddings, dilations, groups and ranks, value and gradients,
+against two oracles: JAX's derivative of the plain lax function, written here, and the NumPy loops of `oracles`.
+
+A setting is drawn from its number, so it is the same in every run, and is legal by construction.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from jax import lax
+
+import jaxcnn
+
+COUNTS = {
+    "conv": 250,
+    "depthwise_conv": 60,
+    "max_pool": 80,
+    "mean_pool": 50,
+    "weighted_pool": 60,
+    "downsample": 30,
+    "upsample": 30,
+}
+MOST_TERMS = 50_000
+SMALL = 8_000
+LARGE_WINDOWS = [((75,), (70,)), ((10, 11), (9, 8)), ((4, 5, 7), (5, 3, 6))]  # images, windows of more than 64 entries
+
+
+def known(options):
+    """`options` where the installed XLA knows them, else None."""
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
+
+
+# Nearly all of the time goes into compiling, four times as much with the optimizations that these options leave out.
+QUICK_TO_COMPILE = known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
+
+
+@dataclass(frozen=True)
+class Setting:
+    op: str
+    number: int
+    x: tuple[int, ...]
+    size: tuple[int, ...]
+    stride: int | tuple[int, ...]
+    padding: str | int | tuple[tuple[int, int], ...]
+    dilation: int | tuple[int, ...] = 1
+    groups: int = 1
+    filters: int = 1
+
+    def __str__(self):
+        names = f"{self.op}{self.number}-x{self.x}-k{self.size}-s{self.stride}-p{self.padding}"
+        return f"{names}-d{self.dilation}-g{self.groups}-o{self.filters}".replace(" ", "")
+
+    @property
+    def image(self):
+        return self.x[1:-1]
+
+    @property
+    def w(self):
+        return (*self.size, self.x[-1] // self.groups, self.filters)
+
+    @property
+    def strides(self):
+        return per_axis(self.stride, self.image)
+
+    @property
+    def dilations(self):
+        return per_axis(self.dilation, self.image)
+
+    @property
+    def pads(self):
+        return oracles.resolve_padding(self.padding, self.image, self.size, self.strides, self.dilations)
+
+    @property
+    def axes(self):
+        """(n, k, s, (low, high), d) of each spatial axis."""
+        return list(zip(self.image, self.size, self.strides, self.pads, self.dilations, strict=True))
+
+    @property
+    def output(self):
+        return oracles.outputs(self.image, self.size, self.strides, self.pads, self.dilations)
+
+    @property
+    def terms(self):
+        """How many products the value is the sum of, those with the padding included."""
+        return self.x[0] * math.prod(self.output) * math.prod(self.w)
+
+    @property
+    def sliding(self):
+        """The keywords of our pools."""
+        return {"stride": self.stride, "padding": self.padding}
+
+    @property
+    def resolved(self):
+        """The keywords of the loops."""
+        return {"stride": self.strides, "pads": self.pads}
+
+    @property
+    def legal(self):
+        if 0 in self.output or self.terms > MOST_TERMS:
+            return False
+        if self.op != "max_pool":
+            return True
+        return all(p < n and p + k > 0 for n, k, s, pad, d in self.axes for p in oracles.starts(n, k, s, pad, d))
+
+    @property
+    def features(self):
+        """What is unusual about it."""
+        named = {
+            f"rank {len(self.image)}": True,
+            f"padding {self.padding}": isinstance(self.padding, str),
+            "padding as an int": isinstance(self.padding, int),
+            "crops": any(min(pad) < 0 for *_, pad, _ in self.axes),
+            "uneven padding": any(low != high for *_, (low, high), _ in self.axes),
+            "remainder": any((n + sum(pad) - d * (k - 1) - 1) % s for n, k, s, pad, d in self.axes),
+            "stride beyond the filter": any(s > k for _, k, s, _, _ in self.axes),
+            "filter beyond the image": any(d * (k - 1) >= n for n, k, _, _, d in self.axes),
+            "more than 64 entries": math.prod(self.size) > 64,
+            "a size of 1": 1 in self.image,
+            "empty batch": self.x[0] == 0,
+            "strided": max(self.strides) > 1,
+            "dilated": max(self.dilations) > 1,
+            "grouped": self.groups > 1,
+            "several filters per channel": self.filters > self.groups == self.x[-1],
+        }
+        return [name for name, present in named.items() if present]
+
+
+def per_axis(value, image):
+    return (value,) * len(image) if isinstance(value, int) else value
+
+
+def differing(rng, count, largest):
+    """Sizes that all differ; now and then some are 1."""
+    sizes = rng.permutation(largest)[:count] + 1
+    if rng.random() < 0.15:
+        sizes[rng.random(count) < 0.5] = 1
+    return tuple(sizes.tolist())
+
+
+def steps(rng, rank, largest):
+    """A stride, a dilation or a factor: an int or one per axis."""
+    return (
+        int(rng.integers(1, largest + 1)) if rng.random() < 0.3 else tuple(rng.integers(1, largest + 1, rank).tolist())
+    )
+
+
+def any_padding(rng, rank):
+    kind = rng.integers(3)
+    if kind == 0:
+        return str(rng.choice(["SAME", "SAME_LOWER", "VALID", "CAUSAL"]))
+    if kind == 1:
+        return int(rng.integers(-1, 4))
+    return tuple((int(low), int(high)) for low, high in rng.integers(-2, 5, (rank, 2)))
+
+
+def draw(op, number):
+    """Setting `number` of `op`: the first legal one of its random sequence."""
+    rng = np.random.default_rng([list(COUNTS).index(op), number])
+    rank = int(rng.choice([1, 2, 3, 4], p=[0.35, 0.35, 0.2, 0.1]))
+    while True:
+        batch, channels, filters = differing(rng, 3, 5)
+        x = (batch, *differing(rng, rank, (14, 9, 6, 5)[rank - 1]), channels)
+        setting = Setting(op, number, x, differing(rng, rank, 5), steps(rng, rank, 4), any_padding(rng, rank))
+        if op == "conv":
+            groups = int(rng.choice([1, 1, 2, 3]))
+            setting = replace(
+                setting,
+                x=(*x[:-1], channels * groups),
+                dilation=steps(rng, rank, 3),
+                groups=groups,
+                filters=filters * groups,
+            )
+        elif op == "depthwise_conv":
+            setting = replace(setting, dilation=steps(rng, rank, 3), groups=channels, filters=channels * int(filters))
+        else:
+            setting = replace(setting, groups=channels, filters=channels)
+        if op in ("downsample", "upsample"):
+            setting = replace(setting, size=(1,) * rank, padding="VALID")
+        elif op.endswith("pool") and number % 8 == 0:
+            image, size = LARGE_WINDOWS[number // 8 % len(LARGE_WINDOWS)]
+            padding = any_padding(rng, len(size))
+            setting = replace(setting, x=(batch, *image, channels), size=size, stride=2, padding=padding)
+        if rng.random() < 0.06:
+            setting = replace(setting, x=(0, *setting.x[1:]))
+        if setting.legal:
+            return setting
+
+
+SETTINGS = {op: [draw(op, number) for number in range(count)] for op, count in COUNTS.items()}
+
+
+def settings(op):
+    return pytest.mark.parametrize("setting", SETTINGS[op], ids=str)
+
+
+def assert_same(got, expected):
+    """Equal to rounding in float64, entry by entry and in shape."""
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        finite = np.abs(b)[np.isfinite(b)]
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12 * finite.max(initial=0.0), strict=True)
+
+
+def with_gradients(f):
+    def value_and_gradients(dz, *arrays):
+        value, backward = jax.vjp(f, *arrays)
+        return value, *backward(dz)
+
+    return value_and_gradients
+
+
+def assert_agree(setting, rng, ours, plain, loop, *arrays, shape=None):
+    """`ours(dz, *arrays)` is the value and gradients of `plain` as JAX derives them, and of `loop` where small."""
+    dz = rng.standard_normal((setting.x[0], *(shape or setting.output), setting.filters))
+    options = None if setting.number % 5 == 0 else QUICK_TO_COMPILE
+    both = jax.jit(lambda *args: (ours(*args), with_gradients(plain)(*args)), compiler_options=options)
+    got, expected = both(dz, *arrays)
+    assert_same(got, expected)
+    if setting.terms <= SMALL:
+        value, backward = loop(*arrays)
+        assert_same(got, (value, *backward(dz)))
+
+
+def plain_conv(setting):
+    """The lax function, with one bias per filter where a third array comes."""
+    axes = "0123"[: len(setting.image)]
+    layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+
+    def plain(x, w, b=None):
+        z = lax.conv_general_dilated(
+            x,
+            w,
+            setting.strides,
+            setting.pads,
+            rhs_dilation=setting.dilations,
+            dimension_numbers=layout,
+            feature_group_count=setting.groups,
+        )
+        return z if b is None else z + jnp.broadcast_to(b, z.shape)
+
+    return plain
+
+
+def assert_conv_agrees(setting, ours, bias):
+    rng = np.random.default_rng(setting.number)
+    arrays = [rng.standard_normal(shape) for shape in (setting.x, setting.w, *[(setting.filters,)] * bias)]
+    loop = partial(oracles.conv, **setting.resolved, dilation=setting.dilations, groups=setting.groups)
+    assert_agree(setting, rng, ours, plain_conv(setting), loop, *arrays)
+
+
+def plain_pool(setting, start, reduce):
+    """`reduce` of every window of the image in its padding, which is all `start`; a negative padding crops."""
+    around = [(max(low, 0), max(high, 0)) for low, high in setting.pads]
+    inner = [slice(max(-low, 0), min(high, 0) or None) for low, high in setting.pads]
+    size, strides = (1, *setting.size, 1), (1, *setting.strides, 1)
+
+    def plain(x):
+        padded = jnp.pad(x, [(0, 0), *around, (0, 0)], constant_values=start)[:, *inner]
+        return lax.reduce_window(padded, start, reduce, size, strides, "VALID")
+
+    return plain
+
+
+@settings("conv")
+def test_conv(setting):
+    """At odd numbers with a bias."""
+    ours = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
+    assert_conv_agrees(setting, with_gradients(ours), bias=setting.number % 2)
+
+
+@settings("depthwise_conv")
+def test_depthwise_conv(setting):
+    ours = partial(jaxcnn.depthwise_conv, **setting.sliding, dilation=setting.dilation)
+    assert_conv_agrees(setting, with_gradients(ours), bias=setting.number % 2)
+
+
+@pytest.mark.parametrize("setting", SETTINGS["conv"][::6], ids=str)
+def test_public_gradients_of_conv(setting):
+    options = {**setting.sliding, "dilation": setting.dilation, "groups": setting.groups}
+
+    def ours(dz, x, w):
+        dx = jaxcnn.conv_input_grad(dz, w, x.shape, **options)
+        dw = jaxcnn.conv_filter_grad(x, dz, w.shape, **options)
+        return jaxcnn.conv(x, w, **options), dx, dw
+
+    assert_conv_agrees(setting, ours, bias=0)
+
+
+@settings("max_pool")
+def test_max_pool(setting):
+    """At odd numbers the images are small integers, so that most windows have several maxima."""
+    rng = np.random.default_rng(setting.number)
+    x = rng.integers(-2, 2, setting.x).astype(float) if setting.number % 2 else rng.standard_normal(setting.x)
+    ours = with_gradients(partial(jaxcnn.max_pool, window=setting.size, **setting.sliding))
+    loop = partial(oracles.max_pool, size=setting.size, **setting.resolved)
+    assert_agree(setting, rng, ours, plain_pool(setting, -np.inf, lax.max), loop, x)
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS["max_pool"] if s.terms <= SMALL][::2], ids=str)
+def test_max_pool_of_infinities_and_nan(setting):
+    rng = np.random.default_rng(setting.number)
+    x = rng.choice([-np.inf, 0.0, np.inf, np.nan], setting.x, p=[0.6, 0.2, 0.1, 0.1])
+    dy = rng.standard_normal((setting.x[0], *setting.output, setting.filters))
+    ours = with_gradients(partial(jaxcnn.max_pool, window=setting.size, **setting.sliding))
+    y, backward = oracles.max_pool(x, setting.size, **setting.resolved)
+    assert_same(jax.jit(ours, compiler_options=QUICK_TO_COMPILE)(dy, x), (y, *backward(dy)))
+
+
+@settings("mean_pool")
+def test_mean_pool(setting):
+    rng = np.random.default_rng(setting.number)
+    ours = with_gradients(partial(jaxcnn.mean_pool, window=setting.size, **setting.sliding))
+    total = plain_pool(setting, 0.0, lax.add)
+    loop = partial(oracles.mean_pool, size=setting.size, **setting.resolved)
+    x = rng.standard_normal(setting.x)
+    assert_agree(setting, rng, ours, lambda x: total(x) / math.prod(setting.size), loop, x)
+
+
+@settings("weighted_pool")
+def test_weighted_pool(setting):
+    """At odd numbers the channels share one set of weights."""
+    rng, conv = np.random.default_rng(setting.number), plain_conv(setting)
+    ours = with_gradients(partial(jaxcnn.weighted_pool, **setting.sliding))
+    loop = partial(oracles.weighted_pool, **setting.resolved)
+    x = rng.standard_normal(setting.x)
+    w = rng.standard_normal(setting.size if setting.number % 2 else (*setting.size, setting.filters))
+
+    def plain(x, w):
+        return conv(x, jnp.broadcast_to(w.reshape(*setting.size, 1, -1), setting.w))
+
+    assert_agree(setting, rng, ours, plain, loop, x, w)
+
+
+@settings("downsample")
+def test_downsample(setting):
+    rng, places = np.random.default_rng(setting.number), tuple(slice(None, None, f) for f in setting.strides)
+    ours = with_gradients(partial(jaxcnn.downsample, factor=setting.stride))
+    loop = partial(oracles.downsample, factor=setting.strides)
+    assert_agree(setting, rng, ours, lambda x: x[:, *places], loop, rng.standard_normal(setting.x))
+
+
+@settings("upsample")
+def test_upsample(setting):
+    """At odd numbers more zeros may follow the last entry than by default."""
+    rng, places = np.random.default_rng(setting.number), tuple(slice(None, None, f) for f in setting.strides)
+    more = [int(rng.integers(f)) if setting.number % 2 else 0 for f in setting.strides]
+    shape = tuple((n - 1) * f + 1 + zeros for n, f, zeros in zip(setting.image, setting.strides, more, strict=True))
+    ours = with_gradients(partial(jaxcnn.upsample, factor=setting.stride, shape=shape if setting.number % 2 else None))
+    loop = partial(oracles.upsample, factor=setting.strides, shape=shape)
+
+    def plain(x):
+        return jnp.zeros((x.shape[0], *shape, x.shape[-1])).at[:, *places].set(x)
+
+    assert_agree(setting, rng, ours, plain, loop, rng.standard_normal(setting.x), shape=shape)
+
+
+def test_the_settings_are_many_and_of_every_kind():
+    drawn = [setting for group in SETTINGS.values() for setting in group]
+    assert len(set(drawn)) >= 500
+    assert len({replace(setting, number=0) for setting in drawn}) >= 500
+    present = {op: Counter(name for setting in group for name in setting.features) for op, group in SETTINGS.items()}
+    sliding = ["rank 1", "rank 2", "rank 3", "rank 4", "padding as an int", "crops", "uneven padding", "remainder"]
+    sliding += ["stride beyond the filter", "filter beyond the image", "a size of 1", "empty batch", "strided"]
+    sliding += [f"padding {name}" for name in ("SAME", "SAME_LOWER", "VALID", "CAUSAL")]
+    for op in ("conv", "depthwise_conv", "max_pool", "mean_pool", "weighted_pool"):
+        assert all(present[op][name] for name in sliding), op
+    assert min(present["conv"][name] for name in [*sliding, "dilated", "grouped"]) >= 10
+    assert min(present["depthwise_conv"][name] for name in ("dilated", "several filters per channel")) >= 10
+    assert present["max_pool"]["more than 64 entries"] >= 10
+    assert sum(setting.terms <= SMALL for setting in drawn) >= 400
