@@ -15,9 +15,9 @@ from jax.extend import core
 def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function f with every custom VJP in it replaced by the function that the rule belongs to.
 
-    It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent of
-    every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`) works. Rules are found at any depth, inside
-    `jit`, `scan`, `while_loop`, `cond`, `remat` and `vmap`.
+    It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent
+    of every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`) works. Rules are found at any depth,
+    inside `jit`, `scan`, `while_loop`, `cond`, `remat` and `vmap`.
 
     Args:
         f: any function of pytrees of arrays, ours or not. Arguments that are no arrays belong into `functools.partial`.
@@ -28,8 +28,8 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         TypeError: f is not callable.
 
-    Gradient: as derived by JAX. A gradient that f itself takes, by calling `jax.grad` inside, was written into it with its
-        rules before this can see them, and stays.
+    Gradient: as derived by JAX. A gradient that f itself takes, by calling `jax.grad` inside, was written into it
+        with its rules before this can see them, and stays.
 
     >>> import jaxcnn
     >>> jax.jvp(derived(jaxcnn.relu), (2.0 * jax.numpy.ones(()),), (jax.numpy.ones(()),))[1]
@@ -65,7 +65,8 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> 
         else:
             params = {name: _without_rules(param) for name, param in eqn.params.items()}
             variables = list({atom: None for atom in eqn.invars if not isinstance(atom, core.Literal)})
-            alone = core.Jaxpr((), variables, eqn.outvars, [eqn.replace(params=params)], eqn.effects)
+            equation = eqn.replace(params=params)
+            alone = jaxpr.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[equation])
             outputs = jax.core.eval_jaxpr(alone, (), *map(read, variables))
         values.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

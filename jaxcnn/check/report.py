@@ -40,10 +40,7 @@ class Report:
 
 
 def compare(name: str, got: Any, expected: Any, *, rtol: float, atol: float) -> Comparison:
-    """Compares entry by entry: right where |got - expected| <= rtol |expected| + atol; NaN and Inf only equal themselves.
-
-    An empty array is right if its shape is.
-    """
+    """Right where |got - expected| <= rtol |expected| + atol, entry by entry; NaN and Inf only equal themselves."""
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape:
         return Comparison(name, f"shape {list(got.shape)}, expected {list(expected.shape)}", "not compared")

@@ -257,17 +257,17 @@ def _normal_distribution(z):
     return 0.5 * lax.erfc(-z / math.sqrt(2))
 
 
-def _gelu_tanh_slope(z):
-    t = jnp.tanh(_gelu_u(z))
-    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z * z)
-    return 0.5 * (1 + t) + 0.5 * z * (1 - t) * (1 + t) * du
-
-
 def _gelu_u(z):
     return math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)
 
 
-_GELU_TANH = _Activation(f=lambda z: 0.5 * z * (1 + jnp.tanh(_gelu_u(z))), kept=_z, slope=_gelu_tanh_slope)
+def _gelu_tanh_slope(z):
+    p, q = lax.logistic(2 * _gelu_u(z)), lax.logistic(-2 * _gelu_u(z))  # (1 + tanh u)/2 and 1 minus it, to all digits
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z * z)
+    return p + 2 * z * p * q * du
+
+
+_GELU_TANH = _Activation(f=lambda z: z * lax.logistic(2 * _gelu_u(z)), kept=_z, slope=_gelu_tanh_slope)
 
 
 def silu(z: jax.Array) -> jax.Array:

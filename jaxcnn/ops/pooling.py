@@ -7,6 +7,7 @@ mean-pooling is 1/|window| everywhere, that of weighted pooling is learnt.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
@@ -124,7 +125,7 @@ _mean_pool.defvjp(_mean_pool_fwd, _mean_pool_bwd)
 
 def _pad(x, spatial):
     """Zeros (low, high, between) on each spatial axis."""
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
+    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
 
 
 def _mean(x, window, stride):
@@ -134,7 +135,7 @@ def _mean(x, window, stride):
         along = [1] * x.ndim
         along[axis], strides = k, [1] * x.ndim
         strides[axis] = s
-        total = lax.reduce_window(total, jnp.zeros((), total.dtype), lax.add, along, strides, "VALID")
+        total = lax.reduce_window(total, np.zeros((), total.dtype), lax.add, along, strides, "VALID")
     return (total / window.volume).astype(x.dtype)
 
 

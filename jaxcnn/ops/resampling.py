@@ -4,7 +4,7 @@ Lecture: "Backpropagation: Resampling". A layer with stride s is the layer with 
 """
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
@@ -106,7 +106,7 @@ def _upsample_plain(x, factor, shape):
         return m - (f * (n - 1) + 1) if n > 0 else m
 
     inner = [(0, zeros_behind(n, f, m), f - 1) for n, f, m in zip(x.shape[1:-1], factor, shape, strict=True)]
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
+    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
 
 
 _upsample = jax.custom_vjp(_upsample_plain, nondiff_argnums=(1, 2))

@@ -33,14 +33,14 @@ def add_at_winner(dy, winner, window):
 
 def window_max(x, window):
     """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
-    return _reduce_windows(x, jnp.array(-jnp.inf, x.dtype), lax.max, window)
+    return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
 
 
 # A small window is visited entry by entry: entry k of all windows is one strided slice of x, and what dx gets back
 # from it is one upsampled map. That is a handful of passes over memory, each of them vectorised.
 def _winner_by_entry(x, window):
     """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
-    lowest = jnp.array(-jnp.inf, x.dtype)
+    lowest = np.array(-np.inf, x.dtype)
     padded = lax.pad(x, lowest, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
     y_shape = (x.shape[0], *window.output, x.shape[-1])
     y, winner = jnp.full(y_shape, lowest), jnp.broadcast_to(_first_inside(window), y_shape)
@@ -54,7 +54,7 @@ def _winner_by_entry(x, window):
 
 def _add_by_entry(dy, winner, window):
     """dx = Σ_k uSample(dy where entry k won | s), moved to where entry k is."""
-    zero = jnp.zeros((), dy.dtype)
+    zero = np.zeros((), dy.dtype)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
     for k, offset in enumerate(np.ndindex(window.size)):
         axes = zip(offset, window.image, window.output, window.stride, window.padding, strict=True)
@@ -92,7 +92,7 @@ def _winner_by_place(x, window):
         b_wins = b_larger | tie & (place_b < place_a)
         return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
 
-    start = jnp.array(-jnp.inf, x.dtype), jnp.array(nowhere, jnp.int32)
+    start = np.array(-np.inf, x.dtype), np.array(nowhere, np.int32)
     return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
 
 
@@ -109,7 +109,7 @@ def _add_by_place(dy, winner, window):
 def _reduce_windows(x, start, larger, window):
     """`lax.reduce_window`; negative padding crops first, since JAX derives wrong shapes from it there."""
     crop = [(min(low, 0), min(high, 0), 0) for low, high in window.padding]
-    cropped = jax.tree.map(lambda a: lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *crop, (0, 0, 0)]), x)
+    cropped = jax.tree.map(lambda a: lax.pad(a, np.zeros((), a.dtype), [(0, 0, 0), *crop, (0, 0, 0)]), x)
     return lax.reduce_window(
         cropped,
         start,
