@@ -150,12 +150,12 @@ def differing(rng, count, largest):
 
 def steps(rng, rank, largest):
     """A stride, a dilation or a factor: an int or one per axis."""
-    return (
-        int(rng.integers(1, largest + 1)) if rng.random() < 0.3 else tuple(rng.integers(1, largest + 1, rank).tolist())
-    )
+    each = tuple(rng.integers(1, largest + 1, rank).tolist())
+    return each[0] if rng.random() < 0.3 else each
 
 
 def any_padding(rng, rank):
+    """A named padding, an int or pairs."""
     kind = rng.integers(3)
     if kind == 0:
         return str(rng.choice(["SAME", "SAME_LOWER", "VALID", "CAUSAL"]))
@@ -198,10 +198,27 @@ def draw(op, number):
 
 
 SETTINGS = {op: [draw(op, number) for number in range(count)] for op, count in COUNTS.items()}
+SETTINGS["conv"] += [
+    # Where no entry of the image is left, or some windows see only padding.
+    Setting("conv", 250, (2, 0, 3), (2,), 1, ((2, 1),), filters=4),
+    Setting("conv", 251, (2, 5, 3), (2,), 1, ((-6, 4),), filters=4),
+    Setting("conv", 252, (2, 5, 3), (2,), 2, ((4, -6),), filters=4),
+    Setting("conv", 253, (2, 3, 1), (2,), 2, ((-3, 6),), dilation=2, filters=4),
+    Setting("conv", 254, (2, 5, 4, 3), (3, 1), 3, ((9, 0), (0, 7)), filters=4),
+    Setting("conv", 255, (2, 4, 0), (2,), 1, "VALID", filters=3),
+    Setting("conv", 256, (2, 4, 3), (2,), 1, "VALID", filters=0),
+]
+
+
+# XLA of jaxlib 0.10.2 ends the process (a failed check in its algebraic simplifier) when it compiles the input gradient
+# of this one in float64 on a CPU, the one that JAX derives no less than ours.
+ABORTS_XLA = "depthwise_conv40-x(1,4,3,2)-k(2,3)-s2-p1-d(1,1)-g2-o8"
 
 
 def settings(op):
-    return pytest.mark.parametrize("setting", SETTINGS[op], ids=str)
+    skip = pytest.mark.skip(reason="XLA aborts on the gradient that JAX derives too")
+    params = [pytest.param(setting, marks=skip if str(setting) == ABORTS_XLA else ()) for setting in SETTINGS[op]]
+    return pytest.mark.parametrize("setting", params, ids=str)
 
 
 def assert_same(got, expected):
@@ -299,9 +316,9 @@ def test_public_gradients_of_conv(setting):
 
 @settings("max_pool")
 def test_max_pool(setting):
-    """At odd numbers the images are small integers, so that most windows have several maxima."""
-    rng = np.random.default_rng(setting.number)
-    x = rng.integers(-2, 2, setting.x).astype(float) if setting.number % 2 else rng.standard_normal(setting.x)
+    """In half of the settings the images are small integers, so that most windows have several maxima."""
+    rng, ties = np.random.default_rng(setting.number), (setting.number + setting.number // 8) % 2
+    x = rng.integers(-2, 2, setting.x).astype(float) if ties else rng.standard_normal(setting.x)
     ours = with_gradients(partial(jaxcnn.max_pool, window=setting.size, **setting.sliding))
     loop = partial(oracles.max_pool, size=setting.size, **setting.resolved)
     assert_agree(setting, rng, ours, plain_pool(setting, -np.inf, lax.max), loop, x)
@@ -367,7 +384,6 @@ def test_upsample(setting):
 
 def test_the_settings_are_many_and_of_every_kind():
     drawn = [setting for group in SETTINGS.values() for setting in group]
-    assert len(set(drawn)) >= 500
     assert len({replace(setting, number=0) for setting in drawn}) >= 500
     present = {op: Counter(name for setting in group for name in setting.features) for op, group in SETTINGS.items()}
     sliding = ["rank 1", "rank 2", "rank 3", "rank 4", "padding as an int", "crops", "uneven padding", "remainder"]
