@@ -1,0 +1,171 @@
+"""The command `jaxcnn`. What is wrong with the arguments is said in one line on stderr, with exit code 2."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from jaxcnn import data, nn, train
+from jaxcnn.train.checkpoint import require_orbax
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends in one line rather than in the usage and a line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: what comes behind `jaxcnn`, by default what the process was started with.
+
+    Returns:
+        The exit code: 0, 1 where a run fails, 130 where it is interrupted.
+
+    Raises:
+        SystemExit: with code 2 for bad arguments, with code 0 for --help and --version.
+    """
+    parser = _Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
+    parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")
+    commands = parser.add_subparsers(title="commands", metavar="{train}", required=True)
+    train_parser = commands.add_parser(
+        "train",
+        help="train a small network on a data set",
+        description="Trains a small convolutional network on a data set and tests it on the images that are held out. "
+        "The run folder then holds metrics.jsonl, one object per epoch, and model, for jaxcnn.train.restore.",
+        allow_abbrev=False,
+    )
+    _add_train_arguments(train_parser)
+    chosen = parser.parse_args(arguments)
+    try:
+        return _train(train_parser, chosen)
+    except KeyboardInterrupt:
+        print("jaxcnn: interrupted", file=sys.stderr)
+        return 130
+
+
+def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    names = "{" + ",".join(data.NAMES) + "}"
+    parser.add_argument("dataset", metavar=names, choices=data.NAMES, help="the data set")
+    parser.add_argument(
+        "--out", type=_folder, metavar="DIR", help="the run folder (default: the next of runs/NAME-1, -2, ...)"
+    )
+    for option, kind, default, text in (
+        ("--epochs", _whole_number(1), 20, "how often each image is seen"),
+        ("--learning-rate", _learning_rate, 0.05, "of the first step; it falls to 0 along a cosine"),
+        ("--batch-size", _whole_number(1), 64, "images in a step"),
+        ("--seed", _whole_number(0, 2**32 - 1), 0, "of the parameters, the order of the images and dropout"),
+    ):
+        metavar = "X" if option == "--learning-rate" else "N"
+        parser.add_argument(option, type=kind, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
+
+
+def _whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    expected = f"of at least {low}" if high is None else f"from {low} to {high}"
+
+    def parse(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"give a whole number {expected}, not {text!r}")
+        return value
+
+    return parse
+
+
+def _learning_rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"give a number above 0, not {text!r}")
+    return value
+
+
+def _folder(text: str) -> Path:
+    if text == "":
+        raise argparse.ArgumentTypeError("give a folder, not ''")
+    return Path(text)
+
+
+def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
+    try:
+        require_orbax()
+        dataset = data.load(chosen.dataset)
+    except ImportError as error:
+        parser.error(str(error))
+    images = len(dataset.train_x)
+    if chosen.batch_size > images:
+        parser.error(f"argument --batch-size: give at most {images}, the training images, not {chosen.batch_size}")
+    out = _claimed_folder(parser, chosen.dataset, chosen.out)
+    try:
+        return _train_in(out, dataset, chosen)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; the epochs until then are in {out}", file=sys.stderr)
+        return 130
+    except (FloatingPointError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+
+
+def _claimed_folder(parser: argparse.ArgumentParser, dataset: str, out: Path | None) -> Path:
+    """A folder for a new run, made if it is not there."""
+    try:
+        if out is None:
+            Path("runs").mkdir(exist_ok=True)
+            return _next_folder(Path("runs"), dataset)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --out: give a folder that can be made, not {error.filename!r} ({error.strerror})")
+    if not os.access(out, os.W_OK | os.X_OK):
+        parser.error(f"argument --out: give a folder that can be written, not {str(out)!r}")
+    if (out / "metrics.jsonl").exists() or (out / "model").exists():
+        parser.error(f"argument --out: give a new folder, {str(out)!r} holds another run")
+    return out
+
+
+def _next_folder(runs: Path, dataset: str) -> Path:
+    number = 1
+    while True:
+        folder = runs / f"{dataset}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _train_in(out: Path, dataset: data.Dataset, chosen: argparse.Namespace) -> int:
+    mean, std = data.fit_standardization(dataset.train_x)
+    train_x, test_x = (data.standardize(x, mean, std) for x in (dataset.train_x, dataset.test_x))
+    model = nn.digits_cnn(dataset.classes)
+    steps = chosen.epochs * (len(train_x) // chosen.batch_size)
+    optimizer = train.sgd(train.cosine_decay_schedule(chosen.learning_rate, steps), weight_decay=5e-4)
+    state = train.init(model, optimizer, jax.random.key(chosen.seed), train_x.shape)
+    parameters = nn.count_parameters(state.params)
+    images = f"{len(train_x)} images to train on, {len(test_x)} held out"
+    print(f"{dataset.name}: {images}; {parameters:,} parameters; {jax.default_backend()}", file=sys.stderr)
+
+    def batches(epoch):
+        return data.batches(train_x, dataset.train_y, chosen.batch_size, seed=chosen.seed, epoch=epoch)
+
+    test = test_x, dataset.test_y
+    state = train.fit(model, train.make_step(model, optimizer), state, batches, test, epochs=chosen.epochs, out=out)
+    _, accuracy = train.evaluate(model, state, *test)
+    tree = {"params": state.params, "statistics": state.statistics, "standardization": {"mean": mean, "std": std}}
+    train.save(out / "model", tree)
+    print(f"test accuracy {accuracy:.2%} on {len(test_x)} held-out images; metrics.jsonl and model are in {out}")
+    return 0
