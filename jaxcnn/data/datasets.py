@@ -43,7 +43,7 @@ def load(name: str) -> Dataset:
     >>> digits.train_x.shape, digits.test_x.shape
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
-    shapes.choice("data.load", "name", name, tuple(_LOADERS))
+    shapes.choice("data.load", "name", name, NAMES)
     return _LOADERS[name]()
 
 
@@ -72,3 +72,4 @@ def held_out_fifth(y: np.ndarray) -> np.ndarray:
 
 
 _LOADERS = {"digits": _digits}
+NAMES = tuple(_LOADERS)

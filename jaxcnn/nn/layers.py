@@ -93,8 +93,9 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
         del key
         x_shape = shapes.shape("nn.batch_norm", "input_shape", input_shape)
         shapes.require(len(x_shape) >= 2, "nn.batch_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
-        one, zero = jnp.ones(x_shape[-1], jnp.float32), jnp.zeros(x_shape[-1], jnp.float32)
-        return {"gamma": one, "beta": zero}, {"mean": zero, "var": one}
+        channels = x_shape[-1]
+        params = {"gamma": jnp.ones(channels, jnp.float32), "beta": jnp.zeros(channels, jnp.float32)}
+        return params, {"mean": jnp.zeros(channels, jnp.float32), "var": jnp.ones(channels, jnp.float32)}
 
     def apply(params, state, x, *, train=False, key=None):
         del key

@@ -2,6 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ def save(path: str | PathLike[str], tree: Any) -> None:
         ImportError: orbax-checkpoint is not installed.
         ValueError: the folder exists.
     """
-    with _orbax().StandardCheckpointer() as checkpointer:
+    with require_orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), jax.device_get(tree))
 
 
@@ -29,11 +30,12 @@ def restore(path: str | PathLike[str]) -> Any:
         ImportError: orbax-checkpoint is not installed.
         FileNotFoundError: there is no such folder.
     """
-    with _orbax().StandardCheckpointer() as checkpointer:
+    with require_orbax().StandardCheckpointer() as checkpointer:
         return checkpointer.restore(Path(path).absolute())
 
 
-def _orbax():
+def require_orbax() -> ModuleType:
+    """The module that saves and restores; ImportError, with what to install, where it is missing."""
     try:
         import orbax.checkpoint
     except ImportError as error:

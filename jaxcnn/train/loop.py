@@ -66,7 +66,7 @@ def evaluate(
 @partial(jax.jit, static_argnums=(0, 1))
 def _evaluate_batch(model, loss, params, statistics, x, y):
     logits, _ = model.apply(params, statistics, x)
-    return loss(logits, y), jnp.sum(jnp.argmax(logits, axis=-1) == y)
+    return loss(logits, y), jnp.sum(jnp.argmax(logits, axis=-1).astype(y.dtype) == y)
 
 
 def fit(
@@ -120,7 +120,7 @@ def fit(
             train_loss = float(np.mean(jax.device_get(losses)))
             if not math.isfinite(train_loss):
                 was = f"the training loss of epoch {epoch + 1} is {train_loss}"
-                raise FloatingPointError(f"train.fit: {was}: a smaller learning rate may help")
+                raise FloatingPointError(f"{was}: a smaller learning rate may help")
             test_loss, test_accuracy = evaluate(model, state, *test, loss=loss)
             metrics = {
                 "epoch": epoch + 1,

@@ -1,0 +1,218 @@
+"""Each layer by itself: what init gives, what apply does with it, and what is said of bad arguments."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcnn
+from jaxcnn import nn
+
+KEY = jax.random.key(0, impl="rbg")  # compiles four times as fast as the default
+
+# layer, input shape, shapes of the parameters, output shape
+SHAPES = {
+    "conv": (nn.conv(6, 3), (2, 5, 7, 4), {"w": (3, 3, 4, 6), "b": (6,)}, (2, 5, 7, 6)),
+    "conv of one axis": (nn.conv(6, 3, padding="VALID"), (2, 7, 4), {"w": (3, 4, 6), "b": (6,)}, (2, 5, 6)),
+    "conv of three axes": (nn.conv(2, (1, 2, 3)), (1, 3, 4, 5, 2), {"w": (1, 2, 3, 2, 2), "b": (2,)}, (1, 3, 4, 5, 2)),
+    "conv with all options": (
+        nn.conv(6, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2, bias=False),
+        (2, 5, 7, 4),
+        {"w": (3, 2, 2, 6)},
+        (2, 3, 7, 6),
+    ),
+    "depthwise_conv": (nn.depthwise_conv(3, multiplier=2), (2, 5, 7, 4), {"w": (3, 3, 1, 8), "b": (8,)}, (2, 5, 7, 8)),
+    "depthwise_conv with all options": (
+        nn.depthwise_conv((3, 2), stride=2, padding="VALID", dilation=(1, 2), bias=False),
+        (2, 5, 7, 4),
+        {"w": (3, 2, 1, 4)},
+        (2, 2, 3, 4),
+    ),
+    "dense": (nn.dense(3), (2, 4), {"w": (4, 3), "b": (3,)}, (2, 3)),
+    "dense without bias": (nn.dense(3, bias=False), (2, 4), {"w": (4, 3)}, (2, 3)),
+    "flatten": (nn.flatten(), (2, 5, 7, 4), {}, (2, 140)),
+    "max_pool": (nn.max_pool(2), (2, 5, 7, 4), {}, (2, 2, 3, 4)),
+    "max_pool with all options": (nn.max_pool((3, 2), stride=1, padding="SAME"), (2, 5, 7, 4), {}, (2, 5, 7, 4)),
+    "mean_pool": (nn.mean_pool(2, stride=1), (2, 5, 7, 4), {}, (2, 4, 6, 4)),
+    "weighted_pool": (nn.weighted_pool((2, 3)), (2, 5, 7, 4), {"w": (2, 3, 4)}, (2, 2, 2, 4)),
+    "shared weighted_pool": (nn.weighted_pool(2, stride=1, shared=True), (2, 5, 7, 4), {"w": (2, 2)}, (2, 4, 6, 4)),
+    "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
+    "batch_norm of rows": (nn.batch_norm(), (2, 4), {"gamma": (4,), "beta": (4,)}, (2, 4)),
+    "dropout": (nn.dropout(0.5), (2, 4), {}, (2, 4)),
+    "prelu": (nn.prelu(), (2, 5, 4), {"a": (4,)}, (2, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_init_and_apply_agree_on_shapes(case):
+    layer, input_shape, expected, output = SHAPES[case]
+    params, state = jax.eval_shape(lambda key: layer.init(key, input_shape), KEY)
+    assert {name: leaf.shape for name, leaf in params.items()} == expected
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((params, state)))
+    x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    for train in (False, True):
+        y, new_state = jax.eval_shape(functools.partial(layer.apply, train=train, key=KEY), params, state, x)
+        assert (y.shape, y.dtype) == (output, jnp.float32)
+        assert jax.tree.map(lambda a: (a.shape, a.dtype), new_state) == jax.tree.map(
+            lambda a: (a.shape, a.dtype), state
+        )
+    assert nn.output_shape(layer, input_shape) == output
+
+
+@pytest.mark.parametrize(
+    ("layer", "input_shape", "variance"),
+    [
+        (nn.conv(64, 3, groups=2), (1, 8, 8, 32), 2 / (9 * 16)),
+        (nn.depthwise_conv(3, multiplier=128), (1, 8, 8, 16), 2 / 9),
+        (nn.dense(128), (1, 64), 2 / 64),
+    ],
+    ids=["conv", "depthwise_conv", "dense"],
+)
+def test_weights_have_the_variance_of_he_and_biases_are_zero(layer, input_shape, variance):
+    params, _ = layer.init(KEY, input_shape)
+    assert np.var(params["w"]) == pytest.approx(variance, rel=0.1)
+    np.testing.assert_array_equal(params["b"], 0)
+
+
+def test_an_initializer_is_used():
+    ones = jax.nn.initializers.ones
+    for layer in (nn.conv(2, 3, initializer=ones), nn.depthwise_conv(3, initializer=ones)):
+        np.testing.assert_array_equal(layer.init(KEY, (1, 5, 5, 2))[0]["w"], 1)
+    np.testing.assert_array_equal(nn.dense(2, initializer=ones).init(KEY, (1, 5))[0]["w"], 1)
+
+
+def test_layers_compute_what_their_ops_compute():
+    x = jax.random.normal(KEY, (2, 5, 7, 4), jnp.float32)
+    options = {"stride": 2, "padding": "VALID", "dilation": 2}
+    for layer, op in (
+        (nn.conv(6, (2, 3), groups=2, **options), functools.partial(jaxcnn.conv, groups=2, **options)),
+        (nn.depthwise_conv((2, 3), **options), functools.partial(jaxcnn.depthwise_conv, **options)),
+    ):
+        params, state = layer.init(KEY, x.shape)
+        params["b"] = jnp.arange(len(params["b"]), dtype=jnp.float32)
+        np.testing.assert_array_equal(layer.apply(params, state, x)[0], op(x, params["w"], params["b"]))
+    for layer, op in (
+        (nn.max_pool(2, stride=1, padding=1), functools.partial(jaxcnn.max_pool, window=2, stride=1, padding=1)),
+        (nn.mean_pool(2, stride=1, padding=1), functools.partial(jaxcnn.mean_pool, window=2, stride=1, padding=1)),
+        (nn.flatten(), jaxcnn.flatten),
+    ):
+        np.testing.assert_array_equal(layer.apply({}, {}, x)[0], op(x))
+    rows, dense = x[0, 0], nn.dense(3)
+    params, _ = dense.init(KEY, rows.shape)
+    np.testing.assert_array_equal(dense.apply(params, {}, rows)[0], jaxcnn.dense(rows, params["w"], params["b"]))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_weighted_pool_starts_as_mean_pool(shared):
+    x = jax.random.normal(KEY, (2, 5, 7, 3), jnp.float32)
+    layer = nn.weighted_pool((2, 3), stride=2, padding="SAME", shared=shared)
+    y, _ = layer.apply(*layer.init(KEY, x.shape), x)
+    np.testing.assert_allclose(y, jaxcnn.mean_pool(x, (2, 3), stride=2, padding="SAME"), rtol=1e-5, atol=1e-6)
+
+
+def test_prelu_starts_with_a_quarter():
+    layer = nn.prelu()
+    y, _ = layer.apply(*layer.init(KEY, (1, 2)), jnp.array([[-1.0, 2.0]], jnp.float32))
+    np.testing.assert_array_equal(y, [[-0.25, 2.0]])
+
+
+def test_batch_norm_moves_its_running_statistics_as_pytorch_does():
+    """One channel, the batches (1, 2, 3, 6) and (0, 0, 0, 4): means 3 and 1, unbiased variances 14/3 and 4."""
+    layer = nn.batch_norm(momentum=0.25)
+    params, state = layer.init(KEY, (2, 2, 1))
+    first, second = (jnp.array(b, jnp.float32).reshape(2, 2, 1) for b in ([1, 2, 3, 6], [0, 0, 0, 4]))
+    y, state = layer.apply(params, state, first, train=True)
+    np.testing.assert_allclose(y.reshape(-1), np.array([-2, -1, 0, 3]) / np.sqrt(3.5 + 1e-5), rtol=1e-6)
+    np.testing.assert_allclose([state["mean"][0], state["var"][0]], [0.75, 0.75 + 14 / 12], rtol=1e-6)
+    _, state = layer.apply(params, state, second, train=True)
+    mean, var = 0.75 * 0.75 + 0.25 * 1, 0.75 * (0.75 + 14 / 12) + 0.25 * 4
+    np.testing.assert_allclose([state["mean"][0], state["var"][0]], [mean, var], rtol=1e-6)
+    y, unmoved = layer.apply(params, state, first)
+    np.testing.assert_allclose(y.reshape(-1), (np.array([1, 2, 3, 6]) - mean) / np.sqrt(var + 1e-5), rtol=1e-6)
+    assert unmoved is state
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64])
+def test_batch_norm_keeps_the_dtype_of_its_state(dtype):
+    layer = nn.batch_norm()
+    params, state = layer.init(KEY, (4, 2))
+    y, state = layer.apply(params, state, jnp.arange(8, dtype=dtype).reshape(4, 2), train=True)
+    assert (y.dtype, state["mean"].dtype, state["var"].dtype) == (dtype, jnp.float32, jnp.float32)
+
+
+def test_dropout_drops_in_training_only():
+    layer, x = nn.dropout(0.25), jnp.ones((40, 50), jnp.float32)
+    assert layer.apply({}, {}, x)[0] is x
+    assert layer.apply({}, {}, x, key=KEY)[0] is x
+    y, _ = layer.apply({}, {}, x, train=True, key=KEY)
+    assert np.mean(y == 0) == pytest.approx(0.25, abs=0.03)
+    other, _ = layer.apply({}, {}, x, train=True, key=jax.random.fold_in(KEY, 1))
+    assert np.any(y != other)
+
+
+def initialised(layer, *input_shape):
+    return lambda: layer.init(KEY, input_shape)
+
+
+BAD = [
+    (lambda: nn.conv(0, 3), ValueError, "nn.conv: channels must be an int of at least 1, got 0"),
+    (lambda: nn.conv(2.0, 3), TypeError, "nn.conv: channels must be an int of at least 1, got float 2.0"),
+    (lambda: nn.conv(4, 3, groups=0), ValueError, "nn.conv: groups must be an int of at least 1, got 0"),
+    (lambda: nn.conv(4, 3, groups=3), ValueError, "nn.conv: channels must be a multiple of groups = 3, got 4"),
+    (initialised(nn.conv(4, 0), 1, 8, 8, 3), ValueError, "nn.conv: size must be an int of at least 1, got 0"),
+    (
+        initialised(nn.conv(4, (3, 3)), 1, 8, 3),
+        ValueError,
+        "nn.conv: size must be an int or 1 ints, one per spatial axis",
+    ),
+    (initialised(nn.conv(4, 3), 8, 3), ValueError, r"nn.conv: input_shape must be \(N, \*S, C\) with at least 3 axes"),
+    (
+        initialised(nn.conv(4, 3), None, 8, 8, 3),
+        TypeError,
+        "nn.conv: input_shape must be an int of at least 0, got None",
+    ),
+    (lambda: nn.conv(4, 3).init(KEY, 8), TypeError, "nn.conv: input_shape must be a shape, a tuple of ints, got int 8"),
+    (initialised(nn.conv(4, 3, groups=2), 1, 8, 3), ValueError, "nn.conv: groups must be a divisor of the 3 channels"),
+    (initialised(nn.conv(4, 3, padding="same"), 1, 8, 3), ValueError, "nn.conv: padding must be one of 'SAME', "),
+    (initialised(nn.conv(4, 3, stride=0), 1, 8, 3), ValueError, "nn.conv: stride must be an int of at least 1, got 0"),
+    (
+        initialised(nn.conv(4, 9, padding=0), 1, 8, 3),
+        ValueError,
+        "nn.conv: size must be no larger than the padded input",
+    ),
+    (
+        lambda: nn.depthwise_conv(3, multiplier=0),
+        ValueError,
+        "nn.depthwise_conv: multiplier must be an int of at least 1",
+    ),
+    (initialised(nn.depthwise_conv(3), 8, 3), ValueError, "nn.depthwise_conv: input_shape must be "),
+    (lambda: nn.dense(0), ValueError, "nn.dense: features must be an int of at least 1, got 0"),
+    (initialised(nn.dense(3), 1, 8, 8, 3), ValueError, r"nn.dense: input_shape must be \(N, I\): nn.flatten\(\) sorts"),
+    (initialised(nn.batch_norm(), 3), ValueError, "nn.batch_norm: input_shape must be "),
+    (lambda: nn.batch_norm(momentum=2), ValueError, "nn.batch_norm: momentum must be a number from 0 to 1, got 2"),
+    (lambda: nn.batch_norm(eps=-1), ValueError, "nn.batch_norm: eps must be "),
+    (initialised(nn.prelu(), 3), ValueError, "nn.prelu: input_shape must be "),
+    (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
+    (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),
+    (lambda: nn.dropout(1.5), ValueError, "nn.dropout: rate must be a number from 0 to 1, got 1.5"),
+    (lambda: nn.dropout("0.5"), TypeError, "nn.dropout: rate must be a number from 0 to 1, got str '0.5'"),
+    (
+        lambda: nn.dropout(0.5).apply({}, {}, jnp.ones(3), train=True),
+        ValueError,
+        "nn.dropout: key must be a JAX random key when train=True, got None",
+    ),
+    (
+        lambda: nn.batch_norm().apply(*nn.batch_norm().init(KEY, (1, 3)), jnp.ones((1, 3), jnp.float32), train=True),
+        ValueError,
+        r"nn.batch_norm: x must be of at least 2 entries per channel when train=True, got float32\[1, 3\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[message[:50] for _, _, message in BAD])
+def test_bad_arguments_are_told_in_one_sentence(call, error, message):
+    with pytest.raises(error, match="^" + message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,152 @@
+"""The training state, the jitted step and the default optimizer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxcnn
+from jaxcnn import nn, train
+
+KEY = jax.random.key(0, impl="rbg")  # compiles four times as fast as the default
+X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+Y = np.array([0, 1, 0, 1, 1, 0], np.int32)
+
+
+def small_model():
+    return nn.sequential(nn.dense(4), nn.batch_norm(), jaxcnn.relu, nn.dropout(0.5), nn.dense(2))
+
+
+def test_a_step_is_the_gradient_step_of_the_risk():
+    model, rate, factor = nn.dense(2), 0.5, 0.1
+    state = train.init(model, optax.sgd(rate), KEY, X.shape)
+
+    def risk(params):
+        logits, _ = model.apply(params, {}, X)
+        return jaxcnn.softmax_cross_entropy(logits, Y) + factor * jaxcnn.l2_penalty(params).astype(logits.dtype)
+
+    value, dparams = jax.value_and_grad(risk)(state.params)
+    expected = jax.tree.map(lambda w, dw: w - rate * dw, state.params, dparams)
+    step = train.make_step(model, optax.sgd(rate), penalty=lambda params: factor * jaxcnn.l2_penalty(params))
+    state, loss = step(state, X, Y)
+    np.testing.assert_allclose(loss, value, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.params, expected)
+    assert int(state.step) == 1
+
+
+def test_another_loss():
+    model, target = nn.dense(1), np.ones((6, 1), np.float32)
+    state = train.init(model, optax.sgd(0.0), KEY, X.shape)
+    predicted, _ = model.apply(state.params, {}, X)
+    _, loss = train.make_step(model, optax.sgd(0.0), loss=jaxcnn.mean_squared_error)(state, X, target)
+    np.testing.assert_allclose(loss, np.mean((predicted - 1) ** 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        train.sgd(train.cosine_decay_schedule(0.1, 100), weight_decay=1e-4),
+        optax.adamw(1e-3),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.rmsprop(optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 9))),
+        optax.contrib.schedule_free_adamw(1e-2),
+    ],
+    ids=["sgd", "adamw", "chain", "schedule_free"],
+)
+def test_any_optimizer_lowers_the_loss(optimizer):
+    model = nn.dense(2)
+    state, step = train.init(model, optimizer, KEY, X.shape), train.make_step(model, optimizer)
+    losses = []
+    for _ in range(12):
+        state, loss = step(state, X, Y)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+
+
+def test_the_step_is_compiled_once():
+    traces = []
+
+    def counted(x):
+        traces.append(x.shape)
+        return x
+
+    model, optimizer = nn.sequential(nn.dense(2), counted, nn.dropout(0.5)), train.sgd(0.1, weight_decay=1e-3)
+    state = train.init(model, optimizer, KEY, X.shape)
+    step = train.make_step(model, optimizer)
+    traces.clear()
+    for epoch in range(3):
+        for batch in range(3):
+            state, _ = step(state, X + epoch, Y)
+            assert int(state.step) == 3 * epoch + batch + 1
+    assert traces == [(6, 2)]
+
+
+def test_a_step_reuses_the_buffers_of_the_state():
+    model, optimizer = small_model(), train.sgd(0.1)
+    before = train.init(model, optimizer, KEY, X.shape)
+    after, _ = train.make_step(model, optimizer)(before, X, Y)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+    assert not KEY.is_deleted()
+
+
+def test_a_state_whose_optimizer_keeps_the_parameters_can_be_donated():
+    """schedule_free has the parameters in its state: one buffer in two places could not be donated."""
+    model, optimizer = nn.dense(2), optax.contrib.schedule_free_sgd(0.1)
+    state = train.init(model, optimizer, KEY, X.shape)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state._replace(key=()))]
+    assert len(set(pointers)) == len(pointers)
+    state, loss = train.make_step(model, optimizer)(state, X, Y)
+    assert np.isfinite(loss)
+
+
+def test_the_same_key_gives_the_same_run_and_each_step_its_own_dropout():
+    model, optimizer = nn.sequential(nn.dropout(0.5), nn.dense(2)), optax.sgd(0.0)
+    step = train.make_step(model, optimizer)
+
+    def losses(key):
+        state, values = train.init(model, optimizer, key, X.shape), []
+        for _ in range(4):
+            state, loss = step(state, X, Y)
+            values.append(float(loss))
+        return values
+
+    assert losses(KEY) == losses(KEY)
+    assert len(set(losses(KEY))) == 4
+    assert losses(KEY) != losses(jax.random.fold_in(KEY, 1))
+
+
+def test_statistics_move_with_the_steps():
+    model, optimizer = small_model(), train.sgd(0.0)
+    state = train.init(model, optimizer, KEY, X.shape)
+    hidden = X @ np.asarray(state.params["dense1"]["w"])
+    state, _ = train.make_step(model, optimizer)(state, X, Y)
+    np.testing.assert_allclose(state.statistics["batch_norm1"]["mean"], 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.statistics["batch_norm1"]["var"], 0.9 + 0.1 * hidden.var(0, ddof=1), rtol=1e-4)
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    model = nn.sequential(nn.conv(2, 3), nn.batch_norm(), nn.prelu(), nn.flatten(), nn.dense(2))
+    params, _ = model.init(KEY, (1, 3, 3, 1))
+    params = jax.tree.map(jnp.ones_like, params)
+    optimizer = train.sgd(0.5, momentum=0.0, weight_decay=0.1)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    decayed = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): float(leaf.ravel()[0])
+        for path, leaf in jax.tree_util.tree_leaves_with_path(updates)
+    }
+    weights = {"conv1/w": pytest.approx(-0.05), "dense1/w": pytest.approx(-0.05)}
+    assert decayed == weights | dict.fromkeys(
+        ["conv1/b", "batch_norm1/gamma", "batch_norm1/beta", "dense1/b", "prelu1/a"], 0
+    )
+
+
+def test_sgd_is_nesterovs_momentum():
+    """Two steps with gradient 1: v = 1, then 1.9; w = 1 - 0.1 (1 + 0.9), then less 0.1 (1 + 0.9 · 1.9)."""
+    optimizer, w = train.sgd(0.1), jnp.ones(1)
+    state = optimizer.init(w)
+    for _ in range(2):
+        updates, state = optimizer.update(jnp.ones(1), state, w)
+        w = w + updates
+    np.testing.assert_allclose(w, 1 - 0.19 - 0.271, rtol=1e-6)
