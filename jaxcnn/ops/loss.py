@@ -78,7 +78,7 @@ def _checked_labels(function, logits, labels):
     expected = f"an array of integers or of {logits.dtype}"
     shapes.require(is_array, function, "labels", expected, shapes.describe(labels), TypeError)
     shapes.require(logits.ndim > 0, function, "logits", "[..., K] with at least 1 axis", shapes.describe(logits))
-    labels, classes = jnp.asarray(labels), logits.shape[-1]
+    values, labels, classes = labels, jnp.asarray(labels), logits.shape[-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         same = labels.dtype == logits.dtype
         shapes.require(same, function, "labels", expected, shapes.describe(labels), TypeError)
@@ -87,10 +87,9 @@ def _checked_labels(function, logits, labels):
         return labels
     fits = labels.shape == logits.shape[:-1]
     shapes.require(fits, function, "labels", f"classes {list(logits.shape[:-1])}", shapes.describe(labels))
-    if not isinstance(labels, jax.core.Tracer):
-        values = np.asarray(labels)
-        outside = values[(values < 0) | (values >= classes)]
-        shapes.require(outside.size == 0, function, "labels", f"from 0 to {classes - 1}", outside[:1])
+    if not isinstance(values, jax.core.Tracer):
+        outside = [label for label in np.unique(np.asarray(values)) if not 0 <= label < classes]
+        shapes.require(not outside, function, "labels", f"from 0 to {classes - 1}", outside[0] if outside else None)
     return labels
 
 

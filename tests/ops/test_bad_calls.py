@@ -1,0 +1,201 @@
+"""Bad input fails before anything is compiled, in one sentence: function, argument, expected, got."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcnn as jc
+
+x = np.zeros((2, 5, 4, 6), np.float32)
+w = np.zeros((3, 2, 6, 8), np.float32)
+dy = np.zeros((2, 5, 4, 8), np.float32)
+row = np.zeros((2, 6), np.float32)
+c6, c8 = np.zeros(6, np.float32), np.zeros(8, np.float32)
+classes = np.zeros(2, np.int32)
+
+
+def key():
+    return jax.random.key(0)
+
+
+BAD_CALLS = [
+    # what is not a floating-point array
+    (lambda: jc.conv([1.0], w), TypeError, "conv: x must be a floating-point array, got list [1.0]"),
+    (lambda: jc.conv(3.0, w), TypeError, "conv: x must be a floating-point array, got float 3.0"),
+    (
+        lambda: jc.conv(x.astype(np.uint8), w),
+        TypeError,
+        "conv: x must be a floating-point array, got uint8[2, 5, 4, 6]",
+    ),
+    (lambda: jc.conv(x.astype(complex), w), TypeError, "conv: x must be a floating-point array, got complex"),
+    (lambda: jc.conv(x, w.astype(int)), TypeError, "conv: w must be a floating-point array, got int"),
+    (lambda: jc.conv(x, w, True), TypeError, "conv: b must be a floating-point array, got bool True"),
+    (lambda: jc.max_pool(x.astype(np.int32), 2), TypeError, "max_pool: x must be a floating-point array, got int32"),
+    (lambda: jc.relu(classes), TypeError, "relu: z must be a floating-point array, got int32[2]"),
+    (lambda: jc.softmax("logits"), TypeError, "softmax: z must be a floating-point array, got str 'logits'"),
+    (lambda: jc.dense(None, row), TypeError, "dense: x must be a floating-point array, got NoneType None"),
+    (lambda: jc.dropout(key(), classes, 0.5), TypeError, "dropout: x must be a floating-point array, got int32[2]"),
+    (lambda: jc.l2_penalty({"n": classes}), TypeError, "l2_penalty: params must be a floating-point array, got int32"),
+    # dtypes that disagree
+    (lambda: jc.conv(x, w.astype(np.float16)), TypeError, "conv: w must be float32 as x is, got float16[3, 2, 6, 8]"),
+    (lambda: jc.dense(row, row.T.astype(np.float16)), TypeError, "dense: w must be float32 as x is, got float16[6, 2]"),
+    (lambda: jc.prelu(x, c6.astype(np.float16)), TypeError, "prelu: a must be float32 as z is, got float16[6]"),
+    (lambda: jc.mean_squared_error(c6, c6.astype(np.float16)), TypeError, "target must be float32 as y is"),
+    (
+        lambda: jc.softmax_cross_entropy(row, row.astype(np.float16)),
+        TypeError,
+        "labels must be an array of integers or",
+    ),
+    # ranks and shapes
+    (lambda: jc.conv(row, w), ValueError, "conv: x must be [N, *S, C] with at least 3 axes, got shape [2, 6]"),
+    (
+        lambda: jc.conv(x, w[0]),
+        ValueError,
+        "conv: w must be [*K, C/groups, O] with 4 axes as x has, got shape [2, 6, 8]",
+    ),
+    (lambda: jc.conv(x, w[:, :, :5]), ValueError, "C/groups = 6/1 = 6, got shape [3, 2, 5, 8]"),
+    (lambda: jc.conv(x, w, c6), ValueError, "conv: b must be one entry per channel, [8], got float32[6]"),
+    (
+        lambda: jc.depthwise_conv(x, w),
+        ValueError,
+        "depthwise_conv: w must be [*K, C/groups, O] with C/groups = 6/6 = 1",
+    ),
+    (lambda: jc.depthwise_conv(row, w), ValueError, "depthwise_conv: x must be [N, *S, C]"),
+    (lambda: jc.conv_input_grad(dy, w, (2, 7, 4, 6)), ValueError, "dy must be of the output's shape [2, 7, 4, 8]"),
+    (lambda: jc.conv_input_grad(dy, w, "shape"), TypeError, "x_shape must be a shape, a tuple of ints, got str"),
+    (lambda: jc.conv_filter_grad(x, dy, (3, 2, 6)), ValueError, "conv_filter_grad: w_shape must be [*K, C/groups, O]"),
+    (lambda: jc.conv_filter_grad(x, dy, (3, 2, 6, 9)), ValueError, "dy must be of the output's shape [2, 5, 4, 9]"),
+    (lambda: jc.max_pool(row, 2), ValueError, "max_pool: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
+    (lambda: jc.downsample(row, 2), ValueError, "downsample: x must be [N, *S, C]"),
+    (
+        lambda: jc.weighted_pool(x, w),
+        ValueError,
+        "weighted_pool: w must be [*K, C] or [*K] with 2 spatial axes and C = 6",
+    ),
+    (lambda: jc.dense(row, row), ValueError, "dense: w must be [I, O] with I = 6 as x has, got float32[2, 6]"),
+    (lambda: jc.dense(row, row.T, c6), ValueError, "dense: b must be one entry per channel, [2], got float32[6]"),
+    (lambda: jc.flatten(np.float32(1)), ValueError, "flatten: x must be [N, ...] with at least 1 axis, got float32[]"),
+    (lambda: jc.prelu(x, c8), ValueError, "prelu: a must be one slope [] or one per channel [6], got float32[8]"),
+    (lambda: jc.log_softmax(np.float32(1)), ValueError, "log_softmax: z must be [..., K] with at least 1 axis"),
+    (lambda: jc.batch_norm(c6, c6, c6), ValueError, "batch_norm: x must be [N, *S, C] or [N, C], got float32[6]"),
+    (
+        lambda: jc.batch_norm(x, c8, c6),
+        ValueError,
+        "batch_norm: gamma must be one entry per channel, [6], got float32[8]",
+    ),
+    (lambda: jc.batch_norm_inference(x, c6, c6, c8, c6), ValueError, "batch_norm_inference: mean must be one entry"),
+    (lambda: jc.mean_squared_error(c6, c8), ValueError, "mean_squared_error: target must be of the shape [6] of y"),
+    (lambda: jc.softmax_cross_entropy(row, np.zeros(3, int)), ValueError, "labels must be classes [2], got int"),
+    (lambda: jc.softmax_cross_entropy(row, c6), ValueError, "labels must be distributions [2, 6], got float32[6]"),
+    # groups, strides, dilations, windows
+    (lambda: jc.conv(x, w, groups=4), ValueError, "conv: groups must be a divisor of the 6 channels of x, got 4"),
+    (
+        lambda: jc.conv(x, w[:, :, :2, :7], groups=3),
+        ValueError,
+        "groups must be a divisor of the 7 filters of w, got 3",
+    ),
+    (lambda: jc.conv(x, w, groups=0), ValueError, "conv: groups must be an int of at least 1, got 0"),
+    (lambda: jc.conv(x, w, groups=2.0), TypeError, "conv: groups must be an int of at least 1, got float 2.0"),
+    (lambda: jc.conv(x, w, stride=0), ValueError, "conv: stride must be an int of at least 1, got 0"),
+    (lambda: jc.conv(x, w, stride=True), TypeError, "conv: stride must be an int of at least 1, got bool True"),
+    (lambda: jc.conv(x, w, stride=jnp.ones((), int)), TypeError, "conv: stride must be an int of at least 1, got int"),
+    (
+        lambda: jc.conv(x, w, stride=(1, 2, 3)),
+        ValueError,
+        "stride must be an int or 2 ints, one per spatial axis, got (1, 2",
+    ),
+    (lambda: jc.conv(x, w, dilation=(1, -1)), ValueError, "conv: dilation must be an int of at least 1, got -1"),
+    (lambda: jc.max_pool(x, 0), ValueError, "max_pool: window must be an int of at least 1, got 0"),
+    (lambda: jc.max_pool(x, (2, 2, 2)), ValueError, "max_pool: window must be an int or 2 ints"),
+    (
+        lambda: jc.mean_pool(x, 2, stride=1.5),
+        TypeError,
+        "mean_pool: stride must be an int of at least 1, got float 1.5",
+    ),
+    (lambda: jc.downsample(x, 0), ValueError, "downsample: factor must be an int of at least 1, got 0"),
+    (
+        lambda: jc.upsample(x, 2, shape=(9, 9)),
+        ValueError,
+        "upsample: shape must be a spatial shape that downsampling by",
+    ),
+    (lambda: jc.upsample(x, 2, shape=9), TypeError, "upsample: shape must be a shape, a tuple of ints, got int 9"),
+    # paddings
+    (
+        lambda: jc.conv(x, w, padding="FULL"),
+        ValueError,
+        "padding must be one of 'SAME', 'SAME_LOWER', 'VALID', 'CAUSAL'",
+    ),
+    (lambda: jc.conv(x, w, padding=1.0), TypeError, "conv: padding must be an int, got float 1.0"),
+    (
+        lambda: jc.conv(x, w, padding=(1, 1)),
+        ValueError,
+        "padding must be a string, an int or 2 pairs (low, high), one per",
+    ),
+    (
+        lambda: jc.conv(x, w, padding=((1, 1),)),
+        ValueError,
+        "conv: padding must be a string, an int or 2 pairs (low, high)",
+    ),
+    (lambda: jc.conv(x, w, padding=((1, 1), (1, 0.5))), TypeError, "conv: padding must be an int, got float 0.5"),
+    (
+        lambda: jc.conv(x[:, :2], w, padding="VALID"),
+        ValueError,
+        "w must be no larger than the padded input [2, 4], got a",
+    ),
+    (lambda: jc.conv(x, w, padding=-2), ValueError, "conv: w must be no larger than the padded input [1, 0]"),
+    (lambda: jc.mean_pool(x, (6, 1)), ValueError, "mean_pool: window must be no larger than the padded input [5, 4]"),
+    (lambda: jc.weighted_pool(x, w[:, :, 0, 0], padding=-2), ValueError, "weighted_pool: w must be no larger than the"),
+    (
+        lambda: jc.max_pool(x, 2, padding=2),
+        ValueError,
+        "max_pool: padding must be such that every window of size (2, 2)",
+    ),
+    # numbers and choices
+    (lambda: jc.dropout(key(), x, 1.5), ValueError, "dropout: rate must be a number from 0 to 1, got 1.5"),
+    (lambda: jc.dropout(key(), x, float("nan")), ValueError, "dropout: rate must be a number from 0 to 1, got nan"),
+    (lambda: jc.dropout(0, x, 0.5), TypeError, "dropout: key must be one JAX random key, got int 0"),
+    (
+        lambda: jc.dropout(jax.random.split(key()), x, 0.5),
+        TypeError,
+        "dropout: key must be one JAX random key, got key",
+    ),
+    (lambda: jc.batch_norm(x, c6, c6, eps=-1), ValueError, "batch_norm: eps must be a number from 0 to inf, got -1"),
+    (
+        lambda: jc.batch_norm(x, c6, c6, eps="small"),
+        TypeError,
+        "batch_norm: eps must be a number from 0 to inf, got str",
+    ),
+    (lambda: jc.leaky_relu(x, c6), TypeError, "leaky_relu: negative_slope must be a finite number, got float32[6]"),
+    (lambda: jc.celu(x, 0), ValueError, "celu: alpha must be a number other than 0, got 0"),
+    (lambda: jc.gelu(x, approximate="tanh"), TypeError, "gelu: approximate must be True or False, got str 'tanh'"),
+    (
+        lambda: jc.softmax_cross_entropy(row, classes, reduction="average"),
+        ValueError,
+        "one of 'mean', 'sum', 'none', got",
+    ),
+    (lambda: jc.softmax_cross_entropy(row, np.array([0, 6])), ValueError, "labels must be from 0 to 5, got 6"),
+    (lambda: jc.softmax_cross_entropy(row, np.array([-1, 0])), ValueError, "labels must be from 0 to 5, got -1"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS, ids=[message for *_, message in BAD_CALLS])
+def test_bad_call_is_refused_while_tracing(call, error, message):
+    """`eval_shape` compiles nothing, so what raises here raises before compilation."""
+    with pytest.raises(error) as raised:
+        jax.eval_shape(call)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_there_are_enough():
+    assert len(BAD_CALLS) >= 40
+
+
+def test_labels_out_of_range_under_jit_count_for_nothing():
+    """Documented: no loss and no gradient, rather than NaN, where labels have no values to look at."""
+    logits = jnp.array([[1.0, 2.0], [3.0, 5.0]])
+    loss = jax.jit(lambda logits, labels: jc.softmax_cross_entropy(logits, labels, reduction="none"))
+    losses, vjp = jax.vjp(lambda logits: loss(logits, jnp.array([7, 1])), logits)
+    np.testing.assert_allclose(losses, [0, np.log1p(np.exp(-2))], rtol=1e-12)
+    assert not np.any(vjp(jnp.ones(2))[0][0])
