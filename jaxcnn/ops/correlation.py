@@ -7,6 +7,8 @@ and in every framework, a cross-correlation: the filter slides and is not revers
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Pads = Sequence[tuple[int, int]]
@@ -33,6 +35,10 @@ def correlate(
         rhs_spec=(channels, channels - 1, *range(x.ndim - 2)),
         out_spec=(0, channels, *spatial),
     )
+    if upsampling is not None and groups > 1 and x.dtype == jnp.float64:
+        # XLA 0.10 on CPU aborts on some small upsampled and grouped convolutions in float64, unless the zeros are there.
+        between = [(0, 0, factor - 1) for factor in upsampling]
+        x, upsampling = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)]), None
     return lax.conv_general_dilated(
         x, w, stride, padding, upsampling, dilation, dimension_numbers=layout, feature_group_count=groups
     )

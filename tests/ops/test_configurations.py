@@ -211,14 +211,12 @@ SETTINGS["conv"] += [
 
 
 # XLA of jaxlib 0.10.2 ends the process (a failed check in its algebraic simplifier) when it compiles the input gradient
-# of this one in float64 on a CPU, the one that JAX derives no less than ours.
+# that JAX derives of this one in float64 on a CPU: here the loop alone is the oracle.
 ABORTS_XLA = "depthwise_conv40-x(1,4,3,2)-k(2,3)-s2-p1-d(1,1)-g2-o8"
 
 
 def settings(op):
-    skip = pytest.mark.skip(reason="XLA aborts on the gradient that JAX derives too")
-    params = [pytest.param(setting, marks=skip if str(setting) == ABORTS_XLA else ()) for setting in SETTINGS[op]]
-    return pytest.mark.parametrize("setting", params, ids=str)
+    return pytest.mark.parametrize("setting", SETTINGS[op], ids=str)
 
 
 def assert_same(got, expected):
@@ -241,7 +239,8 @@ def assert_agree(setting, rng, ours, plain, loop, *arrays, shape=None):
     """`ours(dz, *arrays)` is the value and gradients of `plain` as JAX derives them, and of `loop` where small."""
     dz = rng.standard_normal((setting.x[0], *(shape or setting.output), setting.filters))
     options = None if setting.number % 5 == 0 else QUICK_TO_COMPILE
-    both = jax.jit(lambda *args: (ours(*args), with_gradients(plain)(*args)), compiler_options=options)
+    derived = ours if str(setting) == ABORTS_XLA else with_gradients(plain)
+    both = jax.jit(lambda *args: (ours(*args), derived(*args)), compiler_options=options)
     got, expected = both(dz, *arrays)
     assert_same(got, expected)
     if setting.terms <= SMALL:
@@ -395,3 +394,4 @@ def test_the_settings_are_many_and_of_every_kind():
     assert min(present["depthwise_conv"][name] for name in ("dilated", "several filters per channel")) >= 10
     assert present["max_pool"]["more than 64 entries"] >= 10
     assert sum(setting.terms <= SMALL for setting in drawn) >= 400
+    assert all(setting.terms <= SMALL for setting in drawn if str(setting) == ABORTS_XLA)

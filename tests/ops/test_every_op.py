@@ -58,9 +58,7 @@ def test_gradient_is_what_jax_derives(case):
 def test_gradient_is_the_difference_quotient(case):
     args, v, h = case.args(), _normal(case.args(), 1), 1e-6
     # a little away from ties and kinks
-    args = tuple(
-        a + 1e-3 * offset for a, offset in zip(args, _normal(args, 2), strict=True)
-    )
+    args = tuple(a + 1e-3 * offset for a, offset in zip(args, _normal(args, 2), strict=True))
     dy = _normal(jax.eval_shape(case.f, *args))
     if case.name == "batch_norm":
         dy = (dy[0], *map(jnp.zeros_like, dy[1:]))  # the statistics carry no gradient
