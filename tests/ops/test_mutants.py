@@ -1,0 +1,210 @@
+"""Every rule broken on purpose: the checker has to find each break, in the rule's own cases of the table."""
+
+import importlib
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+from table import ACTIVATIONS, CASES
+
+import jaxcnn.ops
+from jaxcnn import check
+from jaxcnn.ops import activation, convolution, dense, dropout, loss, normalization, pooling, resampling, winners
+
+RULES = {
+    value.__name__: value
+    for module in pkgutil.iter_modules(jaxcnn.ops.__path__, "jaxcnn.ops.")
+    for value in vars(importlib.import_module(module.name)).values()
+    if isinstance(value, jax.custom_vjp)
+}
+
+
+def rules_of(case):
+    """The names of the rules in a case; a custom VJP is called as the function that it belongs to."""
+    return set(re.findall(r"name=(_\w+_plain)", str(jax.make_jaxpr(case.f)(*case.args()))))
+
+
+def case_of(name):
+    return next(case for case in CASES if str(case) == name)
+
+
+def found_wrong(case):
+    """The arguments whose gradient the checker finds wrong, and all of them."""
+    gradients = [c for c in check.gradients(case.f, *case.args()).comparisons if c.name.startswith("gradient")]
+    return {c.name for c in gradients if c.problem}, {c.name for c in gradients}
+
+
+def break_cotangents(monkeypatch, rule, mutation):
+    """Applies the mutation to everything that the backward pass of the rule returns."""
+    right = rule.bwd
+    monkeypatch.setattr(rule, "bwd", lambda *args: jax.tree.map(mutation, right(*args)))
+
+
+def test_every_rule_is_in_the_table():
+    assert set().union(*map(rules_of, CASES)) == set(RULES)
+
+
+@pytest.fixture(scope="module")
+def case_with():
+    """For each rule the case of the table that calls it with most arguments."""
+    return {name: case for case in sorted(CASES, key=lambda c: len(c.args())) for name in rules_of(case)}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_one_entry_that_is_a_thousandth_off_is_found_in_every_gradient(name, case_with, monkeypatch):
+    def mutation(cotangent):
+        largest = jnp.argmax(jnp.abs(cotangent))
+        return cotangent.ravel().at[largest].multiply(1.001).reshape(cotangent.shape)
+
+    break_cotangents(monkeypatch, RULES[name], mutation)
+    wrong, all_gradients = found_wrong(case_with[name])
+    assert wrong == all_gradients
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_wrong_dtype_is_found(name, case_with, monkeypatch):
+    break_cotangents(monkeypatch, RULES[name], lambda cotangent: cotangent.astype(jnp.float32))
+    wrong, all_gradients = found_wrong(case_with[name])
+    assert wrong == all_gradients
+
+
+@pytest.mark.parametrize("name", [f.__name__ for f in ACTIVATIONS[:-2]])
+@pytest.mark.parametrize("mutation", [lambda slope: slope * 1.001, jnp.ones_like, lambda slope: -slope])
+def test_wrong_derivative_of_an_activation_is_found(name, mutation, monkeypatch):
+    """The softmax pair, the last two, have rules of their own."""
+    right = getattr(activation, f"_{name.upper()}")
+    broken = right._replace(slope=lambda *args: mutation(right.slope(*args)))
+    monkeypatch.setattr(activation, f"_{name.upper()}", broken)
+    wrong, _ = found_wrong(case_of(name))
+    assert wrong
+
+
+def no_flip(w, groups):
+    *k, c, o = w.shape
+    return jnp.swapaxes(w.reshape(*k, c, groups, o // groups), -3, -1).reshape(*k, o // groups, groups * c)
+
+
+def no_channel_swap(w, groups):
+    *k, c, o = w.shape
+    flipped = lax.rev(w, tuple(range(len(k))))
+    return flipped.reshape(*k, c, groups, o // groups).swapaxes(-3, -2).reshape(*k, o // groups, groups * c)
+
+
+def groups_mixed_up(w, groups):
+    *k, c, o = w.shape
+    flipped = lax.rev(w, tuple(range(len(k))))
+    return jnp.swapaxes(flipped.reshape(*k, c, o // groups, groups), -3, -2).reshape(*k, o // groups, groups * c)
+
+
+def shifted(right):
+    return lambda window: [(low + 1, high - 1) for low, high in right(window)]
+
+
+def remainder_at_the_front(right):
+    return lambda window: [(high, low) for low, high in right(window)]
+
+
+def over_all(right):
+    """The backward pass that divides by the number of entries as well."""
+    return lambda *args: jax.tree.map(lambda g: g / g.size, right(*args))
+
+
+def last_image_dropped(right):
+    return lambda x, dz, window, groups: right(x[:-1], dz[:-1], window, groups)
+
+
+def spread_evenly(dy, winner, window):
+    return pooling._mean_pool_bwd(window, None, dy)[0]
+
+
+def winner_one_further(right):
+    return lambda dy, winner, window: right(dy, winner + 1, window)
+
+
+def last_of_the_ties(right):
+    """Runs the search on the image turned around, where the last of the ties comes first."""
+
+    def mutant(x, window):
+        y, winner = right(jnp.flip(x, (1, 2)), window)
+        return jnp.flip(y, (1, 2)), window.volume - 1 - jnp.flip(winner, (1, 2))
+
+    return mutant
+
+
+def no_variance_term(eps, residuals, cotangents):
+    x, gamma, _, mean, var = residuals
+    normalised, r = normalization._normalised(x, mean, var, eps)
+    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
+    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
+    return normalization._channels(gamma, x) * r * (dy - jnp.mean(dy, axes, keepdims=True)), dgamma, dbeta
+
+
+def no_mean_term(eps, residuals, cotangents):
+    x, gamma, _, mean, var = residuals
+    normalised, r = normalization._normalised(x, mean, var, eps)
+    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
+    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
+    centred = dy - normalised * jnp.mean(dy * normalised, axes, keepdims=True)
+    return normalization._channels(gamma, x) * r * centred, dgamma, dbeta
+
+
+def mask_drawn_anew(rate, key, dy):
+    return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, rate)
+
+
+def mask_without_scale(rate, key, dy):
+    return None, (1 - rate) * dropout._dropout_plain(key, dy, rate)
+
+
+def columns_first(image_shape, _, dy):
+    return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
+
+
+# Where, what is put there, and the case of the table that has to notice.
+REPLACED = [
+    (convolution, "_dagger", no_flip, "conv-bias"),
+    (convolution, "_dagger", no_flip, "conv-1d"),
+    (convolution, "_dagger", no_flip, "conv-3d"),
+    (convolution, "_dagger", no_flip, "depthwise_conv"),
+    (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
+    (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
+    (pooling, "add_at_winner", spread_evenly, "max_pool"),
+    (normalization._batch_norm, "bwd", no_variance_term, "batch_norm"),
+    (normalization._batch_norm, "bwd", no_mean_term, "batch_norm"),
+    (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
+    (dropout._dropout, "bwd", mask_without_scale, "dropout"),
+    (dense._flatten, "bwd", columns_first, "flatten"),
+    (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "softmax_cross_entropy"),
+    (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "mean_squared_error"),
+]
+# The same, made from what is there.
+WRAPPED = [
+    (convolution, "input_grad_padding", shifted, "conv-bias"),
+    (convolution, "input_grad_padding", remainder_at_the_front, "conv-strided-grouped"),
+    (convolution, "_bias_grad", over_all, "conv-bias"),
+    (convolution, "filter_grad", over_all, "conv-bias"),
+    (convolution, "filter_grad", last_image_dropped, "conv-1d"),
+    (pooling, "input_grad_padding", shifted, "mean_pool-overlapping"),
+    (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
+    (pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
+    (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
+    (winners, "_add_by_place", winner_one_further, "max_pool-large"),
+    (resampling._downsample, "bwd", over_all, "downsample"),
+    (normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
+]
+
+
+MUTANTS = [(*mutant, False) for mutant in REPLACED] + [(*mutant, True) for mutant in WRAPPED]
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "wrong", "name", "wraps"), MUTANTS, ids=[f"{m[1]}-{m[2].__name__}-{m[3]}" for m in MUTANTS]
+)
+def test_broken_formula_is_found(where, what, wrong, name, wraps, monkeypatch):
+    monkeypatch.setattr(where, what, wrong(getattr(where, what)) if wraps else wrong)
+    found, _ = found_wrong(case_of(name))
+    assert found
