@@ -14,6 +14,8 @@ import jax
 from jaxcnn import data, nn, train
 from jaxcnn.train.checkpoint import require_orbax
 
+_INTERRUPTED = 130
+
 
 class _Parser(argparse.ArgumentParser):
     """Ends in one line rather than in the usage and a line."""
@@ -47,10 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_train_arguments(train_parser)
     chosen = parser.parse_args(arguments)
     try:
-        return _train(train_parser, chosen)
+        code = _train(train_parser, chosen)
     except KeyboardInterrupt:
         print("jaxcnn: interrupted", file=sys.stderr)
-        return 130
+        code = _INTERRUPTED
+    if code == _INTERRUPTED and arguments is None:
+        # If the interrupt came while it compiled, jaxlib 0.10.2 crashes as the interpreter shuts down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +122,7 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         return _train_in(out, dataset, chosen)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the epochs until then are in {out}", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except (FloatingPointError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,19 @@ def test_an_interrupted_run_leaves_its_metrics(folder, tiny_model, monkeypatch, 
     assert [line["epoch"] for line in metrics(folder / "run")] == [1, 2]
     assert run("train", "digits", "--out", "run") == 2
     assert [line["epoch"] for line in metrics(folder / "run")] == [1, 2]
+
+
+def test_an_interrupt_during_compilation(tmp_path):
+    command = [sys.executable, "-m", "jaxcnn", "train", "digits", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "jaxcnn train: interrupted; the epochs until then are in run"
+    assert "Traceback" not in err
 
 
 def test_a_run_that_diverges_ends_in_one_line(folder, tiny_model, capsys):

@@ -58,7 +58,7 @@ def init(
             opt_state = optimizer.init(params)
         return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), steps_key)
 
-    return jax.tree.map(jnp.copy, draw(key))
+    return draw(key)
 
 
 def make_step(
