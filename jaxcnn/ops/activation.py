@@ -4,8 +4,8 @@ Lecture: "Backpropagation through Convolution: Activation". For Y = f(Z), entry 
 
     ∇_Z R = ∇_Y R ⊙ f'(Z).
 
-Each function below states f and f'. What it keeps of the forward pass is a mask where f' has two values only, Y where f'
-is a simple function of it (Y is the input of the next layer, which keeps it anyway), else Z.
+Each function below states f and f'. What it keeps of the forward pass is a mask where f' has two values only, Y where
+f' is a simple function of it (Y is the input of the next layer, which keeps it anyway), else Z.
 
 All take z of any shape, return y of the same shape and dtype, and raise TypeError if z is no floating-point array. Half
 precision is computed in float32 and rounded once.

@@ -36,7 +36,8 @@ def correlate(
         out_spec=(0, channels, *spatial),
     )
     if upsampling is not None and groups > 1 and x.dtype == jnp.float64:
-        # XLA 0.10 on CPU aborts on some small upsampled and grouped convolutions in float64, unless the zeros are there.
+        # XLA 0.10 on CPU aborts on some small upsampled and grouped convolutions in float64, unless the zeros are
+        # there.
         between = [(0, 0, factor - 1) for factor in upsampling]
         x, upsampling = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)]), None
     return lax.conv_general_dilated(

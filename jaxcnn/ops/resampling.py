@@ -31,6 +31,7 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
 
     Source: lecture, "Backpropagation through Downsampling".
 
+    >>> import jax.numpy as jnp
     >>> downsample(jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1), 2)[0, :, :, 0]
     Array([[1., 3.],
            [7., 9.]], dtype=float32)
@@ -63,6 +64,7 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
 
     Source: lecture, "Backpropagation through Upsampling".
 
+    >>> import jax.numpy as jnp
     >>> upsample(jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1), 2)[0, :, :, 0]
     Array([[1., 0., 2.],
            [0., 0., 0.],

@@ -1,0 +1,133 @@
+"""The checker: what it finds, what it keeps quiet about, and what it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcnn
+from jaxcnn import check
+
+
+def with_rule(bwd, f=lambda x, w: jnp.sin(x) * w):
+    """f with `bwd(x, w, dy)` as its backward pass."""
+    rule = jax.custom_vjp(f)
+    rule.defvjp(lambda x, w: (f(x, w), (x, w)), lambda residuals, dy: bwd(*residuals, dy))
+    return rule
+
+
+def right(x, w, dy):
+    return dy * w * jnp.cos(x), dy * jnp.sin(x)
+
+
+@pytest.fixture
+def args():
+    rng = np.random.default_rng(0)
+    return jnp.asarray(rng.normal(size=(100, 100)), jnp.float32), jnp.asarray(rng.normal(size=(100, 100)), jnp.float32)
+
+
+def test_right_rule(args):
+    report = check.gradients(with_rule(right), *args)
+    assert report
+    assert [comparison.name for comparison in report.comparisons] == ["output", "gradient of x", "gradient of w"]
+    report.raise_if_wrong()
+
+
+def test_one_entry_of_ten_thousand_that_is_a_thousandth_off(args):
+    def bwd(x, w, dy):
+        dx, dw = right(x, w, dy)
+        return dx, dw.at[17, 42].multiply(1.001)
+
+    report = check.gradients(with_rule(bwd), *args)
+    assert not report
+    of_x, of_w = report.comparisons[1:]
+    assert of_x.problem is None
+    assert of_w.problem == "1 of 10000 entries"
+    assert "worst at [17, 42]" in of_w.worst
+    assert "relative error 1.0e-03" in of_w.worst
+    with pytest.raises(AssertionError, match=r"gradient of w: WRONG: 1 of 10000 entries; worst at \[17, 42\]"):
+        report.raise_if_wrong()
+
+
+@pytest.mark.parametrize(
+    "bwd",
+    [
+        lambda x, w, dy: tuple(-g for g in right(x, w, dy)),
+        lambda x, w, dy: (right(x, w, dy)[0] + 1e-6, right(x, w, dy)[1]),
+        lambda x, w, dy: (right(x, w, dy)[0].at[0, 0].set(jnp.nan), right(x, w, dy)[1]),
+        lambda x, w, dy: (right(x, w, dy)[0].at[0, 0].set(jnp.inf), right(x, w, dy)[1]),
+        lambda x, w, dy: (jnp.zeros_like(x), jnp.zeros_like(w)),
+        lambda x, w, dy: (right(x, w, dy)[0].astype(jnp.float16), right(x, w, dy)[1]),
+        lambda x, w, dy: (right(x, w, dy)[0].astype(jnp.float32).astype(dy.dtype), right(x, w, dy)[1]),
+    ],
+    ids=["sign", "offset", "nan", "inf", "zero", "dtype", "computed in single precision"],
+)
+def test_wrong_rule(bwd, args):
+    assert not check.gradients(with_rule(bwd), *args)
+
+
+def test_forward_pass_of_the_rule_that_differs_from_the_function(args):
+    rule = jax.custom_vjp(lambda x: jnp.sin(x))
+    rule.defvjp(lambda x: (jnp.sin(x) + 1e-3, x), lambda x, dy: (dy * jnp.cos(x),))
+    report = check.gradients(rule, args[0])
+    assert [c.name for c in report.comparisons if c.problem] == ["output"]
+
+
+def test_keeps_quiet_about_rounding():
+    """Large sums, gradients that cancel to nothing, half precision, many orders of magnitude."""
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.normal(size=(8, 20, 20, 16)), jnp.bfloat16)
+    w = jnp.asarray(rng.normal(size=(3, 3, 16, 16)), jnp.bfloat16)
+    assert check.gradients(jaxcnn.conv, x, w)
+    assert check.gradients(lambda x: jnp.sum(jaxcnn.softmax(x)), jnp.asarray(rng.normal(size=(1000,)), jnp.float32))
+    assert check.gradients(jaxcnn.batch_norm, x[:1, :1, :1] * 0, jnp.ones(16), jnp.ones(16))
+    assert check.gradients(jaxcnn.sigmoid, jnp.linspace(-30, 30, 1000))
+
+
+def test_trees_integers_and_names():
+    """Only floating-point leaves have gradients; each is named as the caller knows it."""
+
+    def f(params, labels, *rest):
+        return jaxcnn.softmax_cross_entropy(jaxcnn.dense(*params["layers"][0]) + rest[0], labels), labels
+
+    params = {"layers": [(jnp.ones((2, 3)), jnp.ones((3, 4)))], "scale": 2.0}
+    report = check.gradients(f, params, jnp.array([0, 3]), jnp.ones((2, 4)))
+    assert report
+    assert [c.name for c in report.comparisons] == [
+        "output",
+        "gradient of params['layers'][0][0]",
+        "gradient of params['layers'][0][1]",
+        "gradient of params['scale']",
+        "gradient of args[2]",
+    ]
+
+
+def test_another_key_is_another_cotangent(args):
+    """A rule that is wrong for one cotangent only: where the first entry of dy is positive."""
+
+    def bwd(x, w, dy):
+        dx, dw = right(x, w, dy)
+        return jnp.where(dy[0, 0] > 0, 2 * dx, dx), dw
+
+    verdicts = {bool(check.gradients(with_rule(bwd), *args, key=jax.random.key(seed))) for seed in range(6)}
+    assert verdicts == {True, False}
+
+
+def test_leaves_the_precision_of_the_session_alone(args):
+    with jax.enable_x64(False):
+        check.gradients(with_rule(right), *args)
+        assert jnp.ones(()).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: check.gradients(3, jnp.ones(2)), "gradients: f must be callable, got int 3"),
+        (lambda: check.gradients(jnp.sin), "gradients: args must hold a floating-point array, got none"),
+        (lambda: check.gradients(jnp.sin, jnp.arange(3)), "gradients: args must hold a floating-point array, got none"),
+    ],
+)
+def test_bad_call(call, message):
+    with pytest.raises(TypeError) as raised:
+        call()
+    assert str(raised.value) == message
