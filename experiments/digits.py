@@ -19,7 +19,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description="Accuracy and time of the main job over several seeds.")
 parser.add_argument("--seeds", type=int, default=10, metavar="N")
 seeds = range(parser.parse_args().seeds)
 
