@@ -136,14 +136,16 @@ def _conv_bwd(window, groups, residuals, dz):
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-# One spatial axis: n inputs, m outputs, a filter that spans e = d(k - 1) + 1 of them. As a product with the Toeplitz
-# matrix of w, z [m] = T(w) [m, n] x [n], hence dx [n] = T(w)ᵀ [n, m] dz [m]: as the filter passes over an entry of x,
-# that entry meets its last weight first. So dx is a correlation of dz with the reversed filter.
+# One spatial axis, with n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
+# u[s·i] = dz[i]. The input x[i] has a part in z through each weight j:
 #
-# Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places (W†).
+#     z[i] = Σ_j w[j] x[s·i + d·j - low]    hence    dx[i] = Σ_j w[j] u[i + low - d·j]
+#                                                          = Σ_j w̌[j] u[i + d·j - (e - 1 - low)]    (j for k - 1 - j)
 #
-# Padding: upsampled, dz has s(m - 1) + 1 entries. The forward pass began `low` before x, so x[0] met the filter e - 1
-# - low places before the first of them at the earliest; behind them go as many zeros as make the result n long.
+# the correlation of u with the reversed filter, which begins e - 1 - low before u. As u has s(m - 1) + 1 entries, n places
+# are had with n - 1 + low - s(m - 1) zeros behind it.
+#
+# Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places, which is W†.
 def input_grad(dz, w, window, groups):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
     return correlate(
@@ -171,12 +173,11 @@ def _dagger(w, groups):
     return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
 
 
-# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k filter entries a sum over the m places. That
-# is a correlation of x with dz: the entries of dz are s apart, it starts `low` before x and moves in steps of d. To
-# take exactly k places it needs s(m - 1) + e entries of x, with e = d(k - 1) + 1: rows that no filter reached are cut
-# off.
+# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. That is the
+# correlation of x with u = uSample(dz | s): it begins `low` before x and moves in steps of d. To take just k places it
+# has to find s(m - 1) + e entries of x and its padding; rows at the end that no filter reached are cut off.
 #
-# Channels: w [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images.
+# Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images as well.
 def filter_grad(x, dz, window, groups):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
