@@ -114,8 +114,13 @@ def _checked_conv(function, x, w, b, stride, padding, dilation, groups):
 
 
 def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
-    z = correlate(x, w, stride=window.stride, padding=window.padding, dilation=window.dilation, groups=groups)
+    z = convolve(x, w, window, groups)
     return z if b is None else z + lax.broadcast(b, z.shape[:-1])
+
+
+def convolve(x, w, window, groups):
+    """Z = Conv(X | W_1, ..., W_K)."""
+    return correlate(x, w, stride=window.stride, padding=window.padding, dilation=window.dilation, groups=groups)
 
 
 _conv = jax.custom_vjp(_conv_plain, nondiff_argnums=(3, 4))
@@ -129,21 +134,21 @@ def _conv_bwd(window, groups, residuals, dz):
     x, w, b = residuals
     dx = input_grad(dz, w, window, groups)
     dw = filter_grad(x, dz, window, groups)
-    db = None if b is None else _bias_grad(dz)
+    db = None if b is None else bias_grad(dz)
     return dx, dw, db
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-# One spatial axis, with n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
+# One spatial axis: n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
 # u[s·i] = dz[i]. The input x[i] has a part in z through each weight j:
 #
 #     z[i] = Σ_j w[j] x[s·i + d·j - low]    hence    dx[i] = Σ_j w[j] u[i + low - d·j]
 #                                                          = Σ_j w̌[j] u[i + d·j - (e - 1 - low)]    (j for k - 1 - j)
 #
-# the correlation of u with the reversed filter, which begins e - 1 - low before u. As u has s(m - 1) + 1 entries, n places
-# are had with n - 1 + low - s(m - 1) zeros behind it.
+# the correlation of u with the reversed filter, which begins e - 1 - low before u. As u has s(m - 1) + 1 entries, n
+# places are had with n - 1 + low - s(m - 1) zeros behind it.
 #
 # Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places, which is W†.
 def input_grad(dz, w, window, groups):
@@ -173,9 +178,9 @@ def _dagger(w, groups):
     return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
 
 
-# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. That is the
-# correlation of x with u = uSample(dz | s): it begins `low` before x and moves in steps of d. To take just k places it
-# has to find s(m - 1) + e entries of x and its padding; rows at the end that no filter reached are cut off.
+# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. That is
+# the correlation of x with u = uSample(dz | s): it begins `low` before x and moves in steps of d. To take just k places
+# it has to find s(m - 1) + e entries of x and its padding; rows at the end that no filter reached are cut off.
 #
 # Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images as well.
 def filter_grad(x, dz, window, groups):
@@ -185,7 +190,7 @@ def filter_grad(x, dz, window, groups):
     return correlate_over_batch(x, dz, stride=window.dilation, padding=padding, dilation=window.stride, groups=groups)
 
 
-def _bias_grad(dz):
+def bias_grad(dz):
     """Every place of a feature map has the same bias: ∇_b R = Σ ∇_Z R over images and places."""
     return jnp.sum(dz, axis=tuple(range(dz.ndim - 1)))
 

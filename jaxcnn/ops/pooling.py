@@ -11,8 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.convolution import filter_grad, input_grad, input_grad_padding
-from jaxcnn.ops.correlation import correlate
+from jaxcnn.ops.convolution import convolve, filter_grad, input_grad, input_grad_padding
 from jaxcnn.ops.shapes import Padding, PerAxis, Window
 from jaxcnn.ops.winners import add_at_winner, inside_image, max_and_winner, window_max
 
@@ -182,10 +181,8 @@ def weighted_pool(
 
 
 def _weighted_pool_plain(x, w, window):
-    filters = _one_filter_per_channel(w, x.shape[-1], window)
-    return correlate(
-        x, filters, stride=window.stride, padding=window.padding, dilation=window.dilation, groups=x.shape[-1]
-    )
+    channels = x.shape[-1]
+    return convolve(x, _one_filter_per_channel(w, channels, window), window, channels)
 
 
 _weighted_pool = jax.custom_vjp(_weighted_pool_plain, nondiff_argnums=(2,))

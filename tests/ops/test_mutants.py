@@ -184,7 +184,7 @@ REPLACED = [
 WRAPPED = [
     (convolution, "input_grad_padding", shifted, "conv-bias"),
     (convolution, "input_grad_padding", remainder_at_the_front, "conv-strided-grouped"),
-    (convolution, "_bias_grad", over_all, "conv-bias"),
+    (convolution, "bias_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (pooling, "input_grad_padding", shifted, "mean_pool-overlapping"),
