@@ -4,7 +4,8 @@ Every op is a pure function of arrays, channels last, with a `jax.custom_vjp` ru
 backpropagation in convolutional networks. The order below is the lecture's.
 """
 
-from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv
+from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv, separable_conv
+from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
 from jaxcnn.ops.activation import (
@@ -39,6 +40,8 @@ __all__ = [
     "conv_filter_grad",
     "conv_input_grad",
     "depthwise_conv",
+    "separable_conv",
+    "conv_transpose",
     "downsample",
     "upsample",
     "max_pool",

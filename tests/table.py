@@ -88,6 +88,20 @@ CASES = [
     Case(partial(jc.conv, stride=4, padding="CAUSAL"), lambda n: ((n, 11, 3), (2, 3, 5)), "1d"),
     Case(partial(jc.conv, padding="VALID", stride=(1, 2, 1)), lambda n: ((n, 4, 5, 3, 2), (2, 3, 2, 2, 3)), "3d"),
     Case(jc.depthwise_conv, lambda n: ((n, 6, 5, 3), (3, 2, 1, 6), (6,))),
+    Case(partial(jc.separable_conv, stride=2), lambda n: ((n, 6, 5, 3), (3, 2, 1, 6), (1, 1, 6, 4), (4,))),
+    Case(jc.conv_transpose, lambda n: ((n, 4, 3, 2), (3, 2, 5, 2), (5,)), "bias"),
+    Case(
+        partial(
+            jc.conv_transpose,
+            stride=(2, 3),
+            padding=((1, 0), (-1, 2)),
+            output_padding=(1, 2),
+            dilation=(2, 1),
+            groups=2,
+        ),
+        lambda n: ((n, 4, 3, 6), (3, 2, 2, 6)),
+        "strided-grouped",
+    ),
     Case(
         lambda dy, w: jc.conv_input_grad(dy, w, (dy.shape[0], 7, 5, 4), stride=(2, 3), groups=2),
         lambda n: ((n, 4, 2, 6), (3, 2, 2, 6)),

@@ -103,13 +103,57 @@ def depthwise_conv(
     return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
 
 
-def _checked_conv(function, x, w, b, stride, padding, dilation, groups):
-    if b is None:
-        x, w = shapes.floating(function, x=x, w=w)
-    else:
-        x, w, b = shapes.floating(function, x=x, w=w, b=b)
+def separable_conv(
+    x: jax.Array,
+    w_depth: jax.Array,
+    w_point: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "SAME",
+    dilation: PerAxis = 1,
+) -> jax.Array:
+    """Depthwise separable convolution: every channel by itself, then a 1x1 convolution that mixes them.
+
+        z = Conv(DepthwiseConv(x | w_depth) | w_point) + b
+
+    Args:
+        x: images [N, *S, C].
+        w_depth: depthwise filters [*K, 1, C·m].
+        w_point: 1x1 filters [*1, C·m, O].
+        b: biases [O], or None.
+        stride, padding, dilation: of the depthwise convolution, as for `conv`.
+
+    Returns:
+        z [N, *M, O], in the dtype of x.
+
+    Raises:
+        TypeError, ValueError: as for `conv`; w_point is not [*1, C·m, O].
+
+    Gradient: that of `conv` after that of `depthwise_conv`.
+
+    Source: Chollet, Xception: deep learning with depthwise separable convolutions, 2017.
+
+    >>> x, w_depth, w_point = jnp.ones((1, 4, 2)), jnp.array([[[1.0, 10.0]]]), jnp.ones((1, 2, 3))
+    >>> separable_conv(x, w_depth, w_point)[0, 0]
+    Array([11., 11., 11.], dtype=float32)
+    """
+    function = "separable_conv"
+    x, w_depth, w_point = shapes.floating(function, x=x, w_depth=w_depth, w_point=w_point)
+    shapes.images(function, x)
+    ones, channels = (1,) * (x.ndim - 2), w_depth.shape[-1:]
+    fits = w_point.shape[:-1] == (*ones, *channels)
+    expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"
+    shapes.require(fits, function, "w_point", expected, shapes.describe(w_point))
+    h = _checked_conv(function, x, w_depth, None, stride, padding, dilation, x.shape[-1], filters="w_depth")
+    return _checked_conv(function, h, w_point, b, 1, "VALID", 1, 1)
+
+
+def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
+    x, w, b = shapes.with_bias(function, {"x": x, filters: w}, b)
+    window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
+    if b is not None:
         shapes.vector(function, "b", b, w.shape[-1])
-    window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups)
     return _conv(x, w, b, window, groups)
 
 

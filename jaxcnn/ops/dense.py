@@ -36,10 +36,7 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[1.0], [10.0]]), jnp.array([0.5]))
     Array([[21.5]], dtype=float32)
     """
-    if b is None:
-        x, w = shapes.floating("dense", x=x, w=w)
-    else:
-        x, w, b = shapes.floating("dense", x=x, w=w, b=b)
+    x, w, b = shapes.with_bias("dense", {"x": x, "w": w}, b)
     shapes.require(x.ndim >= 1, "dense", "x", "[..., I] with at least 1 axis", shapes.describe(x))
     fits = w.ndim == 2 and w.shape[0] == x.shape[-1]
     shapes.require(fits, "dense", "w", f"[I, O] with I = {x.shape[-1]} as x has", shapes.describe(w))

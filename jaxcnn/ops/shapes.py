@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Padding = str | int | Sequence[tuple[int, int]]
+Pads = int | Sequence[tuple[int, int]]
+Padding = str | Pads
 PerAxis = int | Sequence[int]
 
 
@@ -78,6 +79,13 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
             require(same, function, argument, f"{result[0].dtype} as {first} is", describe(array), TypeError)
         result.append(array)
     return tuple(result)
+
+
+def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
+    """`floating`, with b behind the arrays, where None stays None."""
+    if b is None:
+        return (*floating(function, **arrays), None)
+    return floating(function, **arrays, b=b)
 
 
 def sum_dtype(dtype: Any) -> Any:
@@ -183,6 +191,43 @@ def filter_window(
     return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
 
 
+def transposed_window(
+    function: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> Window:
+    """The checked window of the convolution whose adjoint takes x [N, *S, C] and filters w [*K, O/groups, C].
+
+    Its image is the result: M = (S - 1)s - low - high + extent + output_padding, of which the last `output_padding`
+    entries are beyond the filter's last place.
+    """
+    groups = integer(function, "groups", groups, 1)
+    require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
+    spatial, rank = tuple(x_shape[1:-1]), len(x_shape) - 2
+    same = len(w_shape) == rank + 2 and w_shape[-1] == x_shape[-1]
+    expected = f"[*K, O/groups, C] with {rank + 2} axes and C = {x_shape[-1]} as x has"
+    require(same, function, "w", expected, f"shape {list(w_shape)}")
+    divides = x_shape[-1] % groups == 0
+    require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
+    size = per_axis(function, "w", tuple(w_shape[:-2]), rank)
+    stride = per_axis(function, "stride", stride, rank)
+    dilation = per_axis(function, "dilation", dilation, rank)
+    behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
+    pads = _pads(function, padding, rank, "an int")
+    unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation)
+    axes = zip(spatial, stride, unpadded.extent, pads, behind, strict=True)
+    image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
+    enough = all(n > 0 for n in (*image, *spatial))
+    require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
+    reached = tuple((low, high - more) for (low, high), more in zip(pads, behind, strict=True))
+    return replace(unpadded, image=image, padding=reached)
+
+
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
     """`value` as a shape: a sequence of ints that are not negative."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
@@ -200,12 +245,17 @@ def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tup
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
         return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
+    return _pads(function, padding, rank, "a string, an int")
+
+
+def _pads(function: str, padding: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
+    """(low, high) per axis; `otherwise` says what but pairs the padding may be."""
     if not isinstance(padding, Sequence):
         both = integer(function, "padding", padding)
         return ((both, both),) * rank
-    expected = f"a string, an int or {rank} pairs (low, high), one per spatial axis"
-    pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
-    require(pairs and len(padding) == rank, function, "padding", expected, tuple(padding))
+    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
+    pairs = not isinstance(padding, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
+    require(pairs and len(padding) == rank, function, "padding", expected, padding)
     return tuple((integer(function, "padding", low), integer(function, "padding", high)) for low, high in padding)
 
 

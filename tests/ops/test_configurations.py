@@ -313,6 +313,38 @@ def test_public_gradients_of_conv(setting):
     assert_conv_agrees(setting, ours, bias=0)
 
 
+TRANSPOSED = [setting for setting in SETTINGS["conv"] if 0 not in setting.image][::3]
+
+
+@pytest.mark.parametrize("setting", TRANSPOSED, ids=str)
+def test_conv_transpose(setting):
+    """The adjoint of the setting's convolution: its input is an output of that, its result as large as the input."""
+    rng = np.random.default_rng(setting.number)
+    x, dy, w = map(rng.standard_normal, ((setting.x[0], *setting.output, setting.filters), setting.x, setting.w))
+    remainder = [(n + sum(pad) - d * (k - 1) - 1) % s for n, k, s, pad, d in setting.axes]
+    ours = partial(
+        jaxcnn.conv_transpose,
+        stride=setting.stride,
+        padding=setting.pads,
+        output_padding=remainder,
+        dilation=setting.dilation,
+        groups=setting.groups,
+    )
+
+    def plain(x, w):
+        return jax.vjp(lambda image: plain_conv(setting)(image, w), jnp.zeros(setting.x))[1](x)[0]
+
+    options = None if setting.number % 5 == 0 else QUICK_TO_COMPILE
+    both = jax.jit(lambda *args: (with_gradients(ours)(*args), with_gradients(plain)(*args)), compiler_options=options)
+    got, expected = both(dy, x, w)
+    assert_same(got, expected)
+    if setting.terms <= SMALL:
+        conv = partial(oracles.conv, **setting.resolved, dilation=setting.dilations, groups=setting.groups)
+        value, _ = conv(np.zeros(setting.x), w)[1](x)
+        dx, backward = conv(dy, w)
+        assert_same(got, (value, dx, backward(x)[1]))
+
+
 @settings("max_pool")
 def test_max_pool(setting):
     """In half of the settings the images are small integers, so that most windows have several maxima."""

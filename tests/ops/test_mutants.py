@@ -12,7 +12,18 @@ from table import ACTIVATIONS, CASES
 
 import jaxcnn.ops
 from jaxcnn import check
-from jaxcnn.ops import activation, convolution, dense, dropout, loss, normalization, pooling, resampling, winners
+from jaxcnn.ops import (
+    activation,
+    convolution,
+    dense,
+    dropout,
+    loss,
+    normalization,
+    pooling,
+    resampling,
+    transposed_convolution,
+    winners,
+)
 
 RULES = {
     value.__name__: value
@@ -116,6 +127,10 @@ def last_image_dropped(right):
     return lambda x, dz, window, groups: right(x[:-1], dz[:-1], window, groups)
 
 
+def first_filter_dropped(right):
+    return lambda x, w, window, groups: right(x, w.at[..., 0].set(0), window, groups)
+
+
 def spread_evenly(dy, winner, window):
     return pooling._mean_pool_bwd(window, None, dy)[0]
 
@@ -187,6 +202,8 @@ WRAPPED = [
     (convolution, "bias_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
+    (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
+    (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (pooling, "input_grad_padding", shifted, "mean_pool-overlapping"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
