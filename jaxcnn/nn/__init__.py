@@ -1,7 +1,7 @@
 """Layers as pairs of pure functions, how to put them together, and models."""
 
 from jaxcnn.nn.combinators import named, residual, sequential
-from jaxcnn.nn.convolution import conv, depthwise_conv
+from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxcnn.nn.inspection import count_parameters, output_shape, summary
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import batch_norm, dense, dropout, flatten, prelu
@@ -12,6 +12,7 @@ __all__ = [
     "Layer",
     "batch_norm",
     "conv",
+    "conv_transpose",
     "count_parameters",
     "dense",
     "depthwise_conv",
@@ -24,6 +25,7 @@ __all__ = [
     "output_shape",
     "prelu",
     "residual",
+    "separable_conv",
     "sequential",
     "summary",
     "weighted_pool",

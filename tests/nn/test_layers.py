@@ -30,6 +30,19 @@ SHAPES = {
         {"w": (3, 2, 1, 4)},
         (2, 2, 3, 4),
     ),
+    "separable_conv": (
+        nn.separable_conv(6, 3, multiplier=2, stride=2),
+        (2, 5, 7, 4),
+        {"w_depth": (3, 3, 1, 8), "w_point": (1, 1, 8, 6), "b": (6,)},
+        (2, 3, 4, 6),
+    ),
+    "conv_transpose": (nn.conv_transpose(6, 3), (2, 5, 7, 4), {"w": (3, 3, 6, 4), "b": (6,)}, (2, 7, 9, 6)),
+    "conv_transpose with all options": (
+        nn.conv_transpose(6, 2, stride=2, padding=1, output_padding=1, dilation=2, groups=2, bias=False),
+        (2, 5, 7, 4),
+        {"w": (2, 2, 3, 4)},
+        (2, 10, 14, 6),
+    ),
     "dense": (nn.dense(3), (2, 4), {"w": (4, 3), "b": (3,)}, (2, 3)),
     "dense without bias": (nn.dense(3, bias=False), (2, 4), {"w": (4, 3)}, (2, 3)),
     "flatten": (nn.flatten(), (2, 5, 7, 4), {}, (2, 140)),
@@ -66,9 +79,10 @@ def test_init_and_apply_agree_on_shapes(case):
     [
         (nn.conv(64, 3, groups=2), (1, 8, 8, 32), 2 / (9 * 16)),
         (nn.depthwise_conv(3, multiplier=128), (1, 8, 8, 16), 2 / 9),
+        (nn.conv_transpose(64, 3), (1, 8, 8, 32), 2 / (9 * 32)),
         (nn.dense(128), (1, 64), 2 / 64),
     ],
-    ids=["conv", "depthwise_conv", "dense"],
+    ids=["conv", "depthwise_conv", "conv_transpose", "dense"],
 )
 def test_weights_have_the_variance_of_he_and_biases_are_zero(layer, input_shape, variance):
     params, _ = layer.init(KEY, input_shape)
