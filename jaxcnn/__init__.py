@@ -7,7 +7,7 @@ backpropagation in convolutional networks. The order below is the lecture's.
 from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv, separable_conv
 from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.resampling import downsample, upsample
-from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
+from jaxcnn.ops.pooling import max_pool, max_unpool, mean_pool, weighted_pool
 from jaxcnn.ops.activation import (
     celu,
     elu,
@@ -45,6 +45,7 @@ __all__ = [
     "downsample",
     "upsample",
     "max_pool",
+    "max_unpool",
     "mean_pool",
     "weighted_pool",
     "celu",

@@ -58,6 +58,12 @@ def _soft_cross_entropy(logits: jax.Array) -> jax.Array:
     return jc.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
 
 
+def _max_unpool(y: jax.Array) -> jax.Array:
+    """With places that several entries share, and places that none has."""
+    places = np.random.default_rng(0).integers(0, 16, size=y.shape)
+    return jc.max_unpool(y, places, 2, shape=(4, 4))
+
+
 ACTIVATIONS = [
     jc.relu,
     jc.leaky_relu,
@@ -120,6 +126,26 @@ CASES = [
     Case(partial(jc.max_pool, window=3, stride=1, padding=1), lambda n: ((n, 5, 4, 2),), "ties", _ties),
     Case(partial(jc.max_pool, window=9, stride=2, padding="SAME"), lambda n: ((n, 11, 10, 2),), "large"),
     Case(partial(jc.max_pool, window=9, stride=3), lambda n: ((n, 11, 13, 2),), "large-ties", _ties),
+    Case(
+        partial(jc.max_pool, window=(2, 3), stride=2, padding=((1, 0), (0, 1)), dilation=(2, 1), ceil_mode=True),
+        lambda n: ((n, 7, 8, 2),),
+        "dilated",
+    ),
+    Case(partial(jc.max_pool, window=9, dilation=(1, 2), stride=2), lambda n: ((n, 11, 18, 1),), "large-dilated"),
+    Case(
+        lambda x: jc.max_pool(x, 3, stride=2, return_indices=True)[0],
+        lambda n: ((n, 7, 6, 2),),
+        "indices",
+        op="max_pool",
+    ),
+    Case(_max_unpool, lambda n: ((n, 3, 2, 2),), op="max_unpool"),
+    Case(
+        partial(jc.mean_pool, window=3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        lambda n: ((n, 6, 8, 2),),
+        "without-padding",
+    ),
+    Case(partial(jc.mean_pool, window=3, stride=2, padding=1, ceil_mode=True), lambda n: ((n, 6, 8, 2),), "ceil"),
+    Case(partial(jc.mean_pool, window=3, divisor=2.5), lambda n: ((n, 6, 8, 2),), "divisor"),
     Case(partial(jc.mean_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),
     Case(partial(jc.mean_pool, window=3, stride=2, padding="SAME"), lambda n: ((n, 7, 6, 2),), "overlapping"),
     Case(jc.weighted_pool, lambda n: ((n, 7, 9, 2), (2, 3, 2))),

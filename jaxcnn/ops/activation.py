@@ -241,9 +241,7 @@ def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
     >>> round(float(gelu(jnp.array(1.0))), 3)
     0.841
     """
-    is_bool = isinstance(approximate, bool)
-    shapes.require(is_bool, "gelu", "approximate", "True or False", shapes.describe(approximate), TypeError)
-    return _activate("gelu", z, _GELU_TANH if approximate else _GELU)
+    return _activate("gelu", z, _GELU_TANH if shapes.flag("gelu", "approximate", approximate) else _GELU)
 
 
 _GELU = _Activation(

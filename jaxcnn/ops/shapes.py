@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 Pads = int | Sequence[tuple[int, int]]
 Padding = str | Pads
@@ -81,6 +83,17 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     return tuple(result)
 
 
+def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
+    """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
+    is_integer = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
+    require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
+    require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
+    if not isinstance(value, jax.core.Tracer):
+        outside = [entry for entry in np.unique(np.asarray(value)) if not 0 <= entry < count]
+        require(not outside, function, argument, f"from 0 to {count - 1}", outside[0] if outside else None)
+    return jnp.asarray(value)
+
+
 def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
     """`floating`, with b behind the arrays, where None stays None."""
     if b is None:
@@ -136,6 +149,12 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
     return tuple(integer(function, argument, entry, minimum) for entry in value)
 
 
+def flag(function: str, argument: str, value: Any) -> bool:
+    """TypeError unless `value` is True or False."""
+    require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
+    return value
+
+
 def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
     """ValueError unless `value` is one of the strings in `choices`."""
     known = isinstance(value, str) and value in choices
@@ -164,6 +183,23 @@ def window(
     expected = f"no larger than the padded input {list(result.padded)}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
     return result
+
+
+def reaching_the_end(window: Window) -> Window:
+    """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
+
+    These are ceil((n + low + high - extent) / s) + 1 places, one less if the last began in the padding behind the
+    image.
+    """
+
+    def more(n, low, high, e, s):
+        over = -(n + low + high - e) % s
+        begins = n + low + high - e + over
+        return over if begins < n + low else 0
+
+    axes = zip(window.image, window.padding, window.extent, window.stride, strict=True)
+    padding = tuple((low, high + more(n, low, high, e, s)) for n, (low, high), e, s in axes)
+    return replace(window, padding=padding)
 
 
 def filter_window(
@@ -200,6 +236,8 @@ def transposed_window(
     output_padding: Any,
     dilation: Any,
     groups: Any,
+    *,
+    argument: str = "w",
 ) -> Window:
     """The checked window of the convolution whose adjoint takes x [N, *S, C] and filters w [*K, O/groups, C].
 

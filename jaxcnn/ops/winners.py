@@ -28,11 +28,25 @@ def add_at_winner(dy, winner, window):
     """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
     if window.volume <= _FEW_ENTRIES:
         return _add_by_entry(dy, winner, window)
-    return _add_by_place(dy, winner, window)
+    return add_at_place(dy, winner, window.image)
+
+
+def place_of_winner(winner, window):
+    """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
+    if window.volume > _FEW_ENTRIES:
+        return winner
+    entries = jnp.unravel_index(winner.astype(jnp.int32), window.size)
+    place = jnp.zeros_like(entries[0])
+    for axis, (k, p, n) in enumerate(zip(entries, positions(window), window.image, strict=True), start=1):
+        start = p[:, 0].reshape([-1 if a == axis else 1 for a in range(winner.ndim)]).astype(np.int32)
+        place = place * n + start + window.dilation[axis - 1] * k
+    return place
 
 
 def window_max(x, window):
-    """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
+    """The maximum of each window of x [N, *S, C]: [N, *M, C]. JAX derives no gradient of a dilated `reduce_window`."""
+    if max(window.dilation) > 1:
+        return _winner_by_entry(x, window)[0]
     return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
 
 
@@ -45,8 +59,9 @@ def _winner_by_entry(x, window):
     y_shape = (x.shape[0], *window.output, x.shape[-1])
     y, winner = jnp.full(y_shape, lowest), jnp.broadcast_to(_first_inside(window), y_shape)
     for k, offset in enumerate(np.ndindex(window.size)):
-        last = [o + s * (m - 1) + 1 for o, m, s in zip(offset, window.output, window.stride, strict=True)]
-        x_k = lax.slice(padded, (0, *offset, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
+        first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
+        last = [f + s * (m - 1) + 1 for f, m, s in zip(first, window.output, window.stride, strict=True)]
+        x_k = lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
         larger = (x_k > y) | (jnp.isnan(x_k) & ~jnp.isnan(y))
         y, winner = jnp.where(larger, x_k, y), jnp.where(larger, jnp.array(k, winner.dtype), winner)
     return y, winner
@@ -57,18 +72,23 @@ def _add_by_entry(dy, winner, window):
     zero = np.zeros((), dy.dtype)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
     for k, offset in enumerate(np.ndindex(window.size)):
-        axes = zip(offset, window.image, window.output, window.stride, window.padding, strict=True)
-        place = [(o - low, n + low - o - s * (m - 1) - 1, s - 1) for o, n, m, s, (low, _) in axes]
+        first = [o * d - low for o, d, (low, _) in zip(offset, window.dilation, window.padding, strict=True)]
+        axes = zip(first, window.image, window.output, window.stride, strict=True)
+        place = [(f, n - f - s * (m - 1) - 1, s - 1) for f, n, m, s in axes]
         dy_k = jnp.where(winner == k, dy, zero)
         dx = dx + lax.pad(dy_k, zero, [(0, 0, 0), *place, (0, 0, 0)]).astype(dx.dtype)
     return dx.astype(dy.dtype)
 
 
+def positions(window):
+    """For each spatial axis, where in the image entry k of the window at place i is, [M, K]; the padding is outside."""
+    axes = zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
+    return [s * np.arange(m)[:, None] + d * np.arange(k) - low for m, k, s, (low, _), d in axes]
+
+
 def inside_image(window):
     """For each spatial axis, whether entry k of the window at place i lies inside the image, [M, K]."""
-    axes = zip(window.image, window.output, window.size, window.stride, window.padding, strict=True)
-    places = [(n, s * np.arange(m)[:, None] + np.arange(k) - low) for n, m, k, s, (low, _) in axes]
-    return [(place >= 0) & (place < n) for n, place in places]
+    return [(p >= 0) & (p < n) for p, n in zip(positions(window), window.image, strict=True)]
 
 
 def _first_inside(window):
@@ -80,7 +100,7 @@ def _first_inside(window):
 
 # A large window is searched by XLA, which returns the place of the winner in the image, and dy is added there.
 def _winner_by_place(x, window):
-    """Flat index into the spatial axes of the first largest entry of each window [N, *M, C], a NaN before all."""
+    """The place of the first largest entry of each window [N, *M, C], flat in the spatial axes, a NaN before all."""
     nowhere = math.prod(window.image)
     place = jnp.arange(nowhere, dtype=jnp.int32).reshape(1, *window.image, 1)
 
@@ -96,14 +116,22 @@ def _winner_by_place(x, window):
     return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
 
 
-def _add_by_place(dy, winner, window):
-    """dx[n, winner[n, i, c], c] += dy[n, i, c]."""
-    images, channels = dy.shape[0], dy.shape[-1]
-    dx = jnp.zeros((images, math.prod(window.image), channels), sum_dtype(dy.dtype))
-    n, c = jnp.arange(images)[:, None, None], jnp.arange(channels)[None, None, :]
-    flat = (images, math.prod(window.output), channels)
-    dx = dx.at[n, winner.reshape(flat), c].add(dy.reshape(flat).astype(dx.dtype))
-    return dx.reshape(images, *window.image, channels).astype(dy.dtype)
+def add_at_place(dy, place, image):
+    """dx [N, *image, C], where dx[n, place[n, i, c], c] += dy[n, i, c]; places outside the image get nothing."""
+    n, place = jnp.arange(dy.shape[0])[:, None, None], _flat(place)
+    dx = jnp.zeros((dy.shape[0], math.prod(image), dy.shape[-1]), sum_dtype(dy.dtype))
+    dx = dx.at[n, place, jnp.arange(dy.shape[-1])].add(_flat(dy).astype(dx.dtype), mode="drop")
+    return dx.reshape(dy.shape[0], *image, dy.shape[-1]).astype(dy.dtype)
+
+
+def take_from_place(x, place):
+    """x[n, place[n, i, c], c] [N, *M, C], the transpose of `add_at_place`; 0 for places outside the image."""
+    taken = jnp.take_along_axis(_flat(x), _flat(place), axis=1, mode="fill", fill_value=0)
+    return taken.reshape(place.shape)
+
+
+def _flat(a):
+    return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 
 def _reduce_windows(x, start, larger, window):
@@ -116,5 +144,6 @@ def _reduce_windows(x, start, larger, window):
         larger,
         window_dimensions=(1, *window.size, 1),
         window_strides=(1, *window.stride, 1),
+        window_dilation=(1, *window.dilation, 1),
         padding=((0, 0), *((max(low, 0), max(high, 0)) for low, high in window.padding), (0, 0)),
     )

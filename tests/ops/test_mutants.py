@@ -132,11 +132,11 @@ def first_filter_dropped(right):
 
 
 def spread_evenly(dy, winner, window):
-    return pooling._mean_pool_bwd(window, None, dy)[0]
+    return pooling._mean_pool_bwd(window, window.padding, None, dy)[0]
 
 
 def winner_one_further(right):
-    return lambda dy, winner, window: right(dy, winner + 1, window)
+    return lambda dy, winner, where: right(dy, winner + 1, where)
 
 
 def last_of_the_ties(right):
@@ -209,7 +209,7 @@ WRAPPED = [
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
     (pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
-    (winners, "_add_by_place", winner_one_further, "max_pool-large"),
+    (winners, "add_at_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", over_all, "downsample"),
     (normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
 ]
