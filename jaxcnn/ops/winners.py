@@ -45,8 +45,10 @@ def place_of_winner(winner, window):
 
 def window_max(x, window):
     """The maximum of each window of x [N, *S, C]: [N, *M, C]. JAX derives no gradient of a dilated `reduce_window`."""
-    if max(window.dilation) > 1:
+    if max(window.dilation) > 1 and window.volume <= _FEW_ENTRIES:
         return _winner_by_entry(x, window)[0]
+    if max(window.dilation) > 1:
+        return take_from_place(x, _winner_by_place(lax.stop_gradient(x), window))
     return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
 
 
