@@ -8,6 +8,7 @@ from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, dept
 from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.pooling import max_pool, max_unpool, mean_pool, weighted_pool
+from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.activation import (
     celu,
     elu,
@@ -48,6 +49,10 @@ __all__ = [
     "max_unpool",
     "mean_pool",
     "weighted_pool",
+    "adaptive_max_pool",
+    "adaptive_mean_pool",
+    "global_max_pool",
+    "global_mean_pool",
     "celu",
     "elu",
     "gelu",

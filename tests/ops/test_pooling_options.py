@@ -92,3 +92,36 @@ def test_indices_under_jit_that_are_out_of_range_get_lost():
     y = jnp.ones((1, 2, 1))
     x = jax.jit(lambda y, indices: jc.max_unpool(y, indices, 2))(y, jnp.array([[[1], [4]]]))
     np.testing.assert_array_equal(x[0, :, 0], [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 3), (7, 7), (3, 5), (8, 2), (5, 1)])
+def test_adaptive_pools(n, m):
+    """Region i of M is from floor(i S / M) to ceil((i + 1) S / M), as in PyTorch."""
+    x = rng.integers(0, 4, size=(2, n, 4, 3)).astype(float)
+    rows = [range(int(np.floor(i * n / m)), int(np.ceil((i + 1) * n / m))) for i in range(m)]
+    halves = [range(0, 2), range(2, 4)]
+    boxes = [[x[:, list(r)][:, :, list(h)] for h in halves] for r in rows]
+    means = np.stack([np.stack([box.mean(axis=(1, 2)) for box in row], axis=1) for row in boxes], axis=1)
+    maxima = np.stack([np.stack([box.max(axis=(1, 2)) for box in row], axis=1) for row in boxes], axis=1)
+    np.testing.assert_allclose(jc.adaptive_mean_pool(x, (m, 2)), means, rtol=1e-12)
+    y, indices = jc.adaptive_max_pool(x, (m, 2), return_indices=True)
+    np.testing.assert_array_equal(y, maxima)
+    for i, a, j, c in np.ndindex(2, m, 2, 3):
+        places = [r * 4 + h for r in rows[a] for h in halves[j]]
+        values = x[i].reshape(-1, 3)[places, c]
+        assert indices[i, a, j, c] == places[values.argmax()], (i, a, j, c)
+
+
+def test_global_pools():
+    """The mean and the maximum over all places; the gradient of a maximum goes to the first, a NaN is the maximum."""
+    x = rng.integers(0, 3, size=(2, 4, 5, 3)).astype(float)
+    np.testing.assert_allclose(jc.global_mean_pool(x), x.mean(axis=(1, 2)), rtol=1e-12)
+    np.testing.assert_array_equal(jc.global_max_pool(x), x.max(axis=(1, 2)))
+    dx = jax.grad(lambda x: jc.global_max_pool(x).sum())(jnp.asarray(x)).reshape(2, 20, 3)
+    np.testing.assert_array_equal(dx.argmax(axis=1), x.reshape(2, 20, 3).argmax(axis=1))
+    np.testing.assert_array_equal(dx.sum(axis=1), 1)
+    x[0, 2, 3, 1] = x[0, 3, 3, 1] = np.nan
+    dx = jax.grad(lambda x: jc.global_max_pool(x).sum())(jnp.asarray(x))
+    assert np.isnan(jc.global_max_pool(x)[0, 1])
+    assert dx[0, 2, 3, 1] == 1
+    assert dx[0, :, :, 1].sum() == 1

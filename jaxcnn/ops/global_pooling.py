@@ -1,0 +1,239 @@
+"""Pooling of whole images: over all places, or into a given number of regions.
+
+Lecture: "Backpropagation through Pooling". The rules are those of `pooling.py`; only the windows differ in size.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.winners import add_at_place, take_from_place
+
+
+def global_mean_pool(x: jax.Array) -> jax.Array:
+    """The mean of every channel over all places.
+
+        y[n, c] = 1/|S| Σ_i x[n, i, c]
+
+    Args:
+        x: images [N, *S, C] with at least one place.
+
+    Returns:
+        y [N, C], in the dtype of x. Half precision is summed in float32.
+
+    Raises:
+        TypeError: x is no floating-point array.
+        ValueError: x has no spatial axis, or one without entries.
+
+    Gradient: dx = dy / |S| at every place.
+
+    Source: lecture, "Backward Pass: Mean-Pooling"; Lin et al., Network in network, 2014.
+
+    >>> global_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
+    Array([[1.5]], dtype=float32)
+    """
+    x = _with_places("global_mean_pool", x)
+    return _global_mean_pool(x, x.shape[1:-1])
+
+
+def _global_mean_pool_plain(x, image):
+    return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
+
+
+_global_mean_pool = jax.custom_vjp(_global_mean_pool_plain, nondiff_argnums=(1,))
+
+
+def _global_mean_pool_fwd(x, image):
+    return _global_mean_pool_plain(x, image), None
+
+
+def _global_mean_pool_bwd(image, _, dy):
+    """Every place has the same share."""
+    places = tuple(range(1, len(image) + 1))
+    return (jnp.broadcast_to(jnp.expand_dims(dy / math.prod(image), places), (dy.shape[0], *image, dy.shape[1])),)
+
+
+_global_mean_pool.defvjp(_global_mean_pool_fwd, _global_mean_pool_bwd)
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """The maximum of every channel over all places.
+
+        y[n, c] = max_i x[n, i, c]
+
+    Args:
+        x: images [N, *S, C] with at least one place.
+
+    Returns:
+        y [N, C], in the dtype of x. A NaN is the maximum.
+
+    Raises:
+        TypeError: x is no floating-point array.
+        ValueError: x has no spatial axis, or one without entries.
+
+    Gradient: dy goes to the place of the maximum, to the first one (the last axis fastest) where several tie.
+
+    Source: lecture, "Backpropagation: Max-Pooling".
+
+    >>> global_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
+    Array([[3.]], dtype=float32)
+    """
+    x = _with_places("global_max_pool", x)
+    image = x.shape[1:-1]
+    return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
+
+
+def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: bool = False) -> Any:
+    """The maximum of each of `shape` regions that cover the image evenly, channel by channel.
+
+        y[n, i, c] = max x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
+
+    Args:
+        x: images [N, *S, C] with at least one place.
+        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+        return_indices: whether to return where the maxima are as well.
+
+    Returns:
+        y [N, *M, C], in the dtype of x; with return_indices (y, indices), indices int32 of the shape of y, flat in the
+        spatial axes of x, as PyTorch's. A NaN is the maximum.
+
+    Raises:
+        TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
+        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+
+    Gradient: that of `max_pool`.
+
+    Source: lecture, "Backpropagation: Max-Pooling".
+
+    >>> adaptive_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 5.0]).reshape(1, 5, 1), (2,))[0, :, 0]
+    Array([3., 5.], dtype=float32)
+    """
+    x = _with_places("adaptive_max_pool", x)
+    image, shape = x.shape[1:-1], _regions_shape("adaptive_max_pool", shape, x.ndim - 2)
+    y = _max_of_regions(x, image, shape)
+    if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
+        return y
+    return y, _place_of_maximum(lax.stop_gradient(x), shape)
+
+
+def _max_of_regions_plain(x, image, shape):
+    return take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
+
+
+_max_of_regions = jax.custom_vjp(_max_of_regions_plain, nondiff_argnums=(1, 2))
+
+
+def _max_of_regions_fwd(x, image, shape):
+    place = _place_of_maximum(lax.stop_gradient(x), shape)
+    return take_from_place(x, place), place
+
+
+def _max_of_regions_bwd(image, shape, place, dy):
+    """Each dy added to the place of its maximum."""
+    return (add_at_place(dy, place, image),)
+
+
+_max_of_regions.defvjp(_max_of_regions_fwd, _max_of_regions_bwd)
+
+
+def _place_of_maximum(x, shape):
+    """Where the first maximum of each region is [N, *M, C], int32, flat in the spatial axes; a NaN before all."""
+    image = x.shape[1:-1]
+    places = np.zeros((1, 1), np.int32)  # [M, L], all axes so far
+    for n, m in zip(image, shape, strict=True):
+        entries = np.stack([_region(n, m, i) for i in range(m)])
+        grid = places[:, None, :, None] * n + entries[None, :, None, :]
+        places = grid.reshape(len(places) * m, -1).astype(np.int32)
+    flat = x.reshape(x.shape[0], math.prod(image), x.shape[-1])
+    winner = jnp.argmax(flat[:, places], axis=2)  # [N, M, L, C] -> [N, M, C]
+    place = jnp.asarray(places)[jnp.arange(len(places))[:, None], winner]
+    return place.reshape(x.shape[0], *shape, x.shape[-1])
+
+
+def _region(n, m, i):
+    """The places of region i of m on an axis of n, the first repeated until there are as many as in the longest."""
+    longest = max(-(-(j + 1) * n // m) - j * n // m for j in range(m))
+    first, end = i * n // m, -(-(i + 1) * n // m)
+    return np.array([first] * (longest - (end - first)) + list(range(first, end)))
+
+
+def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The mean of each of `shape` regions that cover the image evenly, channel by channel.
+
+        y[n, i, c] = mean of x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
+
+    Args:
+        x: images [N, *S, C] with at least one place.
+        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+
+    Returns:
+        y [N, *M, C], in the dtype of x. Half precision is summed in float32.
+
+    Raises:
+        TypeError: x is no floating-point array, shape has no ints.
+        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+
+    Gradient: along each axis y = A x with a matrix A [M, S] of shares, so dx = Aᵀ dy.
+
+    Source: lecture, "Backward Pass: Mean-Pooling".
+
+    >>> adaptive_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 4.0]).reshape(1, 5, 1), (2,))[0, :, 0]
+    Array([2., 2.], dtype=float32)
+    """
+    x = _with_places("adaptive_mean_pool", x)
+    return _adaptive_mean_pool(x, x.shape[1:-1], _regions_shape("adaptive_mean_pool", shape, x.ndim - 2))
+
+
+def _adaptive_mean_pool_plain(x, image, shape):
+    return _along_axes(x, [_shares(n, m) for n, m in zip(image, shape, strict=True)])
+
+
+_adaptive_mean_pool = jax.custom_vjp(_adaptive_mean_pool_plain, nondiff_argnums=(1, 2))
+
+
+def _adaptive_mean_pool_fwd(x, image, shape):
+    return _adaptive_mean_pool_plain(x, image, shape), None
+
+
+def _adaptive_mean_pool_bwd(image, shape, _, dy):
+    """dx = Aᵀ dy along each axis."""
+    return (_along_axes(dy, [_shares(n, m).T for n, m in zip(image, shape, strict=True)]),)
+
+
+_adaptive_mean_pool.defvjp(_adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
+
+
+def _along_axes(x, matrices):
+    """Multiplies each spatial axis by its matrix [M, S]."""
+    y = x.astype(shapes.sum_dtype(x.dtype))
+    for axis, matrix in enumerate(matrices, start=1):
+        y = jnp.moveaxis(jnp.tensordot(matrix.astype(y.dtype), y, axes=(1, axis)), 0, axis)
+    return y.astype(x.dtype)
+
+
+def _shares(n, m):
+    """The matrix A [m, n] of the means of m regions of n places."""
+    matrix = np.zeros((m, n))
+    for i in range(m):
+        matrix[i, i * n // m : -(-(i + 1) * n // m)] = 1
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def _with_places(function: str, x: Any) -> jax.Array:
+    (x,) = shapes.floating(function, x=x)
+    shapes.images(function, x)
+    has_places = 0 not in x.shape[1:-1]
+    shapes.require(has_places, function, "x", "[N, *S, C] with at least one place", shapes.describe(x))
+    return x
+
+
+def _regions_shape(function: str, shape: Any, rank: int) -> tuple[int, ...]:
+    shape = shapes.shape(function, "shape", shape)
+    fits = len(shape) == rank and 0 not in shape
+    shapes.require(fits, function, "shape", f"{rank} ints of at least 1, one per spatial axis", shape)
+    return shape
