@@ -6,10 +6,12 @@ from jaxcnn.nn.inspection import count_parameters, output_shape, summary
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import batch_norm, dense, dropout, flatten, prelu
 from jaxcnn.nn.models import digits_cnn
-from jaxcnn.nn.pooling import max_pool, mean_pool, weighted_pool
+from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
 
 __all__ = [
     "Layer",
+    "adaptive_max_pool",
+    "adaptive_mean_pool",
     "batch_norm",
     "conv",
     "conv_transpose",

@@ -5,30 +5,66 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.layer import Layer, without_parameters
-from jaxcnn.ops import pooling, shapes
+from jaxcnn.ops import global_pooling, pooling, shapes
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
-def max_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+def max_pool(
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> Layer:
     """The largest entry of each window: `jaxcnn.max_pool`, whose arguments and errors it has.
 
     >>> y, _ = max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
     (1, 4, 4, 3)
     """
-    pool = partial(pooling.max_pool, window=window, stride=stride, padding=padding)
-    return without_parameters("max_pool", pool)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    return without_parameters("max_pool", partial(pooling.max_pool, window=window, **options))
 
 
-def mean_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+def mean_pool(
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: float | None = None,
+) -> Layer:
     """The mean of each window: `jaxcnn.mean_pool`, whose arguments and errors it has.
 
     >>> y, _ = mean_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
     (1, 4, 4, 3)
     """
-    pool = partial(pooling.mean_pool, window=window, stride=stride, padding=padding)
-    return without_parameters("mean_pool", pool)
+    options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    options |= {"count_include_pad": count_include_pad, "divisor": divisor}
+    return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
+
+
+def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
+    """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`, whose errors it has.
+
+    >>> y, _ = adaptive_max_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
+    >>> y.shape
+    (1, 2, 2, 3)
+    """
+    return without_parameters("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
+
+
+def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
+    """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`, whose errors it has.
+
+    >>> y, _ = adaptive_mean_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
+    >>> y.shape
+    (1, 2, 2, 3)
+    """
+    return without_parameters("adaptive_mean_pool", partial(global_pooling.adaptive_mean_pool, shape=shape))
 
 
 def weighted_pool(
