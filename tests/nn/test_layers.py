@@ -48,7 +48,7 @@ SHAPES = {
     "flatten": (nn.flatten(), (2, 5, 7, 4), {}, (2, 140)),
     "max_pool": (nn.max_pool(2), (2, 5, 7, 4), {}, (2, 2, 3, 4)),
     "max_pool with all options": (nn.max_pool((3, 2), stride=1, padding="SAME"), (2, 5, 7, 4), {}, (2, 5, 7, 4)),
-    "max_pool in ceil_mode": (nn.max_pool(2, dilation=2, ceil_mode=True), (2, 5, 8, 4), {}, (2, 3, 4, 4)),
+    "max_pool in ceil_mode": (nn.max_pool(2, dilation=2, ceil_mode=True), (2, 5, 8, 4), {}, (2, 2, 4, 4)),
     "mean_pool in ceil_mode": (nn.mean_pool(3, ceil_mode=True, divisor=2.0), (2, 5, 7, 4), {}, (2, 2, 3, 4)),
     "adaptive_max_pool": (nn.adaptive_max_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
     "adaptive_mean_pool": (nn.adaptive_mean_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
