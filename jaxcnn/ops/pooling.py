@@ -17,13 +17,12 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad, input_grad_padding
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis, Window
+from jaxcnn.ops.windows import inside_image, positions
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
-    inside_image,
     max_and_winner,
     place_of_winner,
-    positions,
     take_from_place,
     window_max,
 )
@@ -249,12 +248,25 @@ def _mean_pool_bwd(window, counted, _, dy):
     """∇_X R = Conv(uSample(∇_Y R / |window| | s) | 1), the filter of ones being its own reverse."""
     wide = dy.astype(shapes.sum_dtype(dy.dtype))
     shares = wide / _divisor(window, counted, wide.dtype)
+    if window.size == window.stride and window.padded == window.image and window.volume > _SMALL_BOX:
+        return (_repeat(shares, window).astype(dy.dtype),)
     pads = zip(input_grad_padding(window), window.stride, strict=True)
     upsampled = _pad(shares, [(low, high, s - 1) for (low, high), s in pads])
     return (_window_sum(upsampled, window.size, (1,) * len(window.size)).astype(dy.dtype),)
 
 
 _mean_pool.defvjp(_mean_pool_fwd, _mean_pool_bwd)
+
+
+def _repeat(shares, window):
+    """The same where no windows overlap: each share at every entry of its window, and zeros in the remainder."""
+    images, channels = shares.shape[0], shares.shape[-1]
+    between = [length for m in window.output for length in (m, 1)]
+    inside = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]
+    repeated = jnp.broadcast_to(shares.reshape(images, *between, channels), (images, *inside, channels))
+    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
+    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
+    return _pad(repeated.reshape(images, *covered, channels), remainder)
 
 
 def _divisor(window, counted, dtype):
@@ -275,12 +287,17 @@ def _pad(x, spatial):
 
 
 def _window_sum(x, size, stride):
-    """The sum over a box, one axis after the other, so that a large window costs the sum of its sides."""
-    for axis, (k, s) in enumerate(zip(size, stride, strict=True), start=1):
-        along = tuple(k if a == axis else 1 for a in range(x.ndim))
-        strides = tuple(s if a == axis else 1 for a in range(x.ndim))
+    """The sum over a box: at once, or where it is large one axis after the other, which costs the sum of its sides."""
+    axes = range(1, len(size) + 1)
+    for together in [axes] if math.prod(size) <= _SMALL_BOX else [(axis,) for axis in axes]:
+        along, strides = [1] * x.ndim, [1] * x.ndim
+        for axis in together:
+            along[axis], strides[axis] = size[axis - 1], stride[axis - 1]
         x = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, along, strides, "VALID")
     return x
+
+
+_SMALL_BOX = 4  # on a CPU, measured inside a network: at 3x3 one axis after the other is three times as fast
 
 
 def weighted_pool(

@@ -1,0 +1,39 @@
+"""The windows of an image one entry at a time: from the image to the windows, and from the windows to the image."""
+
+import numpy as np
+from jax import lax
+
+
+def entries(x, window, outside):
+    """For each entry k of the window, the last axis fastest, x at that entry of all places [N, *M, C]."""
+    padded = lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    for offset in np.ndindex(window.size):
+        first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
+        last = [f + s * (m - 1) + 1 for f, m, s in zip(first, window.output, window.stride, strict=True)]
+        yield lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
+
+
+def windows_of_places(y, window, outside):
+    """For each entry k of the window, the y [N, *M, C] of that window in which a place is entry k: [N, *S, C].
+
+    `outside` where there is no such window. With u = uSample(y | s), in which `outside` is between and around, this is
+    u at low + j - d·k for the place j: one slice of u for each k.
+    """
+    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
+    pads = [(e - 1 - low, n - 1 + low - s * (m - 1), s - 1) for n, m, e, s, (low, _) in axes]
+    upsampled = lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
+    for offset in np.ndindex(window.size):
+        first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
+        last = [f + n for f, n in zip(first, window.image, strict=True)]
+        yield lax.slice(upsampled, (0, *first, 0), (y.shape[0], *last, y.shape[-1]))
+
+
+def positions(window):
+    """For each spatial axis, where in the image entry k of the window at place i is, [M, K]; the padding is outside."""
+    axes = zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
+    return [s * np.arange(m)[:, None] + d * np.arange(k) - low for m, k, s, (low, _), d in axes]
+
+
+def inside_image(window):
+    """For each spatial axis, whether entry k of the window at place i lies inside the image, [M, K]."""
+    return [(p >= 0) & (p < n) for p, n in zip(positions(window), window.image, strict=True)]
