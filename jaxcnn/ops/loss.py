@@ -185,7 +185,7 @@ def hinge(
 
 def _hinge_plain(logits, labels, where, margin, reduction):
     classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
-    losses = jnp.sum(jnp.where(excess > 0, excess, 0.0), axis=-1) / max(classes, 1)
+    losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / max(classes, 1)
     return reduce(losses, reduction, counted(labels, classes, where)).astype(logits.dtype)
 
 

@@ -426,3 +426,10 @@ def test_half_precision_is_computed_in_float32():
 def test_what_is_kept_for_the_backward_pass(f, bytes_per_example):
     _, vjp = jax.vjp(f, jnp.asarray(logits, jnp.float32))
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(vjp)) == bytes_per_example * N * S
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_nan_is_not_hidden(name, monkeypatch):
+    for array in ("logits", "log_p"):
+        monkeypatch.setitem(globals(), array, np.full((N, S, K), np.nan))
+    assert np.isnan(LOOPS[name][0]())
