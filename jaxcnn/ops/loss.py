@@ -202,9 +202,10 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     within, labels, where = residuals
     classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
     dlosses = spread(dloss.astype(dtype), labels.shape, reduction, counted(labels, classes, where))
-    ones = within.astype(dtype)
-    dz = ones - distribution(labels, classes, dtype) * jnp.sum(ones, axis=-1, keepdims=True)
-    return (dz * dlosses[..., None] / max(classes, 1)).astype(dloss.dtype), None, None
+    each = jnp.where(within, (dlosses / max(classes, 1))[..., None], 0.0)
+    is_label = distribution(labels, classes, dtype) > 0
+    dz = jnp.where(is_label, -jnp.sum(each, axis=-1, keepdims=True), each)
+    return dz.astype(dloss.dtype), None, None
 
 
 _hinge.defvjp(_hinge_fwd, _hinge_bwd)
