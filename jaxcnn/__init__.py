@@ -32,7 +32,10 @@ from jaxcnn.ops.activation import (
 from jaxcnn.ops.dense import dense, flatten
 from jaxcnn.ops.normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.dropout import dropout
-from jaxcnn.ops.loss import l1_penalty, l2_penalty, mean_squared_error, softmax_cross_entropy
+from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
+from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
+from jaxcnn.ops.loss import dice, hinge, huber, mean_absolute_error, mean_squared_error
+from jaxcnn.ops.penalty import l1_penalty, l2_penalty
 from jaxcnn.transforms import derived
 from jaxcnn import check, data, nn, train
 
@@ -76,10 +79,18 @@ __all__ = [
     "batch_norm",
     "batch_norm_inference",
     "dropout",
+    "kl_divergence",
+    "nll",
+    "softmax_cross_entropy",
+    "focal",
+    "sigmoid_cross_entropy",
+    "dice",
+    "hinge",
+    "huber",
+    "mean_absolute_error",
+    "mean_squared_error",
     "l1_penalty",
     "l2_penalty",
-    "mean_squared_error",
-    "softmax_cross_entropy",
     "derived",
     "check",
     "data",

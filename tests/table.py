@@ -3,6 +3,7 @@
 Everything that must hold for every op is tested by going through this table; a public op that is missing fails a test.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -49,13 +50,14 @@ def _far(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return 3 * rng.normal(size=shape)
 
 
-def _cross_entropy(logits: jax.Array, reduction: str) -> jax.Array:
-    return jc.softmax_cross_entropy(logits, np.arange(logits.shape[0]) % logits.shape[1], reduction=reduction)
+def _share(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return 0.05 + 0.9 * rng.random(size=shape)
 
 
-def _soft_cross_entropy(logits: jax.Array) -> jax.Array:
-    labels = np.random.default_rng(0).dirichlet(np.ones(logits.shape[1]), size=logits.shape[0])
-    return jc.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
+def _classes(like: jax.Array) -> np.ndarray:
+    """A class for each example of [..., K]."""
+    *shape, classes = like.shape
+    return (np.arange(math.prod(shape)) % classes).reshape(shape)
 
 
 def _max_unpool(y: jax.Array) -> jax.Array:
@@ -63,6 +65,91 @@ def _max_unpool(y: jax.Array) -> jax.Array:
     places = np.random.default_rng(0).integers(0, 16, size=y.shape)
     return jc.max_unpool(y, places, 2, shape=(4, 4))
 
+
+def _distributions(like: jax.Array) -> jax.Array:
+    *shape, classes = like.shape
+    return jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(classes), size=shape), like.dtype)
+
+
+def _bits(shape: tuple[int, ...]) -> np.ndarray:
+    """A mask, or labels of yes or no."""
+    return (np.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+
+
+def _weights(like: jax.Array) -> jax.Array:
+    return jnp.asarray(0.5 + np.arange(like.shape[-1]) / 4, like.dtype)
+
+
+def _loss(op: Callable[..., Any], labels: Callable[[jax.Array], Any], note: str = "", **options: Any) -> Case:
+    """A loss of scores [..., K] with its labels; options that are functions are called with the scores."""
+
+    def f(z: jax.Array) -> jax.Array:
+        return op(z, labels(z), **{name: o(z) if callable(o) else o for name, o in options.items()})
+
+    inner, sample = ((3, 2), _share) if op is jc.dice else ((3,), _far)
+    return Case(f, lambda n: ((n, *inner, 4),), note, sample, op.__name__)
+
+
+def _some(z: jax.Array) -> np.ndarray:
+    return _bits(z.shape)
+
+
+def _some_examples(z: jax.Array) -> np.ndarray:
+    return _bits(z.shape[:-1])
+
+
+def _pair(op: Callable[..., Any], note: str = "", **options: Any) -> Case:
+    """A loss of two arrays."""
+    return Case(partial(op, **options), lambda n: ((n, 3, 4), (n, 3, 4)), note, _share)
+
+
+def _masked_pair(op: Callable[..., Any], where: Callable[[jax.Array], np.ndarray]) -> Case:
+    def f(y: jax.Array, target: jax.Array) -> jax.Array:
+        return op(y, target, where=where(y))
+
+    return Case(f, lambda n: ((n, 3, 4), (n, 3, 4)), "masked", _share, op.__name__)
+
+
+LOSSES = [
+    _loss(jc.softmax_cross_entropy, _classes),
+    _loss(jc.softmax_cross_entropy, _classes, "sum", reduction="sum"),
+    _loss(jc.softmax_cross_entropy, _classes, "none", reduction="none", where=_some_examples),
+    _loss(jc.softmax_cross_entropy, _classes, "weights", class_weights=_weights),
+    _loss(
+        jc.softmax_cross_entropy,
+        _classes,
+        "all",
+        class_weights=_weights,
+        label_smoothing=0.2,
+        where=_some_examples,
+    ),
+    _loss(jc.softmax_cross_entropy, _distributions, "soft"),
+    _loss(
+        jc.softmax_cross_entropy,
+        _distributions,
+        "soft-all",
+        class_weights=_weights,
+        label_smoothing=0.2,
+        where=_some_examples,
+    ),
+    _loss(jc.nll, _classes),
+    _loss(jc.nll, _classes, "all", class_weights=_weights, where=_some_examples),
+    _pair(jc.kl_divergence),
+    _masked_pair(jc.kl_divergence, _some_examples),
+    _loss(jc.sigmoid_cross_entropy, _some),
+    _loss(jc.sigmoid_cross_entropy, lambda z: _some(z).astype(int), "all", pos_weight=_weights, where=_some),
+    _loss(jc.sigmoid_cross_entropy, _distributions, "soft", reduction="none", pos_weight=lambda z: _weights(z)[1]),
+    _loss(jc.focal, _some),
+    _loss(jc.focal, lambda z: _some(z).astype(int), "all", gamma=1.5, alpha=None, where=lambda z: ~_some(z)),
+    _loss(jc.hinge, _classes),
+    _loss(jc.hinge, _classes, "all", margin=2.5, where=_some_examples),
+    _loss(jc.dice, _classes),
+    _loss(jc.dice, _classes, "masked", where=_some_examples, reduction="none"),
+    _loss(jc.dice, _distributions, "soft", smooth=0),
+    *(_pair(f) for f in (jc.mean_squared_error, jc.mean_absolute_error, jc.huber)),
+    *(_masked_pair(f, _some) for f in (jc.mean_squared_error, jc.mean_absolute_error)),
+    _pair(jc.huber, "0.3", delta=0.3, reduction="sum"),
+]
 
 ACTIVATIONS = [
     jc.relu,
@@ -170,13 +257,7 @@ CASES = [
     Case(partial(jc.batch_norm, eps=0.1), lambda n: ((n + 1, 5), (5,), (5,)), "dense"),
     Case(jc.batch_norm_inference, lambda n: ((n, 4, 5, 2), (2,), (2,), (2,), (2,)), sample=_positive),
     Case(lambda x: jc.dropout(jax.random.key(1), x, 0.4), lambda n: ((n, 4, 5),), op="dropout"),
-    Case(partial(_cross_entropy, reduction="mean"), lambda n: ((n, 4),), op="softmax_cross_entropy"),
-    Case(partial(_cross_entropy, reduction="sum"), lambda n: ((n, 4),), "sum", op="softmax_cross_entropy"),
-    Case(partial(_cross_entropy, reduction="none"), lambda n: ((n, 4),), "none", op="softmax_cross_entropy"),
-    Case(_soft_cross_entropy, lambda n: ((n, 4),), "soft", op="softmax_cross_entropy"),
-    Case(jc.mean_squared_error, lambda n: ((n, 4), (n, 4))),
-    Case(partial(jc.mean_squared_error, reduction="sum"), lambda n: ((n, 4), (n, 4)), "sum"),
-    Case(partial(jc.mean_squared_error, reduction="none"), lambda n: ((n, 4), (n, 4)), "none"),
+    *LOSSES,
     Case(lambda w, b: jc.l2_penalty({"w": w, "b": b}), lambda n: ((4, 3), (2,)), op="l2_penalty"),
     Case(lambda w, b: jc.l1_penalty({"w": w, "b": b}), lambda n: ((4, 3), (2,)), op="l1_penalty"),
 ]

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxcnn.nn import Layer
 from jaxcnn.ops import shapes
-from jaxcnn.ops.loss import softmax_cross_entropy
+from jaxcnn.ops.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.step import Loss, TrainState
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcnn.nn import Layer
-from jaxcnn.ops.loss import softmax_cross_entropy
+from jaxcnn.ops.cross_entropy import softmax_cross_entropy
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -14,7 +14,9 @@ import jaxcnn.ops
 from jaxcnn import check
 from jaxcnn.ops import (
     activation,
+    binary_cross_entropy,
     convolution,
+    cross_entropy,
     dense,
     dropout,
     loss,
@@ -24,6 +26,7 @@ from jaxcnn.ops import (
     transposed_convolution,
     winners,
 )
+from jaxcnn.ops.reduction import masked
 
 RULES = {
     value.__name__: value
@@ -178,6 +181,73 @@ def columns_first(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
 
 
+def no_mean(dloss, shape, reduction, where=None, weights=None):
+    return masked(jnp.broadcast_to(dloss, shape), where)
+
+
+def no_mask(right):
+    return lambda dloss, shape, reduction, where=None, weights=None: right(dloss, shape, reduction)
+
+
+def mean_of_the_number(right):
+    return lambda dloss, shape, reduction, where=None, weights=None: right(dloss, shape, reduction, where)
+
+
+def no_smoothing(right):
+    return lambda smoothing, *args: right(0.0, *args)
+
+
+def not_focused(right):
+    return lambda gamma, *args: right(0.0, *args)
+
+
+def not_balanced(right):
+    return lambda gamma, alpha, *args: right(gamma, None, *args)
+
+
+def no_class_weights(right):
+    return lambda *args: right(*args[:-2], (*args[-2][:2], None, args[-2][3]), args[-1])
+
+
+def no_sum_of_targets(smoothing, reduction, residuals, dloss):
+    """p - u, which is right where u sums to 1."""
+    logits, labels, class_weights, where = residuals
+    p = jnp.exp(cross_entropy._log_probabilities(logits, where))
+    u = cross_entropy._targets(labels, class_weights, where, p, smoothing)
+    counts = cross_entropy._counts(labels, class_weights, where, p)
+    return (p - u) * cross_entropy.spread(dloss, p.shape[:-1], reduction, *counts)[..., None], None, None, None
+
+
+def no_one_in_dq(right):
+    def mutant(reduction, residuals, dloss):
+        dlog_p, dq, _ = right(reduction, residuals, dloss)
+        return dlog_p, dq + dlog_p / residuals[1], None
+
+    return mutant
+
+
+def not_clipped(right):
+    return right._replace(slope=lambda d, delta: d)
+
+
+def label_not_pulled(margin, reduction, residuals, dloss):
+    within, labels, where = residuals
+    dlosses = loss.spread(dloss, labels.shape, reduction, loss.counted(labels, within.shape[-1], where))
+    return within.astype(dloss.dtype) * dlosses[..., None] / within.shape[-1], None, None
+
+
+def no_pixel_mask(right):
+    return lambda *args: right(*args[:-2], (args[-2][0], None, *args[-2][2:]), args[-1])
+
+
+def no_size_of_the_regions(right):
+    def mutant(classes, smooth, reduction, residuals, dloss):
+        labels, where, score, total = residuals
+        return right(classes, smooth, reduction, (labels, where, 0 * score, total), dloss)
+
+    return mutant
+
+
 # Where, what is put there, and the case of the table that has to notice.
 REPLACED = [
     (convolution, "_dagger", no_flip, "conv-bias"),
@@ -192,8 +262,16 @@ REPLACED = [
     (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
     (dropout._dropout, "bwd", mask_without_scale, "dropout"),
     (dense._flatten, "bwd", columns_first, "flatten"),
-    (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "softmax_cross_entropy"),
-    (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "mean_squared_error"),
+    (cross_entropy, "spread", no_mean, "softmax_cross_entropy"),
+    (cross_entropy, "spread", no_mean, "nll"),
+    (cross_entropy, "spread", no_mean, "kl_divergence"),
+    (binary_cross_entropy, "spread", no_mean, "sigmoid_cross_entropy"),
+    (binary_cross_entropy, "spread", no_mean, "focal-all"),
+    (loss, "spread", no_mean, "mean_squared_error"),
+    (loss, "spread", no_mean, "hinge-all"),
+    (loss, "spread", no_mean, "dice"),
+    (cross_entropy._softmax_cross_entropy, "bwd", no_sum_of_targets, "softmax_cross_entropy-weights"),
+    (loss._hinge, "bwd", label_not_pulled, "hinge"),
 ]
 # The same, made from what is there.
 WRAPPED = [
@@ -212,6 +290,21 @@ WRAPPED = [
     (winners, "add_at_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", over_all, "downsample"),
     (normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
+    (cross_entropy, "spread", no_mask, "softmax_cross_entropy-all"),
+    (cross_entropy, "spread", no_mask, "kl_divergence-masked"),
+    (binary_cross_entropy, "spread", no_mask, "sigmoid_cross_entropy-all"),
+    (loss, "spread", no_mask, "mean_absolute_error-masked"),
+    (loss._dice, "bwd", no_pixel_mask, "dice-masked"),
+    (cross_entropy, "spread", mean_of_the_number, "softmax_cross_entropy-weights"),
+    (cross_entropy, "spread", mean_of_the_number, "nll-all"),
+    (cross_entropy._softmax_cross_entropy, "bwd", no_smoothing, "softmax_cross_entropy-all"),
+    (cross_entropy._softmax_cross_entropy, "bwd", no_class_weights, "softmax_cross_entropy-soft-all"),
+    (binary_cross_entropy._sigmoid_cross_entropy, "bwd", no_class_weights, "sigmoid_cross_entropy-all"),
+    (cross_entropy._kl_divergence, "bwd", no_one_in_dq, "kl_divergence"),
+    (binary_cross_entropy._focal, "bwd", not_focused, "focal"),
+    (binary_cross_entropy._focal, "bwd", not_balanced, "focal"),
+    (loss, "_HUBER", not_clipped, "huber-0.3"),
+    (loss._dice, "bwd", no_size_of_the_regions, "dice"),
 ]
 
 

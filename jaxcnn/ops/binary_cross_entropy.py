@@ -1,0 +1,192 @@
+"""Losses of yes-or-no labels, any number of which may hold at once.
+
+Lecture: "Big Picture: What to Train": each logit is one example of a loss L(θ_b, v_b).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.labels import binary_labels, counted
+from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+
+
+def sigmoid_cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    pos_weight: jax.Array | None = None,
+    where: jax.Array | None = None,
+    reduction: str = "mean",
+) -> jax.Array:
+    """Cross-entropy between labels v and the probabilities σ(logits), entry by entry, stable for large logits.
+
+        L = -a v log σ(z) - (1 - v) log(1 - σ(z)),        z = logits
+
+    Args:
+        logits: any shape.
+        labels: of the shape of the logits: bools, integers 0 or 1, or probabilities in the dtype of the logits.
+        pos_weight: a, in the dtype of the logits: [], or [C] along the last axis; None for 1. Above 1 it raises the
+            share of what is found, below 1 the share of what is right among it.
+        where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
+            NaN too.
+        reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
+
+    Returns:
+        A scalar, or the shape of the logits for "none", in their dtype. Half precision is computed in float32.
+
+    Raises:
+        TypeError: logits is no floating-point array, labels is of no dtype above, pos_weight is of another dtype, where
+            is not of bools.
+        ValueError: shapes disagree, the reduction is unknown, or an integer label that counts is neither 0 nor 1. Under
+            `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the mean.
+
+    Gradient: dz = ((1 - v) σ(z) - a v σ(-z)) dL; labels and pos_weight carry no gradient. Keeps logits and labels.
+
+    Source: as torch.nn.functional.binary_cross_entropy_with_logits.
+
+    >>> round(float(sigmoid_cross_entropy(jnp.array([0.0, 1e4]), jnp.array([1, 1]))), 3)
+    0.347
+    """
+    function = "sigmoid_cross_entropy"
+    (logits,) = shapes.floating(function, logits=logits)
+    labels, where = binary_labels(function, labels, where, logits, probabilities=True)
+    if pos_weight is not None:
+        logits, pos_weight = shapes.floating(function, logits=logits, pos_weight=pos_weight)
+        fits = pos_weight.ndim == 0 or (logits.ndim > 0 and pos_weight.shape == logits.shape[-1:])
+        expected = f"one weight [] or one per class {list(logits.shape[-1:])}"
+        shapes.require(fits, function, "pos_weight", expected, shapes.describe(pos_weight))
+    reduction = shapes.choice(function, "reduction", reduction, REDUCTIONS)
+    return _sigmoid_cross_entropy(logits, labels, pos_weight, where, reduction)
+
+
+def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
+    z, yes, no = _binary_terms(logits, labels, pos_weight, where)
+    losses = _product(yes, _softplus(-z)) + _product(no, _softplus(z))
+    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+
+
+_sigmoid_cross_entropy = jax.custom_vjp(_sigmoid_cross_entropy_plain, nondiff_argnums=(4,))
+
+
+def _sigmoid_cross_entropy_fwd(logits, labels, pos_weight, where, reduction):
+    loss = _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction)
+    return loss, (logits, labels, pos_weight, where)
+
+
+def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
+    """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
+    logits, labels, pos_weight, where = residuals
+    z, yes, no = _binary_terms(logits, labels, pos_weight, where)
+    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
+    return dlogits.astype(logits.dtype), None, None, None
+
+
+_sigmoid_cross_entropy.defvjp(_sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd)
+
+
+def _binary_terms(logits, labels, pos_weight, where):
+    """z, a v, and 1 - v."""
+    z = masked(logits.astype(shapes.sum_dtype(logits.dtype)), where)
+    v = masked(lax.stop_gradient(labels.astype(z.dtype)), where)
+    if pos_weight is None:
+        return z, v, 1 - v
+    return z, v * jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape), 1 - v
+
+
+def _product(share, loss):
+    """share x loss, 0 where the share is 0 and the loss infinite."""
+    return jnp.where(share == 0, 0.0, share * loss)
+
+
+def _softplus(z):
+    return jnp.logaddexp(z, 0.0)
+
+
+def focal(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    where: jax.Array | None = None,
+    reduction: str = "mean",
+) -> jax.Array:
+    """Cross-entropy in which entries that are already right weigh little, for the many easy negatives of a detector.
+
+        L = -a q^γ log(1 - q),        q = σ(-z) for label 1, σ(z) for label 0: the probability of the wrong answer,
+                                      a = α for label 1, 1 - α for label 0,        z = logits
+
+    Args:
+        logits: any shape.
+        labels: of the shape of the logits: bools, or integers 0 or 1.
+        gamma: γ, a Python number from 0; with 0 it is `sigmoid_cross_entropy`, weighted by a.
+        alpha: α, a Python number from 0 to 1, or None for a = 1.
+        where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
+            NaN too.
+        reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
+
+    Returns:
+        A scalar, or the shape of the logits for "none", in their dtype. Half precision is computed in float32.
+
+    Raises:
+        TypeError: logits is no floating-point array, labels is neither of bools nor of integers, where is not of bools,
+            gamma or alpha is no number.
+        ValueError: shapes disagree, the reduction is unknown, gamma or alpha is out of range, or a label that counts is
+            neither 0 nor 1. Under `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the
+            mean.
+
+    Gradient: dz = a q^γ (q - γ (1 - q) log(1 - q)) dL for label 0, and minus this for label 1; labels carry no
+    gradient. Keeps logits and labels.
+
+    Source: Lin et al., Focal loss for dense object detection, 2017. As torchvision.ops.sigmoid_focal_loss.
+
+    >>> round(float(focal(jnp.array([0.0, 1e4]), jnp.array([1, 1]), alpha=None)), 3)
+    0.087
+    """
+    (logits,) = shapes.floating("focal", logits=logits)
+    labels, where = binary_labels("focal", labels, where, logits)
+    gamma = shapes.number("focal", "gamma", gamma, 0)
+    alpha = alpha if alpha is None else shapes.number("focal", "alpha", alpha, 0, 1)
+    return _focal(logits, labels, where, gamma, alpha, shapes.choice("focal", "reduction", reduction, REDUCTIONS))
+
+
+def _focal_plain(logits, labels, where, gamma, alpha, reduction):
+    z, _, a = _focal_terms(logits, labels, where, alpha)
+    losses = a * _wrong_to_the(gamma, z) * _softplus(z)
+    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+
+
+_focal = jax.custom_vjp(_focal_plain, nondiff_argnums=(3, 4, 5))
+
+
+def _focal_fwd(logits, labels, where, gamma, alpha, reduction):
+    return _focal_plain(logits, labels, where, gamma, alpha, reduction), (logits, labels, where)
+
+
+def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
+    """With q = σ(z) and dq/dz = q (1 - q): d(-q^γ log(1 - q))/dz = q^γ (q - γ (1 - q) log(1 - q))."""
+    logits, labels, where = residuals
+    z, sign, a = _focal_terms(logits, labels, where, alpha)
+    right = lax.logistic(-z)
+    slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * _product(right, _softplus(z)))
+    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    return (sign * a * slope * dlosses).astype(logits.dtype), None, None
+
+
+_focal.defvjp(_focal_fwd, _focal_bwd)
+
+
+def _focal_terms(logits, labels, where, alpha):
+    """z with its sign turned for label 1, so that σ(z) is the probability of the wrong answer; the sign; and a."""
+    positive = labels.astype(bool)
+    sign = jnp.where(positive, -1.0, 1.0).astype(shapes.sum_dtype(logits.dtype))
+    a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
+    return sign * masked(logits.astype(sign.dtype), where), sign, a
+
+
+def _wrong_to_the(gamma, z):
+    """q^γ = exp(γ log σ(z)), which has all its derivatives where q is 0."""
+    return jnp.exp(-gamma * _softplus(-z)) if gamma else jnp.ones_like(z)
