@@ -68,7 +68,7 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=_folder, metavar="DIR", help="the run folder (default: the next of runs/NAME-1, -2, ...)"
     )
     for option, kind, default, text in (
-        ("--epochs", _whole_number(1), 20, "how often each image is seen"),
+        ("--epochs", _whole_number(1, 1_000_000), 20, "how often each image is seen"),
         ("--learning-rate", _learning_rate, 0.05, "of the first step; it falls to 0 along a cosine"),
         ("--batch-size", _whole_number(1), 64, "images in a step"),
         ("--seed", _whole_number(0, 2**32 - 1), 0, "of the parameters, the order of the images and dropout"),

@@ -23,7 +23,8 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
         f: any function of pytrees of arrays, ours or not. Arguments that are no arrays belong into `functools.partial`.
 
     Returns:
-        A function of the same signature. f is traced once per call, at no cost inside `jit`.
+        A function of the same signature. f is traced once per call, at no cost inside `jit`. A rule inside `shard_map`
+        stays as it is.
 
     Raises:
         TypeError: f is not callable.
@@ -79,14 +80,16 @@ def _evaluate_body(jaxpr: core.Jaxpr, *args: Any) -> list[Any]:
 def _without_rules(param: Any) -> Any:
     """A parameter of an equation, traced anew where it is a jaxpr that holds a custom VJP."""
     if isinstance(param, tuple) and any(isinstance(entry, core.ClosedJaxpr) for entry in param):
-        return tuple(_without_rules(entry) for entry in param)
-    if isinstance(param, core.ClosedJaxpr) and _holds_rule(param.jaxpr):
+        entries = [_without_rules(entry) for entry in param]
+        return type(param)(*entries) if hasattr(param, "_fields") else tuple(entries)
+    if isinstance(param, core.ClosedJaxpr) and holds_rule(param.jaxpr):
         return jax.make_jaxpr(lambda *args: _evaluate(param.jaxpr, param.consts, args))(*param.in_avals)
     return param
 
 
-def _holds_rule(jaxpr: core.Jaxpr) -> bool:
+def holds_rule(jaxpr: core.Jaxpr) -> bool:
+    """Whether there is a custom VJP in a jaxpr, at any depth."""
     return any(
-        eqn.primitive is core.primitives.custom_vjp_call_p or any(map(_holds_rule, core.jaxprs_in_params(eqn.params)))
+        eqn.primitive is core.primitives.custom_vjp_call_p or any(map(holds_rule, core.jaxprs_in_params(eqn.params)))
         for eqn in jaxpr.eqns
     )

@@ -117,6 +117,19 @@ def test_what_has_no_rule_stays_as_it_is():
     assert str(jax.make_jaxpr(derived(f))(x)) == str(jax.make_jaxpr(f)(x))
 
 
+def test_primitives_with_functions_of_their_own():
+    """A linear solve holds four jaxprs in a named tuple."""
+    a = jnp.array([[3.0, 1.0], [1.0, 2.0]])
+
+    def solve(b):
+        return jax.scipy.sparse.linalg.cg(lambda v: a @ v, cube(b))[0]
+
+    b = jnp.array([1.0, 2.0])
+    np.testing.assert_allclose(derived(solve)(b), np.linalg.solve(a, b**3), rtol=1e-6)
+    jacobian = jax.jacrev(derived(solve))(b)
+    np.testing.assert_allclose(jacobian, np.linalg.solve(a, np.diag(3 * b**2)), rtol=1e-6)
+
+
 def test_bad_call():
     with pytest.raises(TypeError) as raised:
         derived(3)

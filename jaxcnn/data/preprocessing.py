@@ -12,7 +12,7 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x: images [N, *S, C], those of the training set only.
 
     Returns:
-        (mean, std), each [C] in the dtype of x; std is 1 for a constant channel.
+        (mean, std), each [C] in the dtype of x, float32 for images of integers; std is 1 for a constant channel.
 
     Raises:
         ValueError: x has less than 2 axes or no entries.
@@ -26,7 +26,8 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes = tuple(range(x.ndim - 1))
     mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
     constant = x.max(axes) == x.min(axes)
-    return mean.astype(x.dtype), np.where(constant, 1.0, std).astype(x.dtype)
+    dtype = _float_dtype(x)
+    return mean.astype(dtype), np.where(constant, 1.0, std).astype(dtype)
 
 
 def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         mean, std: [C], from `fit_standardization`.
 
     Returns:
-        An array as x is, of the same shape and dtype.
+        An array as x is, of the same shape and dtype, float32 for images of integers.
 
     Raises:
         ValueError: mean or std is not [C].
@@ -49,8 +50,13 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     for argument, value in (("mean", mean), ("std", std)):
         fits = value.shape == x.shape[-1:]
         shapes.require(fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", shapes.describe(value))
-    per_channel = (1,) * (x.ndim - 1) + (-1,)
-    return (x - mean.reshape(per_channel)) / std.reshape(per_channel)
+    dtype, per_channel = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
+    return (x.astype(dtype) - mean.astype(dtype).reshape(per_channel)) / std.astype(dtype).reshape(per_channel)
+
+
+def _float_dtype(x: np.ndarray) -> np.dtype:
+    """The dtype of x if that is a floating-point one, else float32."""
+    return x.dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(np.float32)
 
 
 def batches(

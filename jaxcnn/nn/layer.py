@@ -72,6 +72,10 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
     """A layer as it is, a function of an array as a layer of the function's name; anything else is a TypeError."""
     if isinstance(value, Layer):
         return value
+    made_by = getattr(value, "__module__", None) or ""
+    forgotten = made_by.startswith("jaxcnn.nn.") and hasattr(value, "__name__")
+    called = f"the layer nn.{getattr(value, '__name__', '')}(...) that it makes"
+    shapes.require(not forgotten, function, argument, called, "the function", TypeError)
     expected = "a Layer or a function of an array"
     shapes.require(callable(value), function, argument, expected, shapes.describe(value), TypeError)
     named = value

@@ -7,8 +7,7 @@ Lecture: "Backpropagation through Convolution: Activation". For Y = f(Z), entry 
 Each function below states f and f'. What it keeps of the forward pass is a mask where f' has two values only, Y where
 f' is a simple function of it (Y is the input of the next layer, which keeps it anyway), else Z.
 
-All take z of any shape, return y of the same shape and dtype, and raise TypeError if z is no floating-point array. Half
-precision is computed in float32 and rounded once.
+Half precision is computed in float32 and rounded once; a derivative that is had from Y is that of the rounded Y.
 """
 
 import math
@@ -71,7 +70,8 @@ def relu(z: jax.Array) -> jax.Array:
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
-    Shapes, Raises: see the module; the derivative at 0 is 0. Keeps the mask z > 0.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. The derivative at 0 is 0. Keeps the
+        mask z > 0.
     Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
 
     >>> relu(jnp.array([-1.0, 2.0]))
@@ -92,8 +92,8 @@ def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
 
         f(z) = z for z > 0, else a z        f'(z) = 1 for z > 0, else a        a = negative_slope
 
-    Shapes, Raises: see the module; also TypeError unless negative_slope is a number. The derivative at 0 is a.
-    Keeps the mask z > 0.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless negative_slope is a
+    number. The derivative at 0 is a. Keeps the mask z > 0.
     Source: Maas et al., Rectifier nonlinearities improve neural network acoustic models, 2013.
 
     >>> leaky_relu(jnp.array([-1.0, 2.0]), 0.5)
@@ -166,7 +166,8 @@ def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
 
         f(z) = z for z > 0, else α (exp(z) - 1)        f'(z) = 1 for z > 0, else α exp(z)
 
-    Shapes, Raises: see the module; also TypeError unless alpha is a number. The derivative at 0 is α. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless alpha is a number. The
+        derivative at 0 is α. Keeps z.
     Source: Clevert et al., Fast and accurate deep network learning by exponential linear units, 2016.
 
     >>> elu(jnp.array([0.0, 2.0]))
@@ -187,7 +188,7 @@ def selu(z: jax.Array) -> jax.Array:
 
         f(z) = λ elu(z, α)        f'(z) = λ for z > 0, else λ α exp(z)        λ = 1.0507..., α = 1.6732...
 
-    Shapes, Raises: see the module; the derivative at 0 is λ α. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. The derivative at 0 is λ α. Keeps z.
     Source: Klambauer et al., Self-normalizing neural networks, 2017.
 
     >>> round(float(selu(jnp.array(1.0))), 3)
@@ -210,7 +211,8 @@ def celu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
 
         f(z) = z for z > 0, else α (exp(z/α) - 1)        f'(z) = 1 for z > 0, else exp(z/α)
 
-    Shapes, Raises: see the module; also TypeError unless alpha is a number, ValueError if it is 0. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless alpha is a number,
+        ValueError if it is 0. Keeps z.
     Source: Barron, Continuously differentiable exponential linear units, 2017.
 
     >>> celu(jnp.array([0.0, 2.0]))
@@ -235,7 +237,8 @@ def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
 
     With approximate=True, Φ(z) is (1 + tanh u)/2 with u = sqrt(2/π) (z + 0.044715 z³), in f and in f'.
 
-    Shapes, Raises: see the module; also TypeError unless approximate is a bool. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless approximate is a bool.
+        Keeps z.
     Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
 
     >>> round(float(gelu(jnp.array(1.0))), 3)
@@ -261,8 +264,9 @@ def _gelu_u(z):
 
 def _gelu_tanh_slope(z):
     p, q = lax.logistic(2 * _gelu_u(z)), lax.logistic(-2 * _gelu_u(z))  # (1 + tanh u)/2 and 1 minus it, to all digits
-    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z * z)
-    return p + 2 * z * p * q * du
+    near = jnp.clip(z, -100.0, 100.0)  # beyond, p q is 0, and du may be infinite
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * near * near)
+    return p + 2 * near * p * q * du
 
 
 _GELU_TANH = _Activation(f=lambda z: z * lax.logistic(2 * _gelu_u(z)), kept=_z, slope=_gelu_tanh_slope)
@@ -273,7 +277,7 @@ def silu(z: jax.Array) -> jax.Array:
 
         f(z) = z σ(z)        f'(z) = σ(z) (1 + z (1 - σ(z)))
 
-    Shapes, Raises: see the module. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
     Source: Elfwing et al., Sigmoid-weighted linear units, 2018; Ramachandran et al., Searching for activation
         functions, 2017.
 
@@ -286,7 +290,7 @@ def silu(z: jax.Array) -> jax.Array:
 _SILU = _Activation(
     f=lambda z: z * lax.logistic(z),
     kept=_z,
-    slope=lambda z: lax.logistic(z) * (1 + z * lax.logistic(-z)),
+    slope=lambda z: lax.logistic(z) * (1 + z * (1 - lax.logistic(z))),
 )
 
 
@@ -295,7 +299,7 @@ def mish(z: jax.Array) -> jax.Array:
 
         f(z) = z t, t = tanh(softplus(z))        f'(z) = t + z (1 - t²) σ(z)
 
-    Shapes, Raises: see the module. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
     Source: Misra, Mish: a self regularized non-monotonic activation function, 2019.
 
     >>> round(float(mish(jnp.array(1.0))), 3)
@@ -317,7 +321,7 @@ def softplus(z: jax.Array) -> jax.Array:
 
         f(z) = log(1 + exp(z))        f'(z) = σ(z) = 1 - exp(-f(z))
 
-    Shapes, Raises: see the module. Keeps y.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
     Source: Dugas et al., Incorporating second-order functional knowledge for better option pricing, 2000.
 
     >>> round(float(softplus(jnp.array(0.0))), 3)
@@ -334,7 +338,7 @@ def softsign(z: jax.Array) -> jax.Array:
 
         f(z) = z / (1 + |z|)        f'(z) = 1 / (1 + |z|)²
 
-    Shapes, Raises: see the module. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
 
     >>> softsign(jnp.array([-1.0, 3.0]))
@@ -355,7 +359,7 @@ def sigmoid(z: jax.Array) -> jax.Array:
 
         f(z) = σ(z) = 1 / (1 + exp(-z))        f'(z) = y (1 - y)
 
-    Shapes, Raises: see the module. Keeps y.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
     Source: lecture, "Backpropagation through Convolution: Activation".
 
     >>> round(float(sigmoid(jnp.array(2.0))), 3)
@@ -372,7 +376,7 @@ def tanh(z: jax.Array) -> jax.Array:
 
         f(z) = tanh(z)        f'(z) = (1 - y) (1 + y)
 
-    Shapes, Raises: see the module. Keeps y.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
     Source: lecture, "Backpropagation through Convolution: Activation".
 
     >>> round(float(tanh(jnp.array(1.0))), 3)
@@ -389,7 +393,7 @@ def hard_sigmoid(z: jax.Array) -> jax.Array:
 
         f(z) = min(max(z + 3, 0), 6) / 6        f'(z) = 1/6 for -3 < z < 3, else 0
 
-    Shapes, Raises: see the module. Keeps the mask -3 < z < 3.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps the mask -3 < z < 3.
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 1.5]))
@@ -410,7 +414,7 @@ def hard_silu(z: jax.Array) -> jax.Array:
 
         f(z) = z hard_sigmoid(z)        f'(z) = 0 for z <= -3, 1 for z >= 3, else (2 z + 3) / 6
 
-    Shapes, Raises: see the module. Keeps z.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     >>> hard_silu(jnp.array([-4.0, 0.0, 1.5]))
@@ -431,7 +435,7 @@ def hard_tanh(z: jax.Array) -> jax.Array:
 
         f(z) = min(max(z, -1), 1)        f'(z) = 1 for -1 < z < 1, else 0
 
-    Shapes, Raises: see the module. Keeps the mask -1 < z < 1.
+    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps the mask -1 < z < 1.
     Source: Collobert, Large scale machine learning, 2004.
 
     >>> hard_tanh(jnp.array([-4.0, 0.5]))
@@ -452,7 +456,7 @@ def softmax(z: jax.Array) -> jax.Array:
 
         y_i = exp(z_i) / Σ_j exp(z_j)        dz_i = y_i (dy_i - Σ_j y_j dy_j)
 
-    Shapes, Raises: see the module; also ValueError if z has no axis. Keeps y.
+    z, y: [..., K], the same dtype. TypeError unless z is a floating-point array, ValueError if it has no axis. Keeps y.
     Source: Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990.
 
     >>> softmax(jnp.array([1.0, 1.0, 1.0, 1.0]))
@@ -468,7 +472,13 @@ def _rows(function, z):
 
 
 def _softmax_plain(z):
-    return jnp.exp(_log_softmax_plain(_wide(z))).astype(z.dtype)
+    e = jnp.exp(_shifted(_wide(z)))
+    return (e / jnp.sum(e, axis=-1, keepdims=True)).astype(z.dtype)
+
+
+def _shifted(z):
+    """z less its largest entry, which leaves the softmax as it is and exp(z) finite."""
+    return z - lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
 
 
 _softmax = jax.custom_vjp(_softmax_plain)
@@ -493,7 +503,7 @@ def log_softmax(z: jax.Array) -> jax.Array:
 
         y_i = z_i - log Σ_j exp(z_j)        dz_i = dy_i - exp(y_i) Σ_j dy_j
 
-    Shapes, Raises: see the module; also ValueError if z has no axis. Keeps y.
+    z, y: [..., K], the same dtype. TypeError unless z is a floating-point array, ValueError if it has no axis. Keeps y.
     Source: as for `softmax`.
 
     >>> round(float(log_softmax(jnp.array([1e4, 1e4]))[0]), 3)
@@ -503,8 +513,7 @@ def log_softmax(z: jax.Array) -> jax.Array:
 
 
 def _log_softmax_plain(z):
-    wide = _wide(z)
-    shifted = wide - lax.stop_gradient(jnp.max(wide, axis=-1, keepdims=True, initial=-jnp.inf))
+    shifted = _shifted(_wide(z))
     return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))).astype(z.dtype)
 
 

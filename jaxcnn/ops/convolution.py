@@ -100,6 +100,7 @@ def depthwise_conv(
     """
     (x,) = shapes.floating("depthwise_conv", x=x)
     shapes.images("depthwise_conv", x)
+    shapes.channels("depthwise_conv", x)
     return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
 
 
@@ -141,6 +142,7 @@ def separable_conv(
     function = "separable_conv"
     x, w_depth, w_point = shapes.floating(function, x=x, w_depth=w_depth, w_point=w_point)
     shapes.images(function, x)
+    shapes.channels(function, x)
     ones, channels = (1,) * (x.ndim - 2), w_depth.shape[-1:]
     fits = w_point.shape[:-1] == (*ones, *channels)
     expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"

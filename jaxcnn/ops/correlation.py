@@ -36,8 +36,8 @@ def correlate(
         out_spec=(0, channels, *spatial),
     )
     if upsampling is not None and groups > 1 and x.dtype == jnp.float64:
-        # XLA 0.10 on CPU aborts on some small upsampled and grouped convolutions in float64, unless the zeros are
-        # there.
+        # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out: for
+        # one, the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
         between = [(0, 0, factor - 1) for factor in upsampling]
         x, upsampling = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)]), None
     return lax.conv_general_dilated(

@@ -63,5 +63,5 @@ _dropout.defvjp(_dropout_fwd, _dropout_bwd)
 def _check_key(function, key):
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape == (2,)
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
     shapes.require(typed or raw, function, "key", "one JAX random key", shapes.describe(key), TypeError)

@@ -120,16 +120,14 @@ _difference = jax.custom_vjp(_difference_plain, nondiff_argnums=(3, 4, 5))
 
 
 def _difference_fwd(y, target, where, loss, options, reduction):
-    kept = _subtract(y, target, where).astype(y.dtype)
-    return _difference_plain(y, target, where, loss, options, reduction), (kept, where)
+    return _difference_plain(y, target, where, loss, options, reduction), (_subtract(y, target, where), where)
 
 
 def _difference_bwd(loss, options, reduction, residuals, dloss):
     """dy = f'(y - target) dL, dtarget = -dy."""
     d, where = residuals
-    wide = d.astype(shapes.sum_dtype(d.dtype))
-    dy = loss.slope(wide, *options) * spread(dloss.astype(wide.dtype), d.shape, reduction, where)
-    return dy.astype(d.dtype), -dy.astype(d.dtype), None
+    dy = loss.slope(d, *options) * spread(dloss.astype(d.dtype), d.shape, reduction, where)
+    return dy.astype(dloss.dtype), -dy.astype(dloss.dtype), None
 
 
 _difference.defvjp(_difference_fwd, _difference_bwd)

@@ -49,7 +49,7 @@ def _l2_penalty_fwd(params):
 
 
 def _l2_penalty_bwd(params, dpenalty):
-    return (jax.tree.map(lambda w: w * dpenalty.astype(w.dtype), params),)
+    return (jax.tree.map(lambda w: (w.astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
 
 
 _l2_penalty.defvjp(_l2_penalty_fwd, _l2_penalty_bwd)
@@ -91,7 +91,7 @@ def _l1_penalty_fwd(params):
 
 
 def _l1_penalty_bwd(params, dpenalty):
-    return (jax.tree.map(lambda w: jnp.sign(w) * dpenalty.astype(w.dtype), params),)
+    return (jax.tree.map(lambda w: (jnp.sign(w).astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
 
 
 _l1_penalty.defvjp(_l1_penalty_fwd, _l1_penalty_bwd)

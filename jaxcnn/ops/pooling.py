@@ -333,6 +333,7 @@ def weighted_pool(
     """
     x, w = shapes.floating("weighted_pool", x=x, w=w)
     shapes.images("weighted_pool", x)
+    shapes.channels("weighted_pool", x)
     rank = x.ndim - 2
     fits = w.ndim == rank or (w.ndim == rank + 1 and w.shape[-1] == x.shape[-1])
     expected = f"[*K, C] or [*K] with {rank} spatial axes and C = {x.shape[-1]} as x has"

@@ -5,6 +5,7 @@ one sentence that names the function, the argument, what was expected and what c
 """
 
 import math
+import numbers
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +112,11 @@ def images(function: str, x: jax.Array, argument: str = "x") -> None:
     require(x.ndim >= 3, function, argument, "[N, *S, C] with at least 3 axes", describe(x))
 
 
+def channels(function: str, x: jax.Array) -> None:
+    """ValueError unless x [..., C] has a channel."""
+    require(x.shape[-1] > 0, function, "x", "[N, *S, C] with at least one channel", describe(x))
+
+
 def vector(function: str, argument: str, value: jax.Array, length: int) -> None:
     """ValueError unless `value` is one entry per channel, [length]."""
     require(value.shape == (length,), function, argument, f"one entry per channel, [{length}]", describe(value))
@@ -134,10 +140,11 @@ def integer(function: str, argument: str, value: Any, minimum: int | None = None
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite Python float within [low, high]; a string, bool or traced array is a TypeError."""
     expected = "a finite number" if low == -math.inf else f"a number from {low:g} to {high:g}"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     require(is_number, function, argument, expected, describe(value), TypeError)
-    require(math.isfinite(value) and low <= value <= high, function, argument, expected, value)
-    return float(value)
+    result = float(value)
+    require(math.isfinite(result) and low <= result <= high, function, argument, expected, value)
+    return result
 
 
 def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:

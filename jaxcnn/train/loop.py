@@ -48,12 +48,14 @@ def evaluate(
 
     Raises:
         TypeError: batch_size is no int.
-        ValueError: the set is empty, x and y differ in number, batch_size is less than 1.
+        ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
+            has not, batch_size is less than 1.
     """
     batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
     shapes.require(len(x) > 0, "train.evaluate", "x", "at least one image", shapes.describe(x))
     expected = f"{len(x)} labels as there are images"
     shapes.require(len(x) == len(y), "train.evaluate", "y", expected, shapes.describe(y))
+    _require_classes("train.evaluate", y, _classes(model, state, x))
     total_loss, correct = 0.0, 0
     for start in range(0, len(x), batch_size):
         batch = slice(start, start + batch_size)
@@ -61,6 +63,22 @@ def evaluate(
         total_loss += float(batch_loss) * len(y[batch])
         correct += int(batch_correct)
     return total_loss / len(x), correct / len(x)
+
+
+def _classes(model: Layer, state: TrainState, x: Any) -> int:
+    """How many classes the model tells apart."""
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    return jax.eval_shape(lambda x: model.apply(state.params, state.statistics, x)[0], one).shape[-1]
+
+
+def _require_classes(function: str, y: Any, classes: int) -> None:
+    """ValueError unless the labels are classes that the model tells apart: inside the step they have no values."""
+    is_integer = jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1
+    shapes.require(is_integer, function, "y", "one integer class per image, [N]", shapes.describe(y))
+    values = np.asarray(y)
+    within = values.size == 0 or (values.min() >= 0 and values.max() < classes)
+    got = f"from {values.min()} to {values.max()}" if values.size else "none"
+    shapes.require(within, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -101,11 +119,13 @@ def fit(
 
     Raises:
         TypeError: epochs is no int.
-        ValueError: epochs is less than 1, an epoch has no batches.
+        ValueError: epochs is less than 1, an epoch has no batches, a label is no class that the model has.
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
     epochs = shapes.integer("train.fit", "epochs", epochs, 1)
+    classes = _classes(model, state, test[0])
+    _require_classes("train.fit", test[1], classes)
     path = Path(out) / "metrics.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -113,6 +133,8 @@ def fit(
         for epoch in range(epochs):
             losses, pairs = [], batches(epoch)
             shapes.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
+            for _, y in pairs if epoch == 0 else ():
+                _require_classes("train.fit", y, classes)
             with _with_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
                 for x, y in shown:
                     state, value = step(state, x, y)

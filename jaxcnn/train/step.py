@@ -102,13 +102,22 @@ def make_step(
             value = value + penalty(params).astype(value.dtype)
         return value, statistics
 
+    update = optax.with_extra_args_support(optimizer).update  # some take the loss, too, or a function for it
+
     @partial(jax.jit, donate_argnums=0)
     def step(state, x, y):
         key = jax.random.fold_in(state.key, state.step)
         gradient = jax.value_and_grad(risk, has_aux=True)
         (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
-            updates, opt_state = optimizer.update(dparams, state.opt_state, state.params)
+            updates, opt_state = update(
+                dparams,
+                state.opt_state,
+                state.params,
+                value=value,
+                grad=dparams,
+                value_fn=lambda params: risk(params, state.statistics, x, y, key)[0],
+            )
             params = optax.apply_updates(state.params, updates)
         return TrainState(params, statistics, opt_state, state.step + 1, state.key), value
 

@@ -119,12 +119,52 @@ def test_leaves_the_precision_of_the_session_alone(args):
         assert jnp.ones(()).dtype == jnp.float32
 
 
+def test_static_arguments_stay_as_they_are():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 3)))
+    assert check.gradients(lambda x, window, padding: jaxcnn.max_pool(x, window, padding=padding), x, 3, "SAME")
+
+
+def test_a_gradient_that_is_zero_but_for_rounding():
+    """The bias in front of a batch norm, whose gradient is a sum of large terms that cancel."""
+    rng = np.random.default_rng(0)
+    x, w, b = (jnp.asarray(rng.normal(size=shape)) for shape in ((8, 6, 6, 3), (3, 3, 3, 4), (4,)))
+
+    def f(b, w):
+        y, _, _ = jaxcnn.batch_norm(jaxcnn.conv(x, w, b), jnp.ones(4), jnp.zeros(4))
+        return jnp.sum(1000 * jnp.sin(y))
+
+    assert check.gradients(f, b, w)
+
+
+def test_lower_precision_inside(args):
+    """What f computes in float32 is compared to the precision of float32."""
+    rule = with_rule(right)
+    assert check.gradients(lambda x, w: rule(x.astype(jnp.float32), w.astype(jnp.float32)), *args)
+    wrong = with_rule(lambda x, w, dy: tuple(1.01 * g for g in right(x, w, dy)))
+    assert not check.gradients(lambda x, w: wrong(x.astype(jnp.float32), w.astype(jnp.float32)), *args)
+
+
+def test_arrays_that_are_closed_over(args):
+    w = jnp.ones((2, 2, 1, 1), jnp.float32)
+    with pytest.raises(TypeError, match="conv: w must be float64 as x is") as raised:
+        check.gradients(lambda x: jaxcnn.conv(x, w), jnp.ones((1, 3, 3, 1), jnp.float32))
+    assert "an array that f closes over has to be an argument" in raised.value.__notes__[0]
+
+
+def test_a_rule_that_cannot_be_replaced(args):
+    mesh = jax.make_mesh((1,), ("batch",))
+    f = jax.shard_map(with_rule(right), mesh=mesh, in_specs=jax.P("batch"), out_specs=jax.P("batch"))
+    with pytest.raises(ValueError, match="outside shard_map, got one inside"):
+        check.gradients(f, *args)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: check.gradients(3, jnp.ones(2)), "gradients: f must be callable, got int 3"),
         (lambda: check.gradients(jnp.sin), "gradients: args must hold a floating-point array, got none"),
         (lambda: check.gradients(jnp.sin, jnp.arange(3)), "gradients: args must hold a floating-point array, got none"),
+        (lambda: check.gradients(jnp.argmax, jnp.ones(3)), "gradients: f must return a floating-point array, got none"),
     ],
 )
 def test_bad_call(call, message):

@@ -18,6 +18,14 @@ def test_standardization_gives_each_channel_mean_zero_and_std_one():
     np.testing.assert_allclose(data.standardize(jnp.asarray(x), mean, std), y, rtol=1e-5)
 
 
+def test_images_of_integers_become_float32():
+    x = np.array([[0], [10], [21]], np.uint8)
+    mean, std = data.fit_standardization(x)
+    y = data.standardize(x, mean, std)
+    assert mean.dtype == std.dtype == y.dtype == np.float32
+    np.testing.assert_allclose(y[:, 0], (np.array([0, 10, 21]) - 31 / 3) / np.std([0, 10, 21]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0, 0.1])
 def test_a_constant_channel_becomes_zero(value):
     x = np.full((1000, 3, 1), value, np.float32)
