@@ -28,7 +28,8 @@ from jaxcnn.ops.activation import (
     tanh,
 )
 from jaxcnn.ops.dense import dense, flatten
-from jaxcnn.ops.normalization import batch_norm, batch_norm_inference
+from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
+from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
 from jaxcnn.ops.dropout import dropout
 from jaxcnn.ops.loss import l1_penalty, l2_penalty, mean_squared_error, softmax_cross_entropy
 from jaxcnn.transforms import derived
@@ -66,6 +67,10 @@ __all__ = [
     "flatten",
     "batch_norm",
     "batch_norm_inference",
+    "layer_norm",
+    "group_norm",
+    "instance_norm",
+    "rms_norm",
     "dropout",
     "l1_penalty",
     "l2_penalty",

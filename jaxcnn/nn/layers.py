@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.layer import HE_NORMAL, Layer, weights, without_parameters
-from jaxcnn.ops import activation, normalization, shapes
+from jaxcnn.ops import activation, batch_normalization, shapes
 from jaxcnn.ops import dense as dense_op
 from jaxcnn.ops import dropout as dropout_op
 
@@ -101,8 +101,8 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
         del key
         gamma, beta = params["gamma"], params["beta"]
         if not train:
-            return normalization.batch_norm_inference(x, gamma, beta, state["mean"], state["var"], eps=eps), state
-        y, mean, var = normalization.batch_norm(x, gamma, beta, eps=eps)
+            return batch_normalization.batch_norm_inference(x, gamma, beta, state["mean"], state["var"], eps=eps), state
+        y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps)
         count = math.prod(x.shape[:-1])
         expected = "of at least 2 entries per channel when train=True"
         shapes.require(count > 1, "nn.batch_norm", "x", expected, shapes.describe(x))

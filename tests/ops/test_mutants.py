@@ -12,7 +12,18 @@ from table import ACTIVATIONS, CASES
 
 import jaxcnn.ops
 from jaxcnn import check
-from jaxcnn.ops import activation, convolution, dense, dropout, loss, normalization, pooling, resampling, winners
+from jaxcnn.ops import (
+    activation,
+    batch_normalization,
+    convolution,
+    dense,
+    dropout,
+    loss,
+    normalization,
+    pooling,
+    resampling,
+    winners,
+)
 
 RULES = {
     value.__name__: value
@@ -134,21 +145,20 @@ def last_of_the_ties(right):
     return mutant
 
 
-def no_variance_term(eps, residuals, cotangents):
-    x, gamma, _, mean, var = residuals
-    normalised, r = normalization._normalised(x, mean, var, eps)
-    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
-    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
-    return normalization._channels(gamma, x) * r * (dy - jnp.mean(dy, axes, keepdims=True)), dgamma, dbeta
+def no_mean_term(right):
+    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
+        dnormalised, normalised, r, 0 * mean_term, variance_term
+    )
 
 
-def no_mean_term(eps, residuals, cotangents):
-    x, gamma, _, mean, var = residuals
-    normalised, r = normalization._normalised(x, mean, var, eps)
-    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
-    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
-    centred = dy - normalised * jnp.mean(dy * normalised, axes, keepdims=True)
-    return normalization._channels(gamma, x) * r * centred, dgamma, dbeta
+def no_variance_term(right):
+    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
+        dnormalised, normalised, r, mean_term, 0 * variance_term
+    )
+
+
+def without_r(right):
+    return lambda dnormalised, normalised, r, *terms: right(dnormalised, normalised, jnp.ones_like(r), *terms)
 
 
 def mask_drawn_anew(rate, key, dy):
@@ -163,6 +173,9 @@ def columns_first(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
 
 
+CENTRED = ["batch", "layer", "group", "instance"]
+NORM_MUTANTS = [no_mean_term, no_variance_term, without_r]
+
 # Where, what is put there, and the case of the table that has to notice.
 REPLACED = [
     (convolution, "_dagger", no_flip, "conv-bias"),
@@ -172,8 +185,6 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (pooling, "add_at_winner", spread_evenly, "max_pool"),
-    (normalization._batch_norm, "bwd", no_variance_term, "batch_norm"),
-    (normalization._batch_norm, "bwd", no_mean_term, "batch_norm"),
     (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
     (dropout._dropout, "bwd", mask_without_scale, "dropout"),
     (dense._flatten, "bwd", columns_first, "flatten"),
@@ -194,7 +205,9 @@ WRAPPED = [
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "_add_by_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", over_all, "downsample"),
-    (normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
+    *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
+    *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
+    (batch_normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
 ]
 
 
