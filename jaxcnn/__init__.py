@@ -30,6 +30,8 @@ from jaxcnn.ops.activation import (
 from jaxcnn.ops.dense import dense, flatten
 from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
+from jaxcnn.ops.local_response import local_response_norm
+from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.ops.dropout import dropout
 from jaxcnn.ops.loss import l1_penalty, l2_penalty, mean_squared_error, softmax_cross_entropy
 from jaxcnn.transforms import derived
@@ -71,6 +73,9 @@ __all__ = [
     "group_norm",
     "instance_norm",
     "rms_norm",
+    "local_response_norm",
+    "weight_norm",
+    "spectral_norm",
     "dropout",
     "l1_penalty",
     "l2_penalty",

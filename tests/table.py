@@ -130,6 +130,16 @@ CASES = [
     Case(jc.instance_norm, lambda n: ((n, 4, 3, 5), (5,), (5,))),
     Case(jc.rms_norm, lambda n: ((n, 4, 5), (5,))),
     Case(partial(jc.rms_norm, axes=(1, 2), eps=0.1), lambda n: ((n, 4, 5), (4, 5)), "two-axes"),
+    Case(partial(jc.local_response_norm, size=3, alpha=0.5, k=2.0), lambda n: ((n, 4, 7),)),
+    Case(partial(jc.local_response_norm, size=4, alpha=2.0, beta=0.5), lambda n: ((n, 3, 2, 5),), "even"),
+    Case(jc.weight_norm, lambda n: ((3, 2, 4, 5), (5,))),
+    # Converged, as it then is the gradient of w/σ, and from a constant, as u has none.
+    Case(
+        lambda w: jc.spectral_norm(w, jnp.ones(5), iterations=30),
+        lambda n: ((3, 2, 4, 5),),
+        sample=_positive,
+        op="spectral_norm",
+    ),
     Case(lambda x: jc.dropout(jax.random.key(1), x, 0.4), lambda n: ((n, 4, 5),), op="dropout"),
     Case(partial(_cross_entropy, reduction="mean"), lambda n: ((n, 4),), op="softmax_cross_entropy"),
     Case(partial(_cross_entropy, reduction="sum"), lambda n: ((n, 4),), "sum", op="softmax_cross_entropy"),

@@ -18,6 +18,8 @@ from jaxcnn.ops import (
     convolution,
     dense,
     dropout,
+    filter_normalization,
+    local_response,
     loss,
     normalization,
     pooling,
@@ -161,6 +163,25 @@ def without_r(right):
     return lambda dnormalised, normalised, r, *terms: right(dnormalised, normalised, jnp.ones_like(r), *terms)
 
 
+def the_same_neighbours(right):
+    """The window of the forward pass in the backward pass."""
+    return lambda a, behind, ahead: right(a, max(behind, ahead), min(behind, ahead))
+
+
+def constant_sigma(iterations, residuals, cotangents):
+    w, v, u = residuals
+    sigma = filter_normalization._sigma(filter_normalization._matrix(w, v.dtype), v, u)
+    return cotangents[0] / sigma, None
+
+
+def transposed_directions(right):
+    def mutant(iterations, residuals, cotangents):
+        w, v, u = residuals
+        return right(iterations, (w, v, u[::-1]), cotangents)
+
+    return mutant
+
+
 def mask_drawn_anew(rate, key, dy):
     return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, rate)
 
@@ -185,6 +206,7 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (pooling, "add_at_winner", spread_evenly, "max_pool"),
+    (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
     (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
     (dropout._dropout, "bwd", mask_without_scale, "dropout"),
     (dense._flatten, "bwd", columns_first, "flatten"),
@@ -207,6 +229,10 @@ WRAPPED = [
     (resampling._downsample, "bwd", over_all, "downsample"),
     *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
+    *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
+    (filter_normalization._spectral_norm, "bwd", transposed_directions, "spectral_norm"),
+    (local_response, "_sum_around", the_same_neighbours, "local_response_norm-even"),
+    (local_response._local_response_norm, "bwd", over_all, "local_response_norm"),
     (batch_normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
 ]
 
