@@ -6,6 +6,7 @@ backpropagation in convolutional networks. The order below is the lecture's.
 
 from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv
 from jaxcnn.ops.resampling import downsample, upsample
+from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
 from jaxcnn.ops.activation import (
     celu,
@@ -32,7 +33,7 @@ from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
 from jaxcnn.ops.local_response import local_response_norm
 from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
-from jaxcnn.ops.dropout import dropout
+from jaxcnn.ops.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.ops.loss import l1_penalty, l2_penalty, mean_squared_error, softmax_cross_entropy
 from jaxcnn.transforms import derived
 from jaxcnn import check, data, nn, train
@@ -44,6 +45,8 @@ __all__ = [
     "depthwise_conv",
     "downsample",
     "upsample",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "max_pool",
     "mean_pool",
     "weighted_pool",
@@ -77,6 +80,9 @@ __all__ = [
     "weight_norm",
     "spectral_norm",
     "dropout",
+    "spatial_dropout",
+    "drop_path",
+    "drop_block",
     "l1_penalty",
     "l2_penalty",
     "mean_squared_error",

@@ -1,6 +1,7 @@
 """Every rule broken on purpose: the checker has to find each break, in the rule's own cases of the table."""
 
 import importlib
+import math
 import pkgutil
 import re
 
@@ -22,6 +23,7 @@ from jaxcnn.ops import (
     local_response,
     loss,
     normalization,
+    pixel_shuffle,
     pooling,
     resampling,
     winners,
@@ -182,18 +184,31 @@ def transposed_directions(right):
     return mutant
 
 
-def mask_drawn_anew(rate, key, dy):
-    return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, rate)
+def mask_drawn_anew(draw, options, key, dy):
+    return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, draw, options)
 
 
-def mask_without_scale(rate, key, dy):
-    return None, (1 - rate) * dropout._dropout_plain(key, dy, rate)
+def mask_without_scale(draw, options, key, dy):
+    return None, jnp.where(draw(key, *options)[0], dy, 0.0)
+
+
+def factors_first(factor, _, dy):
+    """The channels in the order (j, c) rather than (c, j)."""
+    dx = pixel_shuffle._pixel_unshuffle_plain(dy, factor)
+    split = dx.reshape(*dx.shape[:-1], dy.shape[-1], -1)
+    return (jnp.swapaxes(split, -1, -2).reshape(dx.shape),)
+
+
+def channels_after_factors(factor, _, dy):
+    split = dy.reshape(*dy.shape[:-1], -1, math.prod(factor))
+    return (pixel_shuffle._pixel_shuffle_plain(jnp.swapaxes(split, -1, -2).reshape(dy.shape), factor),)
 
 
 def columns_first(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
 
 
+DROPS = ["dropout", "spatial_dropout", "drop_path", "drop_block"]
 CENTRED = ["batch", "layer", "group", "instance"]
 NORM_MUTANTS = [no_mean_term, no_variance_term, without_r]
 
@@ -207,8 +222,9 @@ REPLACED = [
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (pooling, "add_at_winner", spread_evenly, "max_pool"),
     (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
-    (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
-    (dropout._dropout, "bwd", mask_without_scale, "dropout"),
+    *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
+    (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
+    (pixel_shuffle._pixel_unshuffle, "bwd", channels_after_factors, "pixel_unshuffle"),
     (dense._flatten, "bwd", columns_first, "flatten"),
     (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "softmax_cross_entropy"),
     (loss, "_spread", lambda dloss, shape, reduction: jnp.broadcast_to(dloss, shape), "mean_squared_error"),
