@@ -7,6 +7,7 @@ backpropagation in convolutional networks. The order below is the lecture's.
 from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from jaxcnn.ops.resize import resize
 from jaxcnn.ops.pooling import max_pool, mean_pool, weighted_pool
 from jaxcnn.ops.activation import (
     celu,
@@ -47,6 +48,7 @@ __all__ = [
     "upsample",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "resize",
     "max_pool",
     "mean_pool",
     "weighted_pool",

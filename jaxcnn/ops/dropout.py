@@ -65,8 +65,8 @@ def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     Source: Tompson et al., Efficient object localization using convolutional networks, 2015; PyTorch's dropout2d.
 
     >>> spatial_dropout(jax.random.key(1), jnp.ones((1, 2, 4)), 0.5)[0]
-    Array([[0., 2., 0., 0.],
-           [0., 2., 0., 0.]], dtype=float32)
+    Array([[2., 0., 2., 2.],
+           [2., 0., 2., 2.]], dtype=float32)
     """
     key, x, rate = _checked("spatial_dropout", key, x, rate)
     shapes.images("spatial_dropout", x)
@@ -96,9 +96,9 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
 
     >>> drop_path(jax.random.key(0), jnp.ones((4, 2)), 0.5)
     Array([[0., 0.],
-           [2., 2.],
            [0., 0.],
-           [0., 0.]], dtype=float32)
+           [2., 2.],
+           [2., 2.]], dtype=float32)
     """
     key, x, rate = _checked("drop_path", key, x, rate)
     shapes.require(x.ndim >= 1, "drop_path", "x", "[N, ...] with at least 1 axis", shapes.describe(x))
@@ -111,8 +111,8 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
         y = m ⊙ x / mean(m),        m = 0 in the blocks, else 1
 
     Every block that lies inside the image is dropped with probability p, where (1 - p)^c = 1 - rate for the mean number
-    c of blocks that an entry is in. That is about c p = rate, the paper's formula, for small rates, and right for large
-    ones, at which blocks overlap.
+    c of blocks that an entry is in. For small rates that is the paper's formula, c p = rate; unlike it, all is dropped
+    at a rate of 1. In between a little less than rate is, as there are fewer blocks at the border.
 
     Args:
         key: a JAX random key; the same key drops the same blocks.

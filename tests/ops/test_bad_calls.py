@@ -176,6 +176,11 @@ BAD_CALLS = [
     (lambda: jc.pixel_unshuffle(x, 2), ValueError, "factor must be divisors of the spatial shape [5, 4] of x, got (2"),
     (lambda: jc.pixel_unshuffle(x, 2.0), TypeError, "pixel_unshuffle: factor must be an int of at least 1, got float"),
     (lambda: jc.pixel_unshuffle(row, 2), ValueError, "pixel_unshuffle: x must be [N, *S, C] with at least 3 axes, got"),
+    (lambda: jc.resize(row, 2), ValueError, "resize: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
+    (lambda: jc.resize(x[:, :0], 2), ValueError, "x must be of at least 1 entry per spatial axis, got float32[2, 0"),
+    (lambda: jc.resize(x, 0), ValueError, "resize: shape must be an int of at least 1, got 0"),
+    (lambda: jc.resize(x, (2, 2, 2)), ValueError, "resize: shape must be an int or 2 ints, one per spatial axis, got"),
+    (lambda: jc.resize(x, 2, "cubic"), ValueError, "resize: method must be one of 'nearest', 'linear', got 'cubic'"),
     # paddings
     (
         lambda: jc.conv(x, w, padding="FULL"),

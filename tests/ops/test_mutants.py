@@ -26,6 +26,7 @@ from jaxcnn.ops import (
     pixel_shuffle,
     pooling,
     resampling,
+    resize,
     winners,
 )
 
@@ -204,6 +205,11 @@ def channels_after_factors(factor, _, dy):
     return (pixel_shuffle._pixel_shuffle_plain(jnp.swapaxes(split, -1, -2).reshape(dy.shape), factor),)
 
 
+def of_the_way_back(right):
+    """Resizes dy to the shape of x as if it were an image."""
+    return lambda before, after, method, _, dy: (resize._resize_plain(dy, after, before, method),)
+
+
 def columns_first(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
 
@@ -243,6 +249,8 @@ WRAPPED = [
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "_add_by_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", over_all, "downsample"),
+    *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
+    (resize._resize, "bwd", over_all, "resize-linear-3d"),
     *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
     *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
