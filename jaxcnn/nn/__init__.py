@@ -3,6 +3,7 @@
 from jaxcnn.nn.combinators import named, residual, sequential
 from jaxcnn.nn.convolution import conv, depthwise_conv
 from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
+from jaxcnn.nn.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.nn.inspection import count_parameters, output_shape, summary
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, flatten, prelu
@@ -14,8 +15,6 @@ from jaxcnn.nn.normalization import (
     layer_norm,
     local_response_norm,
     rms_norm,
-    spectral_norm,
-    weight_norm,
 )
 from jaxcnn.nn.pooling import max_pool, mean_pool, weighted_pool
 from jaxcnn.nn.resampling import pixel_shuffle, pixel_unshuffle, resize
