@@ -34,6 +34,7 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 
+    >>> import jax
     >>> layer = batch_norm()
     >>> params, state = layer.init(jax.random.key(0), (2, 1))
     >>> y, state = layer.apply(params, state, jnp.array([[10.0], [30.0]]), train=True)
@@ -82,6 +83,7 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number; from init if axes are no ints.
         ValueError: eps is negative; from init if the input has no such axis or an axis comes twice.
 
+    >>> import jax
     >>> params, _ = layer_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -99,6 +101,7 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     Returns:
         A layer with params {"gamma": ones} of the shape that x has along the axes, and no state.
 
+    >>> import jax
     >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -123,6 +126,7 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
         ValueError: groups is less than 1, eps is negative; from init if the input has less than 2 axes or groups does
             not divide its channels.
 
+    >>> import jax
     >>> y, _ = group_norm(2).apply(*group_norm(2).init(jax.random.key(0), (1, 4)), jnp.array([[1.0, 3.0, 10.0, 30.0]]))
     >>> jnp.round(y, 2)
     Array([[-1.,  1., -1.,  1.]], dtype=float32)
@@ -153,6 +157,7 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number.
         ValueError: eps is negative; from init if the input has less than 3 axes.
 
+    >>> import jax
     >>> params, _ = instance_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["beta"]
     Array([0., 0., 0.], dtype=float32)
