@@ -9,6 +9,8 @@ from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.pooling import max_pool, max_unpool, mean_pool, weighted_pool
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
+from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from jaxcnn.ops.resize import resize
 from jaxcnn.ops.activation import (
     celu,
     elu,
@@ -30,8 +32,11 @@ from jaxcnn.ops.activation import (
     tanh,
 )
 from jaxcnn.ops.dense import dense, flatten
-from jaxcnn.ops.normalization import batch_norm, batch_norm_inference
-from jaxcnn.ops.dropout import dropout
+from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
+from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
+from jaxcnn.ops.local_response import local_response_norm
+from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
+from jaxcnn.ops.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
 from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
 from jaxcnn.ops.loss import dice, hinge, huber, mean_absolute_error, mean_squared_error
@@ -48,6 +53,9 @@ __all__ = [
     "conv_transpose",
     "downsample",
     "upsample",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "resize",
     "max_pool",
     "max_unpool",
     "mean_pool",
@@ -78,7 +86,17 @@ __all__ = [
     "flatten",
     "batch_norm",
     "batch_norm_inference",
+    "layer_norm",
+    "group_norm",
+    "instance_norm",
+    "rms_norm",
+    "local_response_norm",
+    "weight_norm",
+    "spectral_norm",
     "dropout",
+    "spatial_dropout",
+    "drop_path",
+    "drop_block",
     "kl_divergence",
     "nll",
     "softmax_cross_entropy",

@@ -2,11 +2,22 @@
 
 from jaxcnn.nn.combinators import named, residual, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
+from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
+from jaxcnn.nn.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.nn.inspection import count_parameters, output_shape, summary
 from jaxcnn.nn.layer import Layer
-from jaxcnn.nn.layers import batch_norm, dense, dropout, flatten, prelu
+from jaxcnn.nn.layers import dense, flatten, prelu
 from jaxcnn.nn.models import digits_cnn
+from jaxcnn.nn.normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
+from jaxcnn.nn.resampling import pixel_shuffle, pixel_unshuffle, resize
 
 __all__ = [
     "Layer",
@@ -19,16 +30,29 @@ __all__ = [
     "dense",
     "depthwise_conv",
     "digits_cnn",
+    "drop_block",
+    "drop_path",
     "dropout",
     "flatten",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
     "max_pool",
     "mean_pool",
     "named",
     "output_shape",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "residual",
+    "resize",
+    "rms_norm",
     "separable_conv",
     "sequential",
+    "spatial_dropout",
+    "spectral_norm",
     "summary",
+    "weight_norm",
     "weighted_pool",
 ]

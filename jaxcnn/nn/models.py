@@ -2,8 +2,10 @@
 
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
+from jaxcnn.nn.dropout import dropout
 from jaxcnn.nn.layer import Layer
-from jaxcnn.nn.layers import batch_norm, dense, dropout, flatten
+from jaxcnn.nn.layers import dense, flatten
+from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops.activation import relu
 

@@ -1,7 +1,11 @@
-"""Batch normalisation, for training and for inference.
+"""Layer, group, instance and RMS normalisation, and the one rule behind them and behind batch normalisation.
 
-Lecture: "We Use Advanced Techniques" (batch normalization, to make the training more stable against feature
-variations). Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
+They differ in the axes that the mean and the variance are taken over. For x [N, *S, C]:
+
+    batch norm      N, S              instance norm   S              RMS norm   C, and no mean
+    layer norm      C, or any         group norm      S and the channels of the group
+
+Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
 """
 
 import math
@@ -11,174 +15,237 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.shapes import PerAxis
 
 
-def batch_norm(
-    x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises every channel by its mean and variance over the batch and all places.
-
-        y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps),        var = 1/M Σ (x - mean)²,  M = N · Π S
-
-    Args:
-        x: [N, *S, C], or [N, C].
-        gamma, beta: scale and shift of each channel [C].
-        eps: what keeps the root from zero, at least 0.
-
-    Returns:
-        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
-        running averages; they carry no gradient. In an empty batch they are 0.
-
-    Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number.
-        ValueError: x has less than 2 axes, gamma or beta is not [C], eps is negative.
-
-    Gradient: with the sums over the batch and all places, mean and var being functions of x,
-
-        dbeta = Σ dy,        dgamma = Σ dy x̂,        dx = gamma / sqrt(var + eps) · (dy - dbeta/M - x̂ dgamma/M).
-
-    Source: Ioffe and Szegedy, Batch normalization, 2015.
-
-    >>> y, mean, var = batch_norm(jnp.array([[1.0], [3.0]]), jnp.ones(1), jnp.zeros(1), eps=0.0)
-    >>> y[:, 0], mean, var
-    (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
-    """
-    x, gamma, beta, eps = _checked("batch_norm", x, gamma, beta, eps)
-    return _batch_norm(x, gamma, beta, eps)
-
-
-def _batch_norm_plain(x, gamma, beta, eps):
-    y, mean, var = _normalise(x, gamma, beta, eps)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(var)
-
-
-_batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(3,))
-
-
-def _batch_norm_fwd(x, gamma, beta, eps):
-    y, mean, var = _normalise(x, gamma, beta, eps)
-    return (y, lax.stop_gradient(mean), lax.stop_gradient(var)), (x, gamma, beta, mean, var)
-
-
-# x̂ depends on x directly, through the mean and through the variance. Per channel, with M entries and r = 1/sqrt(var
-# + eps): dx̂ = gamma dy; dvar = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂; dmean = -r Σ dx̂, as Σ (x - mean) = 0; and
-# dx = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M).
-def _batch_norm_bwd(eps, residuals, cotangents):
-    x, gamma, beta, mean, var = residuals
-    dy, _, _ = cotangents
-    normalised, r = _normalised(x, mean, var, eps)
-    count = _count(x)
-    wide_dy = dy.astype(normalised.dtype)
-    dbeta = _channel_sum(wide_dy)
-    dgamma = _channel_sum(wide_dy * normalised)
-    dx = _channels(gamma, x) * r * (wide_dy - _channels(dbeta / count, x) - normalised * _channels(dgamma / count, x))
-    return dx.astype(x.dtype), dgamma.astype(gamma.dtype), dbeta.astype(beta.dtype)
-
-
-_batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
-
-
-def batch_norm_inference(
-    x: jax.Array, gamma: jax.Array, beta: jax.Array, mean: jax.Array, var: jax.Array, *, eps: float = 1e-5
-) -> jax.Array:
-    """Normalises every channel by a given mean and variance.
+def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
+    """Normalises by the mean and variance over some axes: over the channels of each place, by default.
 
         y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
 
+    PyTorch's layer_norm with normalized_shape = x.shape[-d:] is axes = (-d, ..., -1).
+
     Args:
-        x: [N, *S, C], or [N, C].
-        gamma, beta, mean, var: [C], var not negative.
+        x: any shape.
+        gamma, beta: scale and shift of every entry along these axes, of the shape that x has there.
+        axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0.
 
     Returns:
         y, of the shape and dtype of x.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta or mean and var differ in dtype, eps is no number.
-        ValueError: x has less than 2 axes, an argument is not [C], eps is negative.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number.
+        ValueError: x has no such axis, an axis comes twice, gamma or beta is of another shape, eps is negative.
 
-    Gradient: with r = 1/sqrt(var + eps) and the sums over the batch and all places, dx = gamma r dy, dbeta = Σ dy,
-        dgamma = Σ dy x̂, dmean = -gamma r dbeta, dvar = -gamma r²/2 dgamma.
+    Gradient: the one of `batch_norm` with dx̂ = gamma dy,
 
-    Source: Ioffe and Szegedy, Batch normalization, 2015.
+        dx = 1/sqrt(var + eps) · (dx̂ - mean(dx̂) - x̂ mean(dx̂ x̂)),
 
-    >>> one, zero = jnp.ones(1), jnp.zeros(1)
-    >>> batch_norm_inference(jnp.array([[1.0], [3.0]]), one, zero, 2 * one, one, eps=0.0)[:, 0]
+    the means over `axes`; dbeta = Σ dy and dgamma = Σ dy x̂ over the other axes.
+
+    Source: Ba, Kiros and Hinton, Layer normalization, 2016.
+
+    >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), eps=0.0)
+    Array([[-1.,  1.]], dtype=float32)
+    """
+    x, axes, gamma, beta = _checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
+    eps = shapes.number("layer_norm", "eps", eps, 0)
+    return normalise(x, gamma, beta, axes, eps)[0]
+
+
+def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
+    """Divides by the root of the mean square over some axes: over the channels of each place, by default.
+
+        y = gamma x̂,        x̂ = x / sqrt(mean(x²) + eps)
+
+    Args:
+        x: any shape.
+        gamma: scale of every entry along these axes, of the shape that x has there.
+        axes: an int or several, counted from the end if negative.
+        eps: what keeps the root from zero, at least 0. PyTorch's default is that of the dtype, 1.2e-7 for float32.
+
+    Returns:
+        y, of the shape and dtype of x.
+
+    Raises:
+        TypeError: an array is not floating-point, axes are no ints, eps is no number.
+        ValueError: x has no such axis, an axis comes twice, gamma is of another shape, eps is negative.
+
+    Gradient: that of `layer_norm` without the term of the mean.
+
+    Source: Zhang and Sennrich, Root mean square layer normalization, 2019.
+
+    >>> rms_norm(jnp.array([[3.0, -3.0]]), jnp.ones(2), eps=0.0)
+    Array([[ 1., -1.]], dtype=float32)
+    """
+    x, axes, gamma = _checked_along("rms_norm", x, axes, gamma=gamma)
+    return normalise(x, gamma, None, axes, shapes.number("rms_norm", "eps", eps, 0))[0]
+
+
+def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, eps: float = 1e-5) -> jax.Array:
+    """Normalises every group of channels of each image by its mean and variance over all places.
+
+        y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
+
+    Args:
+        x: [N, *S, C], or [N, C].
+        gamma, beta: scale and shift of each channel [C].
+        groups: into how many the channels are divided; C/groups neighbours make a group.
+        eps: what keeps the root from zero, at least 0.
+
+    Returns:
+        y, of the shape and dtype of x.
+
+    Raises:
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number.
+        ValueError: x has less than 2 axes, groups does not divide C, gamma or beta is not [C], eps is negative.
+
+    Gradient: that of `layer_norm`, with the means over the places and channels of the group; dbeta = Σ dy and
+        dgamma = Σ dy x̂ over the batch and all places.
+
+    Source: Wu and He, Group normalization, 2018.
+
+    >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
+    >>> group_norm(x, jnp.ones(4), jnp.zeros(4), groups=2, eps=0.0)
+    Array([[-1.,  1., -1.,  1.]], dtype=float32)
+    """
+    x, gamma, beta, eps = checked("group_norm", x, gamma, beta, eps)
+    groups, channels = shapes.integer("group_norm", "groups", groups, 1), x.shape[-1]
+    divides = channels % groups == 0
+    shapes.require(divides, "group_norm", "groups", f"a divisor of the {channels} channels of x", groups)
+    grouped = (groups, channels // groups)
+    gamma, beta = (a.reshape((1,) * (x.ndim - 1) + grouped) for a in (gamma, beta))
+    axes = (*range(1, x.ndim - 1), x.ndim)
+    return normalise(x.reshape(x.shape[:-1] + grouped), gamma, beta, axes, eps)[0].reshape(x.shape)
+
+
+def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5) -> jax.Array:
+    """Normalises every channel of each image by its mean and variance over all places.
+
+        y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
+
+    Args:
+        x: images [N, *S, C].
+        gamma, beta: scale and shift of each channel [C].
+        eps: what keeps the root from zero, at least 0.
+
+    Returns:
+        y, of the shape and dtype of x.
+
+    Raises:
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number.
+        ValueError: x has no spatial axis, gamma or beta is not [C], eps is negative.
+
+    Gradient: that of `layer_norm`, with the means over the places; dbeta = Σ dy and dgamma = Σ dy x̂ over the batch
+        and all places.
+
+    Source: Ulyanov et al., Instance normalization: the missing ingredient for fast stylization, 2016.
+
+    >>> instance_norm(jnp.array([[[1.0], [3.0]]]), jnp.ones(1), jnp.zeros(1), eps=0.0)[0, :, 0]
     Array([-1.,  1.], dtype=float32)
     """
-    x, gamma, beta, eps = _checked("batch_norm_inference", x, gamma, beta, eps)
-    mean, var = shapes.floating("batch_norm_inference", mean=mean, var=var)
-    shapes.vector("batch_norm_inference", "mean", mean, x.shape[-1])
-    shapes.vector("batch_norm_inference", "var", var, x.shape[-1])
-    return _batch_norm_inference(x, gamma, beta, mean, var, eps)
+    x, gamma, beta, eps = checked("instance_norm", x, gamma, beta, eps)
+    shapes.images("instance_norm", x)
+    return normalise(x, per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1)), eps)[0]
 
 
-def _batch_norm_inference_plain(x, gamma, beta, mean, var, eps):
-    normalised, _ = _normalised(x, mean, var, eps)
-    return (_channels(gamma, x) * normalised + _channels(beta, x)).astype(x.dtype)
+def _normalise_plain(x, gamma, beta, axes, eps):
+    """gamma x̂ + beta, and the mean and variance over `axes`, without gradient; where beta is None there is no mean.
+
+    gamma and beta have the rank of x, with length 1 along the axes that share their entries; mean and var have length
+    1 along `axes`.
+    """
+    y, mean, var = _with_statistics(x, gamma, beta, axes, eps)
+    return y, *lax.stop_gradient((mean, var))
 
 
-_batch_norm_inference = jax.custom_vjp(_batch_norm_inference_plain, nondiff_argnums=(5,))
+normalise = jax.custom_vjp(_normalise_plain, nondiff_argnums=(3, 4))
 
 
-def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
-    return _batch_norm_inference_plain(x, gamma, beta, mean, var, eps), (x, gamma, beta, mean, var)
+def _normalise_fwd(x, gamma, beta, axes, eps):
+    y, mean, var = _with_statistics(x, gamma, beta, axes, eps)
+    return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, mean, var)
 
 
-def _batch_norm_inference_bwd(eps, residuals, dy):
+# x̂ depends on x directly, through the mean and through the variance. With M entries along the axes and r = 1/sqrt(var
+# + eps): dx̂ = gamma dy; dvar = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂; dmean = -r Σ dx̂, as Σ (x - mean) = 0; and
+# dx = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M). Along the axes where all entries
+# share one gamma it comes before the sum: what is summed there, dy and dy x̂, is summed once for dx, dgamma and dbeta.
+def _normalise_bwd(axes, eps, residuals, cotangents):
     x, gamma, beta, mean, var = residuals
-    normalised, r = _normalised(x, mean, var, eps)
-    wide_dy = dy.astype(normalised.dtype)
-    slope = _channels(gamma, x) * r
-    dbeta = _channel_sum(wide_dy)
-    dgamma = _channel_sum(wide_dy * normalised)
-    dmean = -slope.reshape(-1) * dbeta
-    dvar = -0.5 * (slope * r).reshape(-1) * dgamma
-    dx = slope * wide_dy
-    return (
-        dx.astype(x.dtype),
-        dgamma.astype(gamma.dtype),
-        dbeta.astype(beta.dtype),
-        dmean.astype(mean.dtype),
-        dvar.astype(var.dtype),
-    )
+    normalised, r = standardised(x, mean, var, eps)
+    dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
+    shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
+    inner = tuple(axis for axis in shared if axis in axes)
+    plain, weighted = _sum(dy, inner), _sum(dy * normalised, inner)
+    dbeta = None if beta is None else _sum(plain, shared).astype(beta.dtype)
+    dgamma = _sum(weighted, shared).astype(gamma.dtype)
+    mean_term = 0.0 if beta is None else _sum(scale * plain, axes) / _count(x, axes)
+    variance_term = _sum(scale * weighted, axes) / _count(x, axes)
+    dx = _normalise_dx(scale * dy, normalised, r, mean_term, variance_term)
+    return dx.astype(x.dtype), dgamma, dbeta
 
 
-_batch_norm_inference.defvjp(_batch_norm_inference_fwd, _batch_norm_inference_bwd)
+def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
+    """dx = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M)."""
+    return r * (dnormalised - mean_term - normalised * variance_term)
 
 
-def _normalise(x, gamma, beta, eps):
+normalise.defvjp(_normalise_fwd, _normalise_bwd)
+
+
+def _with_statistics(x, gamma, beta, axes, eps):
     """y, mean and var; the variance from the differences to the mean, which loses no digits where the mean is large."""
-    wide, count = x.astype(shapes.sum_dtype(x.dtype)), _count(x)
-    mean = _channel_sum(wide) / count
-    var = _channel_sum(jnp.square(wide - _channels(mean, x))) / count
-    return _batch_norm_inference_plain(x, gamma, beta, mean, var, eps), mean, var
+    wide, count = x.astype(shapes.sum_dtype(x.dtype)), _count(x, axes)
+    mean = None if beta is None else _sum(wide, axes) / count
+    var = _sum(jnp.square(wide if mean is None else wide - mean), axes) / count
+    normalised, _ = standardised(x, mean, var, eps)
+    y = gamma.astype(wide.dtype) * normalised
+    if beta is not None:
+        y += beta.astype(wide.dtype)
+    return y.astype(x.dtype), mean, var
 
 
-def _normalised(x, mean, var, eps):
-    """x̂, and r = 1/sqrt(var + eps) as [1, ..., 1, C]."""
-    r = lax.rsqrt(_channels(var, x) + eps)
-    return (x.astype(r.dtype) - _channels(mean, x)) * r, r
+def standardised(x, mean, var, eps):
+    """x̂, and r = 1/sqrt(var + eps), in the dtype of var."""
+    r = lax.rsqrt(var + eps)
+    wide = x.astype(r.dtype)
+    return (wide if mean is None else wide - mean) * r, r
 
 
-def _channels(a, x):
-    """a [C] in the dtype that x is computed in, with axes of length 1 for all others of x."""
-    return a.astype(shapes.sum_dtype(x.dtype)).reshape((1,) * (x.ndim - 1) + (-1,))
+def per_channel(a, x):
+    """a [C] with axes of length 1 for all others of x."""
+    return a.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _channel_sum(a):
-    return jnp.sum(a, axis=tuple(range(a.ndim - 1)))
-
-
-def _count(x):
-    """How many entries a channel has; 1 for an empty batch, whose sums are 0."""
-    return max(math.prod(x.shape[:-1]), 1)
-
-
-def _checked(function, x, gamma, beta, eps):
+def checked(function, x, gamma, beta, eps):
+    """The checked arguments of a norm with one gamma and one beta per channel."""
     (x,) = shapes.floating(function, x=x)
     gamma, beta = shapes.floating(function, gamma=gamma, beta=beta)
     shapes.require(x.ndim >= 2, function, "x", "[N, *S, C] or [N, C]", shapes.describe(x))
     shapes.vector(function, "gamma", gamma, x.shape[-1])
     shapes.vector(function, "beta", beta, x.shape[-1])
     return x, gamma, beta, shapes.number(function, "eps", eps, 0)
+
+
+def _checked_along(function, x, axes, **parameters):
+    """x, the axes counted from the front, and the parameters along them with length 1 along the others."""
+    (x,) = shapes.floating(function, x=x)
+    axes = shapes.axes(function, "axes", axes, x.ndim)
+    along = tuple(x.shape[axis] for axis in axes)
+    arrays = shapes.floating(function, **parameters)
+    for name, array in zip(parameters, arrays, strict=True):
+        expected = f"of the shape {list(along)} that x has along the axes {axes}"
+        shapes.require(array.shape == along, function, name, expected, shapes.describe(array))
+    shape = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
+    return x, axes, *(array.reshape(shape) for array in arrays)
+
+
+def _sum(a, axes):
+    return jnp.sum(a, axis=axes, keepdims=True)
+
+
+def _count(x, axes):
+    """How many entries are normalised together; 1 where there are none, whose sums are 0."""
+    return max(math.prod(x.shape[axis] for axis in axes), 1)

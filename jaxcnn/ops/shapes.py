@@ -162,6 +162,16 @@ def flag(function: str, argument: str, value: Any) -> bool:
     return value
 
 
+def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
+    """One or several axes of an array, counted from the front and in order; none twice."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    given = [integer(function, argument, axis) for axis in (value if several else (value,))]
+    counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
+    expected = f"different axes of an array that has {rank}"
+    require(0 < len(counted) == len(given), function, argument, expected, value)
+    return tuple(counted)
+
+
 def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
     """ValueError unless `value` is one of the strings in `choices`."""
     known = isinstance(value, str) and value in choices

@@ -58,6 +58,31 @@ SHAPES = {
     "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
     "batch_norm of rows": (nn.batch_norm(), (2, 4), {"gamma": (4,), "beta": (4,)}, (2, 4)),
     "dropout": (nn.dropout(0.5), (2, 4), {}, (2, 4)),
+    "spatial_dropout": (nn.spatial_dropout(0.5), (2, 5, 4), {}, (2, 5, 4)),
+    "drop_path": (nn.drop_path(0.5), (2, 5, 4), {}, (2, 5, 4)),
+    "drop_block": (nn.drop_block(0.5, (3, 2)), (2, 5, 7, 4), {}, (2, 5, 7, 4)),
+    "layer_norm": (nn.layer_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
+    "layer_norm of images": (
+        nn.layer_norm(axes=(1, 2, 3)),
+        (2, 5, 7, 4),
+        {"gamma": (5, 7, 4), "beta": (5, 7, 4)},
+        (2, 5, 7, 4),
+    ),
+    "rms_norm": (nn.rms_norm(), (2, 5, 7, 4), {"gamma": (4,)}, (2, 5, 7, 4)),
+    "rms_norm of rows": (nn.rms_norm(axes=(-2, -1)), (2, 7, 4), {"gamma": (7, 4)}, (2, 7, 4)),
+    "group_norm": (nn.group_norm(2), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
+    "instance_norm": (nn.instance_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
+    "local_response_norm": (nn.local_response_norm(5), (2, 5, 7, 4), {}, (2, 5, 7, 4)),
+    "weight_norm": (
+        nn.weight_norm(nn.conv(6, 3)),
+        (2, 5, 7, 4),
+        {"v": (3, 3, 4, 6), "g": (6,), "b": (6,)},
+        (2, 5, 7, 6),
+    ),
+    "spectral_norm": (nn.spectral_norm(nn.dense(3)), (2, 4), {"w": (4, 3), "b": (3,)}, (2, 3)),
+    "pixel_shuffle": (nn.pixel_shuffle((2, 1)), (2, 5, 7, 4), {}, (2, 10, 7, 2)),
+    "pixel_unshuffle": (nn.pixel_unshuffle(2), (2, 6, 4, 4), {}, (2, 3, 2, 16)),
+    "resize": (nn.resize((9, 2), "linear"), (2, 5, 7, 4), {}, (2, 9, 2, 4)),
     "prelu": (nn.prelu(), (2, 5, 4), {"a": (4,)}, (2, 5, 4)),
 }
 
@@ -160,14 +185,66 @@ def test_batch_norm_keeps_the_dtype_of_its_state(dtype):
     assert (y.dtype, state["mean"].dtype, state["var"].dtype) == (dtype, jnp.float32, jnp.float32)
 
 
-def test_dropout_drops_in_training_only():
-    layer, x = nn.dropout(0.25), jnp.ones((40, 50), jnp.float32)
+DROPS = {
+    "dropout": nn.dropout(0.25),
+    "spatial_dropout": nn.spatial_dropout(0.25),
+    "drop_path": nn.drop_path(0.25),
+    "drop_block": nn.drop_block(0.25, 3),
+}
+
+
+@pytest.mark.parametrize("layer", DROPS.values(), ids=DROPS)
+def test_dropout_drops_in_training_only(layer):
+    x = jnp.ones((2000, 1, 2) if layer.name == "drop_path" else (40, 30, 50), jnp.float32)
     assert layer.apply({}, {}, x)[0] is x
     assert layer.apply({}, {}, x, key=KEY)[0] is x
     y, _ = layer.apply({}, {}, x, train=True, key=KEY)
     assert np.mean(y == 0) == pytest.approx(0.25, abs=0.03)
     other, _ = layer.apply({}, {}, x, train=True, key=jax.random.fold_in(KEY, 1))
     assert np.any(y != other)
+
+
+def test_norms_compute_what_their_ops_compute():
+    x, response = jax.random.normal(KEY, (2, 5, 7, 4), jnp.float32), {"alpha": 1.0, "beta": 0.5, "k": 2.0}
+    for layer, op in (
+        (nn.layer_norm(eps=0.1), functools.partial(jaxcnn.layer_norm, eps=0.1)),
+        (nn.layer_norm(axes=(1, 3)), functools.partial(jaxcnn.layer_norm, axes=(1, 3))),
+        (nn.group_norm(2, eps=0.1), functools.partial(jaxcnn.group_norm, groups=2, eps=0.1)),
+        (nn.instance_norm(eps=0.1), functools.partial(jaxcnn.instance_norm, eps=0.1)),
+        (nn.rms_norm(eps=0.1), functools.partial(jaxcnn.rms_norm, eps=0.1)),
+        (nn.local_response_norm(3, **response), functools.partial(jaxcnn.local_response_norm, size=3, **response)),
+    ):
+        params, state = layer.init(KEY, x.shape)
+        assert [(name, float(p.min()), float(p.max())) for name, p in params.items()] == [
+            entry for entry in (("gamma", 1.0, 1.0), ("beta", 0.0, 0.0)) if entry[0] in params
+        ]
+        params = {name: p + jnp.arange(p.size, dtype=p.dtype).reshape(p.shape) for name, p in params.items()}
+        y, new_state = layer.apply(params, state, x, train=True)
+        np.testing.assert_array_equal(y, op(x, *params.values()))
+        assert new_state == {}
+
+
+def test_weight_norm_starts_with_the_filters_of_its_layer():
+    x, layer = jax.random.normal(KEY, (2, 5, 7, 4), jnp.float32), nn.conv(6, 3, stride=2)
+    normed = nn.weight_norm(layer)
+    y, _ = normed.apply(*normed.init(KEY, x.shape), x)
+    np.testing.assert_allclose(y, layer.apply(*layer.init(KEY, x.shape), x)[0], rtol=1e-4, atol=1e-5)
+    params, state = normed.init(KEY, x.shape)
+    twice, _ = normed.apply({**params, "v": 3 * params["v"], "g": 2 * params["g"]}, state, x)
+    np.testing.assert_allclose(twice, 2 * y, rtol=1e-4, atol=1e-5)
+
+
+def test_spectral_norm_learns_its_direction_in_training_only():
+    x = jnp.eye(4, dtype=jnp.float32)
+    layer = nn.spectral_norm(nn.dense(3, bias=False))
+    params, state = layer.init(KEY, x.shape)
+    assert layer.apply(params, state, x)[1] is state
+    train = jax.jit(lambda state: layer.apply(params, state, x, train=True)[1])
+    for _ in range(100):
+        state = train(state)
+    w, _ = layer.apply(params, state, x)
+    assert np.linalg.norm(w, 2) == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(w * np.linalg.norm(params["w"], 2), params["w"], rtol=1e-3)
 
 
 def initialised(layer, *input_shape):
@@ -211,6 +288,28 @@ BAD = [
     (initialised(nn.batch_norm(), 3), ValueError, "nn.batch_norm: input_shape must be "),
     (lambda: nn.batch_norm(momentum=2), ValueError, "nn.batch_norm: momentum must be a number from 0 to 1, got 2"),
     (lambda: nn.batch_norm(eps=-1), ValueError, "nn.batch_norm: eps must be "),
+    (initialised(nn.layer_norm(axes=3), 1, 3), ValueError, "nn.layer_norm: axes must be different axes of an array"),
+    (lambda: nn.layer_norm(eps=-1), ValueError, "nn.layer_norm: eps must be "),
+    (initialised(nn.rms_norm(axes="C"), 1, 3), TypeError, "nn.rms_norm: axes must be an int, got str 'C'"),
+    (lambda: nn.group_norm(0), ValueError, "nn.group_norm: groups must be an int of at least 1, got 0"),
+    (initialised(nn.group_norm(2), 1, 3), ValueError, "nn.group_norm: groups must be a divisor of the 3 channels"),
+    (initialised(nn.group_norm(1), 3), ValueError, "nn.group_norm: input_shape must be "),
+    (initialised(nn.instance_norm(), 1, 3), ValueError, "nn.instance_norm: input_shape must be "),
+    (lambda: nn.local_response_norm(0), ValueError, "nn.local_response_norm: size must be an int of at least 1"),
+    (lambda: nn.local_response_norm(3, k=-1), ValueError, "nn.local_response_norm: k must be "),
+    (lambda: nn.weight_norm(jaxcnn.relu), TypeError, "nn.weight_norm: layer must be a Layer, got "),
+    (
+        initialised(nn.weight_norm(nn.flatten()), 1, 3),
+        ValueError,
+        r'nn.weight_norm: layer must be one with a param "w" \[..., O\], got params \[\]',
+    ),
+    (initialised(nn.spectral_norm(nn.batch_norm()), 1, 3), ValueError, "nn.spectral_norm: layer must be one with a"),
+    (lambda: nn.drop_block(2, 3), ValueError, "nn.drop_block: rate must be a number from 0 to 1, got 2"),
+    (
+        lambda: nn.drop_path(0.5).apply({}, {}, jnp.ones(3), train=True),
+        ValueError,
+        "nn.drop_path: key must be a JAX random key when train=True, got None",
+    ),
     (initialised(nn.prelu(), 3), ValueError, "nn.prelu: input_shape must be "),
     (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
     (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),

@@ -1,6 +1,7 @@
 """Every rule broken on purpose: the checker has to find each break, in the rule's own cases of the table."""
 
 import importlib
+import math
 import pkgutil
 import re
 
@@ -14,15 +15,20 @@ import jaxcnn.ops
 from jaxcnn import check
 from jaxcnn.ops import (
     activation,
+    batch_normalization,
     binary_cross_entropy,
     convolution,
     cross_entropy,
     dense,
     dropout,
+    filter_normalization,
+    local_response,
     loss,
     normalization,
+    pixel_shuffle,
     pooling,
     resampling,
+    resize,
     transposed_convolution,
     winners,
 )
@@ -152,29 +158,64 @@ def last_of_the_ties(right):
     return mutant
 
 
-def no_variance_term(eps, residuals, cotangents):
-    x, gamma, _, mean, var = residuals
-    normalised, r = normalization._normalised(x, mean, var, eps)
-    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
-    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
-    return normalization._channels(gamma, x) * r * (dy - jnp.mean(dy, axes, keepdims=True)), dgamma, dbeta
+def no_mean_term(right):
+    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
+        dnormalised, normalised, r, 0 * mean_term, variance_term
+    )
 
 
-def no_mean_term(eps, residuals, cotangents):
-    x, gamma, _, mean, var = residuals
-    normalised, r = normalization._normalised(x, mean, var, eps)
-    dy, axes = cotangents[0], tuple(range(x.ndim - 1))
-    dbeta, dgamma = jnp.sum(dy, axes), jnp.sum(dy * normalised, axes)
-    centred = dy - normalised * jnp.mean(dy * normalised, axes, keepdims=True)
-    return normalization._channels(gamma, x) * r * centred, dgamma, dbeta
+def no_variance_term(right):
+    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
+        dnormalised, normalised, r, mean_term, 0 * variance_term
+    )
 
 
-def mask_drawn_anew(rate, key, dy):
-    return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, rate)
+def without_r(right):
+    return lambda dnormalised, normalised, r, *terms: right(dnormalised, normalised, jnp.ones_like(r), *terms)
 
 
-def mask_without_scale(rate, key, dy):
-    return None, (1 - rate) * dropout._dropout_plain(key, dy, rate)
+def the_same_neighbours(right):
+    """The window of the forward pass in the backward pass."""
+    return lambda a, behind, ahead: right(a, max(behind, ahead), min(behind, ahead))
+
+
+def constant_sigma(iterations, residuals, cotangents):
+    w, v, u = residuals
+    sigma = filter_normalization._sigma(filter_normalization._matrix(w, v.dtype), v, u)
+    return cotangents[0] / sigma, None
+
+
+def transposed_directions(right):
+    def mutant(iterations, residuals, cotangents):
+        w, v, u = residuals
+        return right(iterations, (w, v, u[::-1]), cotangents)
+
+    return mutant
+
+
+def mask_drawn_anew(draw, options, key, dy):
+    return None, dropout._dropout_plain(jax.random.fold_in(key, 1), dy, draw, options)
+
+
+def mask_without_scale(draw, options, key, dy):
+    return None, jnp.where(draw(key, *options)[0], dy, 0.0)
+
+
+def factors_first(factor, _, dy):
+    """The channels in the order (j, c) rather than (c, j)."""
+    dx = pixel_shuffle._pixel_unshuffle_plain(dy, factor)
+    split = dx.reshape(*dx.shape[:-1], dy.shape[-1], -1)
+    return (jnp.swapaxes(split, -1, -2).reshape(dx.shape),)
+
+
+def channels_after_factors(factor, _, dy):
+    split = dy.reshape(*dy.shape[:-1], -1, math.prod(factor))
+    return (pixel_shuffle._pixel_shuffle_plain(jnp.swapaxes(split, -1, -2).reshape(dy.shape), factor),)
+
+
+def of_the_way_back(right):
+    """Resizes dy to the shape of x as if it were an image."""
+    return lambda before, after, method, _, dy: (resize._resize_plain(dy, after, before, method),)
 
 
 def columns_first(image_shape, _, dy):
@@ -248,6 +289,10 @@ def no_size_of_the_regions(right):
     return mutant
 
 
+DROPS = ["dropout", "spatial_dropout", "drop_path", "drop_block"]
+CENTRED = ["batch", "layer", "group", "instance"]
+NORM_MUTANTS = [no_mean_term, no_variance_term, without_r]
+
 # Where, what is put there, and the case of the table that has to notice.
 REPLACED = [
     (convolution, "_dagger", no_flip, "conv-bias"),
@@ -257,10 +302,10 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (pooling, "add_at_winner", spread_evenly, "max_pool"),
-    (normalization._batch_norm, "bwd", no_variance_term, "batch_norm"),
-    (normalization._batch_norm, "bwd", no_mean_term, "batch_norm"),
-    (dropout._dropout, "bwd", mask_drawn_anew, "dropout"),
-    (dropout._dropout, "bwd", mask_without_scale, "dropout"),
+    (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
+    *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
+    (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
+    (pixel_shuffle._pixel_unshuffle, "bwd", channels_after_factors, "pixel_unshuffle"),
     (dense._flatten, "bwd", columns_first, "flatten"),
     (cross_entropy, "spread", no_mean, "softmax_cross_entropy"),
     (cross_entropy, "spread", no_mean, "nll"),
@@ -289,7 +334,6 @@ WRAPPED = [
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "add_at_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", over_all, "downsample"),
-    (normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
     (cross_entropy, "spread", no_mask, "softmax_cross_entropy-all"),
     (cross_entropy, "spread", no_mask, "kl_divergence-masked"),
     (binary_cross_entropy, "spread", no_mask, "sigmoid_cross_entropy-all"),
@@ -305,6 +349,15 @@ WRAPPED = [
     (binary_cross_entropy._focal, "bwd", not_balanced, "focal"),
     (loss, "_HUBER", not_clipped, "huber-0.3"),
     (loss._dice, "bwd", no_size_of_the_regions, "dice"),
+    *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
+    (resize._resize, "bwd", over_all, "resize-linear-3d"),
+    *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
+    *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
+    *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
+    (filter_normalization._spectral_norm, "bwd", transposed_directions, "spectral_norm"),
+    (local_response, "_sum_around", the_same_neighbours, "local_response_norm-even"),
+    (local_response._local_response_norm, "bwd", over_all, "local_response_norm"),
+    (batch_normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
 ]
 
 

@@ -1,0 +1,218 @@
+"""Normalisations as layers."""
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxcnn.nn.layer import Layer, Shape, without_parameters
+from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
+from jaxcnn.ops.shapes import PerAxis
+
+
+def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
+    """Normalises every channel, x [N, *S, C] or [N, C] -> the same shape: `jaxcnn.batch_norm`.
+
+    In training by the statistics of the batch, which also move the running ones; else by the running ones:
+
+        running mean = (1 - momentum) running mean + momentum mean
+        running var = (1 - momentum) running var + momentum var M/(M - 1)
+
+    with M = N · ΠS entries per channel: unbiased, as PyTorch has it.
+
+    Args:
+        momentum: the share of the new batch in the running statistics, from 0 to 1.
+        eps: what keeps the root from zero.
+
+    Returns:
+        A layer with params {"gamma": [C], "beta": [C]} and state {"mean": [C], "var": [C]}, at first ones for gamma and
+        var and zeros for beta and mean.
+
+    Raises:
+        TypeError: momentum or eps is no number.
+        ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
+            apply in training if a channel has a single entry, whose variance is not defined.
+
+    >>> import jax
+    >>> layer = batch_norm()
+    >>> params, state = layer.init(jax.random.key(0), (2, 1))
+    >>> y, state = layer.apply(params, state, jnp.array([[10.0], [30.0]]), train=True)
+    >>> state["mean"], state["var"]
+    (Array([2.], dtype=float32), Array([20.9], dtype=float32))
+    """
+    momentum = shapes.number("nn.batch_norm", "momentum", momentum, 0, 1)
+    eps = shapes.number("nn.batch_norm", "eps", eps, 0)
+
+    def init(key, input_shape):
+        del key
+        x_shape = shapes.shape("nn.batch_norm", "input_shape", input_shape)
+        shapes.require(len(x_shape) >= 2, "nn.batch_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
+        channels = x_shape[-1]
+        params = {"gamma": jnp.ones(channels, jnp.float32), "beta": jnp.zeros(channels, jnp.float32)}
+        return params, {"mean": jnp.zeros(channels, jnp.float32), "var": jnp.ones(channels, jnp.float32)}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del key
+        gamma, beta = params["gamma"], params["beta"]
+        if not train:
+            return batch_normalization.batch_norm_inference(x, gamma, beta, state["mean"], state["var"], eps=eps), state
+        y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps)
+        count = math.prod(x.shape[:-1])
+        expected = "of at least 2 entries per channel when train=True"
+        shapes.require(count > 1, "nn.batch_norm", "x", expected, shapes.describe(x))
+        return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}
+
+    def moved(running, batch):
+        return (1 - momentum) * running + momentum * batch.astype(running.dtype)
+
+    return Layer(init, apply, "batch_norm")
+
+
+def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
+    """Normalises along some axes, by default the channels of each place: `jaxcnn.layer_norm`.
+
+    Args:
+        axes: an int or several, counted from the end if negative.
+        eps: what keeps the root from zero.
+
+    Returns:
+        A layer with params {"gamma": ones, "beta": zeros} of the shape that x has along the axes, and no state.
+
+    Raises:
+        TypeError: eps is no number; from init if axes are no ints.
+        ValueError: eps is negative; from init if the input has no such axis or an axis comes twice.
+
+    >>> import jax
+    >>> params, _ = layer_norm().init(jax.random.key(0), (1, 28, 28, 3))
+    >>> params["gamma"]
+    Array([1., 1., 1.], dtype=float32)
+    """
+    eps = shapes.number("nn.layer_norm", "eps", eps, 0)
+    op = functools.partial(normalization.layer_norm, axes=axes, eps=eps)
+    return _norm("layer_norm", op, ("gamma", "beta"), functools.partial(_along, "nn.layer_norm", axes))
+
+
+def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
+    """Divides by the root mean square along some axes, by default the channels of each place: `jaxcnn.rms_norm`.
+
+    Args, Raises: as for `layer_norm`.
+
+    Returns:
+        A layer with params {"gamma": ones} of the shape that x has along the axes, and no state.
+
+    >>> import jax
+    >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
+    >>> params["gamma"]
+    Array([1., 1., 1.], dtype=float32)
+    """
+    eps = shapes.number("nn.rms_norm", "eps", eps, 0)
+    op = functools.partial(normalization.rms_norm, axes=axes, eps=eps)
+    return _norm("rms_norm", op, ("gamma",), functools.partial(_along, "nn.rms_norm", axes))
+
+
+def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
+    """Normalises every group of channels of each image: `jaxcnn.group_norm`.
+
+    Args:
+        groups: into how many the channels are divided.
+        eps: what keeps the root from zero.
+
+    Returns:
+        A layer with params {"gamma": [C], "beta": [C]}, ones and zeros at first, and no state.
+
+    Raises:
+        TypeError: groups is no int, eps is no number.
+        ValueError: groups is less than 1, eps is negative; from init if the input has less than 2 axes or groups does
+            not divide its channels.
+
+    >>> import jax
+    >>> y, _ = group_norm(2).apply(*group_norm(2).init(jax.random.key(0), (1, 4)), jnp.array([[1.0, 3.0, 10.0, 30.0]]))
+    >>> jnp.round(y, 2)
+    Array([[-1.,  1., -1.,  1.]], dtype=float32)
+    """
+    groups = shapes.integer("nn.group_norm", "groups", groups, 1)
+    eps = shapes.number("nn.group_norm", "eps", eps, 0)
+
+    def along(x_shape):
+        shapes.require(len(x_shape) >= 2, "nn.group_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
+        expected = f"a divisor of the {x_shape[-1]} channels"
+        shapes.require(x_shape[-1] % groups == 0, "nn.group_norm", "groups", expected, groups)
+        return x_shape[-1:]
+
+    op = functools.partial(normalization.group_norm, groups=groups, eps=eps)
+    return _norm("group_norm", op, ("gamma", "beta"), along)
+
+
+def instance_norm(*, eps: float = 1e-5) -> Layer:
+    """Normalises every channel of each image, x [N, *S, C] -> the same shape: `jaxcnn.instance_norm`.
+
+    Args:
+        eps: what keeps the root from zero.
+
+    Returns:
+        A layer with params {"gamma": [C], "beta": [C]}, ones and zeros at first, and no state.
+
+    Raises:
+        TypeError: eps is no number.
+        ValueError: eps is negative; from init if the input has less than 3 axes.
+
+    >>> import jax
+    >>> params, _ = instance_norm().init(jax.random.key(0), (1, 28, 28, 3))
+    >>> params["beta"]
+    Array([0., 0., 0.], dtype=float32)
+    """
+    eps = shapes.number("nn.instance_norm", "eps", eps, 0)
+
+    def along(x_shape):
+        expected = "(N, *S, C) with at least 3 axes"
+        shapes.require(len(x_shape) >= 3, "nn.instance_norm", "input_shape", expected, x_shape)
+        return x_shape[-1:]
+
+    op = functools.partial(normalization.instance_norm, eps=eps)
+    return _norm("instance_norm", op, ("gamma", "beta"), along)
+
+
+def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
+    """Divides by a power of the mean square of the channels around: `jaxcnn.local_response_norm`.
+
+    Args:
+        size: over how many channels.
+        alpha, beta, k: not negative.
+
+    Returns:
+        A layer without params and state; x [..., C].
+
+    Raises:
+        TypeError: size is no int, alpha, beta or k is no number.
+        ValueError: size is less than 1, alpha, beta or k is negative.
+
+    >>> y, _ = local_response_norm(1, alpha=1.0, beta=1.0).apply({}, {}, jnp.array([[1.0, 2.0]]))
+    >>> y
+    Array([[0.5, 0.4]], dtype=float32)
+    """
+    function = "nn.local_response_norm"
+    size = shapes.integer(function, "size", size, 1)
+    powers = {name: shapes.number(function, name, v, 0) for name, v in (("alpha", alpha), ("beta", beta), ("k", k))}
+    op = functools.partial(local_response.local_response_norm, size=size, **powers)
+    return without_parameters("local_response_norm", op)
+
+
+def _norm(name, op, names, along) -> Layer:
+    """The layer of an op with gamma, and beta if it is named, of the shape along(input_shape)."""
+
+    def init(key, input_shape):
+        del key
+        shape = along(shapes.shape(f"nn.{name}", "input_shape", input_shape))
+        start = {"gamma": jnp.ones, "beta": jnp.zeros}
+        return {parameter: start[parameter](shape, jnp.float32) for parameter in names}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return op(x, *(params[parameter] for parameter in names)), state
+
+    return Layer(init, apply, name)
+
+
+def _along(function: str, axes: Any, x_shape: Shape) -> Shape:
+    return tuple(x_shape[axis] for axis in shapes.axes(function, "axes", axes, len(x_shape)))

@@ -1,0 +1,41 @@
+"""Layers that change the resolution without parameters."""
+
+import functools
+
+from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.ops import pixel_shuffle as pixel_ops
+from jaxcnn.ops import resize as resize_op
+from jaxcnn.ops.shapes import PerAxis
+
+
+def pixel_shuffle(factor: PerAxis) -> Layer:
+    """Channels into places, x [N, *S, C·ΠF] -> [N, *(S·F), C]: `jaxcnn.pixel_shuffle`.
+
+    >>> import jax.numpy as jnp
+    >>> y, _ = pixel_shuffle(2).apply({}, {}, jnp.ones((1, 3, 5, 8)))
+    >>> y.shape
+    (1, 6, 10, 2)
+    """
+    return without_parameters("pixel_shuffle", functools.partial(pixel_ops.pixel_shuffle, factor=factor))
+
+
+def pixel_unshuffle(factor: PerAxis) -> Layer:
+    """Places into channels, x [N, *(S·F), C] -> [N, *S, C·ΠF]: `jaxcnn.pixel_unshuffle`.
+
+    >>> import jax.numpy as jnp
+    >>> y, _ = pixel_unshuffle(2).apply({}, {}, jnp.ones((1, 6, 10, 2)))
+    >>> y.shape
+    (1, 3, 5, 8)
+    """
+    return without_parameters("pixel_unshuffle", functools.partial(pixel_ops.pixel_unshuffle, factor=factor))
+
+
+def resize(shape: PerAxis, method: str = "nearest") -> Layer:
+    """Another spatial shape, x [N, *S, C] -> [N, *shape, C], by "nearest" or "linear": `jaxcnn.resize`.
+
+    >>> import jax.numpy as jnp
+    >>> y, _ = resize((7, 3), "linear").apply({}, {}, jnp.ones((1, 4, 5, 2)))
+    >>> y.shape
+    (1, 7, 3, 2)
+    """
+    return without_parameters("resize", functools.partial(resize_op.resize, shape=shape, method=method))

@@ -1,0 +1,137 @@
+"""Weight and spectral normalisation: functions that make the filters of a layer from what is trained.
+
+The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O].
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.normalization import normalise, per_channel
+
+
+def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
+    """Filters by direction and length.
+
+        w_o = g_o v_o / ‖v_o‖
+
+    Args:
+        v: directions of any length but 0, [..., O].
+        g: the norm of each filter [O].
+
+    Returns:
+        w, of the shape and dtype of v.
+
+    Raises:
+        TypeError: v or g is no floating-point array, or the dtypes differ.
+        ValueError: v has less than 2 axes, g is not [O].
+
+    Gradient: dg_o = ⟨dw_o, v_o⟩/‖v_o‖ and dv_o = g_o/‖v_o‖ (dw_o - dg_o v_o/‖v_o‖): orthogonal to v_o.
+
+    Source: Salimans and Kingma, Weight normalization, 2016.
+
+    >>> weight_norm(jnp.array([[3.0], [4.0]]), jnp.array([10.0]))[:, 0]
+    Array([6., 8.], dtype=float32)
+    """
+    v, g = shapes.floating("weight_norm", v=v, g=g)
+    shapes.require(v.ndim >= 2, "weight_norm", "v", "[..., O] with at least 2 axes", shapes.describe(v))
+    shapes.vector("weight_norm", "g", g, v.shape[-1])
+    count = max(math.prod(v.shape[:-1]), 1)
+    gamma = per_channel(g, v).astype(shapes.sum_dtype(v.dtype)) / math.sqrt(count)
+    return normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0)[0]  # ‖v‖ = sqrt(count · mean(v²)): an RMS norm
+
+
+def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[jax.Array, jax.Array]:
+    """Filters divided by their largest singular value, which is found by power iteration.
+
+        y = w / σ,        σ = vᵀ W u
+
+    with W the filters as the columns of a matrix [ΠK · C/groups, O], and `iterations` times
+
+        v = W u/‖W u‖,        u = Wᵀ v/‖Wᵀ v‖.
+
+    Args:
+        w: filters [..., O], not all 0.
+        u: where the iteration starts, any vector [O] but 0: the u of the last step, at first a random one.
+        iterations: how often u is moved; 1 is enough in training, as w changes slowly; with 0 it
+            stays, scaled to length 1.
+
+    Returns:
+        (y, u): y of the shape and dtype of w; the next u [O], in the dtype of the given one; u has no gradient.
+
+    Raises:
+        TypeError: w or u is no floating-point array, iterations is no int.
+        ValueError: w has less than 2 axes, u is not [O], iterations is negative.
+
+    Gradient: u and v are constants, dw = (dy - ⟨dy, y⟩ v uᵀ)/σ. That is the gradient of w/σ where u has converged, as
+        the first derivative of vᵀ W u by the directions is 0 there.
+
+    Source: Miyato et al., Spectral normalization for generative adversarial networks, 2018. PyTorch calls our u its u
+        and keeps v as well; ours is computed from u.
+
+    >>> y, u = spectral_norm(jnp.array([[3.0, 0.0], [0.0, 1.0]]), jnp.array([1.0, 0.0]))
+    >>> y
+    Array([[1.        , 0.        ],
+           [0.        , 0.33333334]], dtype=float32)
+    """
+    (w,), (u,) = shapes.floating("spectral_norm", w=w), shapes.floating("spectral_norm", u=u)
+    shapes.require(w.ndim >= 2, "spectral_norm", "w", "[..., O] with at least 2 axes", shapes.describe(w))
+    shapes.vector("spectral_norm", "u", u, w.shape[-1])
+    return _spectral_norm(w, u, shapes.integer("spectral_norm", "iterations", iterations, 0))
+
+
+def _spectral_norm_plain(w, u, iterations):
+    return _spectral_norm_fwd(w, u, iterations)[0]
+
+
+_spectral_norm = jax.custom_vjp(_spectral_norm_plain, nondiff_argnums=(2,))
+
+
+def _spectral_norm_fwd(w, u, iterations):
+    dtype = shapes.sum_dtype(w.dtype)
+    v, moved = _power_iteration(*lax.stop_gradient((_matrix(w, dtype), u.astype(dtype))), iterations)
+    y = (w.astype(dtype) / _sigma(_matrix(w, dtype), v, moved)).astype(w.dtype)
+    return (y, moved.astype(u.dtype)), (w, v, moved)
+
+
+# σ = Σ v_r W_ro u_o, so dσ/dW = v uᵀ, and y = w/σ: dw = dy/σ - ⟨dy, w⟩/σ² · v uᵀ.
+def _spectral_norm_bwd(iterations, residuals, cotangents):
+    w, v, u = residuals
+    matrix, dy = _matrix(w, v.dtype), _matrix(cotangents[0], v.dtype)
+    sigma = _sigma(matrix, v, u)
+    dsigma = -jnp.sum(dy * matrix) / jnp.square(sigma)
+    return (dy / sigma + dsigma * jnp.outer(v, u)).reshape(w.shape).astype(w.dtype), None
+
+
+_spectral_norm.defvjp(_spectral_norm_fwd, _spectral_norm_bwd)
+
+
+def _power_iteration(matrix, u, iterations):
+    """v and u, u moved `iterations` times and v once less, but once at least."""
+
+    def step(_, v_and_u):
+        v = _direction(_product(matrix, v_and_u[1]))
+        return v, _direction(_product(v, matrix))
+
+    u = _direction(u)
+    return lax.fori_loop(0, iterations, step, (_direction(_product(matrix, u)), u))
+
+
+def _sigma(matrix, v, u):
+    return _product(v, _product(matrix, u))
+
+
+def _matrix(w, dtype):
+    """The filters as columns [ΠK · C/groups, O]."""
+    return w.reshape(math.prod(w.shape[:-1]), w.shape[-1]).astype(dtype)
+
+
+def _direction(a):
+    return a / jnp.linalg.norm(a)
+
+
+_product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)

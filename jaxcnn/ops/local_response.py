@@ -1,0 +1,86 @@
+"""Local response normalisation, over neighbouring channels."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import shapes
+
+
+def local_response_norm(
+    x: jax.Array, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> jax.Array:
+    """Divides every entry by a power of the mean square of the channels around it, as PyTorch does.
+
+        y_i = x_i d_i^-β,        d_i = k + α/size Σ x_j²  over  i - floor(size/2) <= j <= i + floor((size - 1)/2)
+
+    Channels outside count as 0.
+
+    Args:
+        x: [..., C].
+        size: over how many channels.
+        alpha, beta, k: α, β and k, not negative. With k = 0, where all squares are 0, y is NaN.
+
+    Returns:
+        y, of the shape and dtype of x; half precision is computed in float32.
+
+    Raises:
+        TypeError: x is no floating-point array, size is no int, alpha, beta or k is no number.
+        ValueError: x has no axis, size is less than 1, alpha, beta or k is negative.
+
+    Gradient: dx_j = d_j^-β dy_j - 2 α β/size · x_j Σ_i dy_i x_i d_i^-(β+1), over the i that have j around them.
+
+    Source: Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012 (without the mean).
+
+    >>> local_response_norm(jnp.array([[1.0, 2.0]]), size=1, alpha=1.0, beta=1.0)
+    Array([[0.5, 0.4]], dtype=float32)
+    """
+    function = "local_response_norm"
+    (x,) = shapes.floating(function, x=x)
+    shapes.require(x.ndim >= 1, function, "x", "[..., C] with at least 1 axis", shapes.describe(x))
+    size = shapes.integer(function, "size", size, 1)
+    alpha, beta, k = (
+        shapes.number(function, name, value, 0) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
+    )
+    return _local_response_norm(x, size, alpha / size, beta, k)
+
+
+def _local_response_norm_plain(x, size, slope, beta, k):
+    wide = x.astype(shapes.sum_dtype(x.dtype))
+    return (wide * _divisor(wide, size, slope, k) ** -beta).astype(x.dtype)
+
+
+_local_response_norm = jax.custom_vjp(_local_response_norm_plain, nondiff_argnums=(1, 2, 3, 4))
+
+
+def _local_response_norm_fwd(x, size, slope, beta, k):
+    return _local_response_norm_plain(x, size, slope, beta, k), x
+
+
+# y_i depends on x_j through d_i, by -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them: i - behind <= j
+# <= i + ahead is j - ahead <= i <= j + behind, the same sum with the two ends exchanged.
+def _local_response_norm_bwd(size, slope, beta, k, x, dy):
+    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide_dy = dy.astype(wide.dtype)
+    d = _divisor(wide, size, slope, k)
+    behind, ahead = _reach(size)
+    seen = _sum_around(wide_dy * wide * d ** -(beta + 1), ahead, behind)
+    return ((d**-beta * wide_dy - 2 * slope * beta * wide * seen).astype(x.dtype),)
+
+
+_local_response_norm.defvjp(_local_response_norm_fwd, _local_response_norm_bwd)
+
+
+def _divisor(x, size, slope, k):
+    return k + slope * _sum_around(jnp.square(x), *_reach(size))
+
+
+def _reach(size):
+    return size // 2, (size - 1) // 2
+
+
+def _sum_around(a, behind, ahead):
+    """The sum of every entry, the `behind` before it and the `ahead` behind it, along the last axis."""
+    others = a.ndim - 1
+    window, padding = (1,) * others + (behind + 1 + ahead,), [(0, 0)] * others + [(behind, ahead)]
+    return lax.reduce_window(a, 0.0, lax.add, window, (1,) * a.ndim, padding)
