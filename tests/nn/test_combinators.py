@@ -169,6 +169,11 @@ def test_an_error_says_in_which_layer_it_arose():
             TypeError,
             "nn.residual: body must be a Layer or a function of an array, got str",
         ),
+        (
+            lambda: nn.sequential(nn.dense(1), nn.flatten),
+            TypeError,
+            r"nn.sequential: layers\[1\] must be the layer nn.flatten\(...\) that it makes, got the function",
+        ),
         (lambda: nn.residual(jnp.sin, 3), TypeError, "nn.residual: shortcut must be a Layer or a function of an array"),
         (
             lambda: nn.named("a/b", nn.dense(1)),

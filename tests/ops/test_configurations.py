@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from compilation import QUICK_TO_COMPILE
 from jax import lax
 
 import jaxcnn
@@ -30,19 +31,6 @@ COUNTS = {
 MOST_TERMS = 50_000
 SMALL = 8_000
 LARGE_WINDOWS = [((75,), (70,)), ((10, 11), (9, 8)), ((4, 5, 7), (5, 3, 6))]  # images, windows of more than 64 entries
-
-
-def known(options):
-    """`options` where the installed XLA knows them, else None."""
-    try:
-        jax.jit(lambda: 0, compiler_options=options)()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
-
-
-# Nearly all of the time goes into compiling, four times as much with the optimizations that these options leave out.
-QUICK_TO_COMPILE = known({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
 
 
 @dataclass(frozen=True)

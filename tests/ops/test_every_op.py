@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import QUICK_TO_COMPILE
 from table import CASES
 
 import jaxcnn
@@ -63,7 +64,7 @@ def test_gradient_is_the_difference_quotient(case):
     if isinstance(dy, tuple):
         dy = (dy[0], *map(jnp.zeros_like, dy[1:]))  # statistics carry no gradient
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
     def slopes(args):
         def along(t):
             return _inner(dy, case.f(*(a + t * d for a, d in zip(args, v, strict=True))))
@@ -84,7 +85,10 @@ def test_second_order(case):
         gradient = partial(_gradient(f), dy)
         return jax.vjp(gradient, args)[1](v), jax.jvp(gradient, (args,), (v,))[1]
 
-    got, expected = jax.jit(lambda args: (products(case.f, args), products(derived(case.f), args)))(args)
+    def both(args):
+        return products(case.f, args), products(derived(case.f), args)
+
+    got, expected = jax.jit(both, compiler_options=QUICK_TO_COMPILE)(args)
     _assert_close(got, expected, 1e-9)
 
 
@@ -120,7 +124,7 @@ def test_transforms_agree(case):
         )
         return _inner(jax.tree.map(lambda d: jnp.stack([d, d])[None], dy), outputs)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
     def transformed(pair):
         first = jax.tree.map(lambda a: a[0], pair)
         plain, remat = gradient(first), _gradient(jax.checkpoint(case.f))(dy, first)

@@ -68,6 +68,8 @@ def test_evaluation_with_another_loss():
         (X, Y, 0, "batch_size must be an int of at least 1, got 0"),
         (X[:0], Y[:0], 5, r"x must be at least one image, got float32\[0, 3\]"),
         (X, Y[:5], 5, r"y must be 23 labels as there are images, got int32\[5\]"),
+        (X, np.eye(2, dtype=np.float32)[Y], 5, r"y must be one integer class per image, \[N\], got float32\[23, 2\]"),
+        (X, Y + 1, 5, r"y must be from 0 to 1, as the model has classes, got from 1 to 2"),
     ],
 )
 def test_bad_sets_to_evaluate(x, y, batch_size, message):
@@ -130,6 +132,7 @@ def test_a_run_is_never_written_over(tmp_path):
     [
         ({"epochs": 0}, "epochs must be an int of at least 1, got 0"),
         ({"batches": lambda epoch: []}, "batches must be at"),
+        ({"batches": lambda epoch: [(X, Y + 1)]}, "y must be from 0 to 1, as the model has classes, got from 1 to 2"),
     ],
 )
 def test_bad_arguments(tmp_path, options, message):

@@ -50,8 +50,10 @@ def test_another_loss():
         optax.adamw(1e-3),
         optax.chain(optax.clip_by_global_norm(1.0), optax.rmsprop(optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 9))),
         optax.contrib.schedule_free_adamw(1e-2),
+        optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=3)),
+        optax.polyak_sgd(0.1),
     ],
-    ids=["sgd", "adamw", "chain", "schedule_free"],
+    ids=["sgd", "adamw", "chain", "schedule_free", "reduce_on_plateau", "polyak"],
 )
 def test_any_optimizer_lowers_the_loss(optimizer):
     model = nn.dense(2)
@@ -62,6 +64,12 @@ def test_any_optimizer_lowers_the_loss(optimizer):
         losses.append(float(loss))
     assert losses[-1] < losses[0]
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+
+
+def test_an_optimizer_that_searches_along_a_line():
+    """It asks for the risk at other parameters; with x64 on, optax 0.2.8 would make float64 of them."""
+    with jax.enable_x64(False):
+        test_any_optimizer_lowers_the_loss(optax.lbfgs())
 
 
 def test_the_step_is_compiled_once():
