@@ -1,11 +1,25 @@
-"""Tests run in float64 and turn silent conversions into errors: warnings, dtype promotion and rank broadcasting."""
+"""Tests run in float64 and turn silent conversions into errors: warnings, dtype promotion and rank broadcasting.
+
+Most of the time goes into compiling, so most tests leave XLA's optimizations out. Those that are marked `optimized`,
+and those that start a process, compile as users do.
+"""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def _as_users_compile(request):
+    optimized = request.node.get_closest_marker("optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimized)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

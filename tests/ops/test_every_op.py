@@ -92,6 +92,7 @@ def test_second_order(case):
     _assert_close(got, expected, 1e-9)
 
 
+@pytest.mark.optimized
 @every_op
 def test_dtype_is_kept_and_precision_is_that_of_the_dtype(case):
     def both(dy, args):

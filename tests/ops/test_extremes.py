@@ -7,6 +7,8 @@ import pytest
 
 import jaxcnn as jc
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize(

@@ -42,14 +42,6 @@ RULES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quick_to_compile():
-    """The checker compiles two functions for each mutant, whose speed does not matter here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def rules_of(case):
     """The names of the rules as a case calls them; a custom VJP is called as the function that it belongs to."""
     return re.findall(r"name=(_\w+_plain)", str(jax.make_jaxpr(case.f)(*case.args())))
