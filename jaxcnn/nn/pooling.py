@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.layer import Layer, without_parameters
-from jaxcnn.ops import global_pooling, pooling, shapes
+from jaxcnn.ops import global_pooling, max_pooling, pooling, shapes
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
@@ -24,7 +24,7 @@ def max_pool(
     (1, 4, 4, 3)
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return without_parameters("max_pool", partial(pooling.max_pool, window=window, **options))
+    return without_parameters("max_pool", partial(max_pooling.max_pool, window=window, **options))
 
 
 def mean_pool(

@@ -1,4 +1,4 @@
-"""Pooling and its backward pass.
+"""Mean-pooling and pooling with weights, and their backward passes.
 
 Lecture: "Backpropagate through Pooling": each derivative of the pooled map gets multiplied with its filter and added to
 the corresponding entries of the input map. The filter of max-pooling is one at the maximum and zero elsewhere, that of
@@ -7,7 +7,6 @@ mean-pooling is 1/|window| everywhere, that of weighted pooling is learnt.
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,164 +15,8 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad, input_grad_padding
-from jaxcnn.ops.shapes import Padding, Pads, PerAxis, Window
-from jaxcnn.ops.windows import inside_image, positions
-from jaxcnn.ops.winners import (
-    add_at_place,
-    add_at_winner,
-    max_and_winner,
-    place_of_winner,
-    take_from_place,
-    window_max,
-)
-
-
-def max_pool(
-    x: jax.Array,
-    window: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = "VALID",
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
-    """The largest entry of each window, channel by channel.
-
-        y[n, i, c] = max_k x[n, s·i + d·k - low, c]
-
-    Args:
-        x: images [N, *S, C].
-        window: size of the window, an int or one per spatial axis.
-        stride: s, an int or one per spatial axis; the size of the window by default.
-        padding: as for `conv`; what is added never is the maximum.
-        dilation: d, the distance between neighbouring entries of the window, an int or one per spatial axis.
-        ceil_mode: whether a last window may stick out at the end, as long as it begins in the image or before it.
-        return_indices: whether to return where the maxima are as well.
-
-    Returns:
-        y [N, *M, C] with M = floor((S + low + high - d(window - 1) - 1) / s) + 1, the ceiling in ceil_mode, in the
-        dtype of x; with return_indices (y, indices), indices int32 of the shape of y, flat in the spatial axes of x,
-        as PyTorch's. A NaN in a window is its maximum, the first one where there are several.
-
-    Raises:
-        TypeError: x is no floating-point array, a static argument is no int or bool.
-        ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
-
-    Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
-        tie; an entry that was the maximum of several windows gets the sum.
-
-    Source: lecture, "Backpropagation: Max-Pooling".
-
-    >>> max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
-    Array([3., 2.], dtype=float32)
-    """
-    (x,) = shapes.floating("max_pool", x=x)
-    geometry = _pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    _require_sight("max_pool", geometry)
-    y = _max_pool(x, geometry)
-    if not shapes.flag("max_pool", "return_indices", return_indices):
-        return y
-    return y, place_of_winner(max_and_winner(lax.stop_gradient(x), geometry)[1], geometry)
-
-
-def _require_sight(function: str, window: Window) -> None:
-    """ValueError unless every place of the window has an entry of the image."""
-    sees_image = all(inside.any(axis=1).all() for inside in inside_image(window))
-    expected = f"such that every window of size {window.size} sees an entry of the image"
-    shapes.require(sees_image, function, "padding", expected, window.padding)
-
-
-def _max_pool_plain(x, window):
-    return window_max(x, window)
-
-
-_max_pool = jax.custom_vjp(_max_pool_plain, nondiff_argnums=(1,))
-
-
-def _max_pool_fwd(x, window):
-    return max_and_winner(x, window)
-
-
-def _max_pool_bwd(window, winner, dy):
-    """Each dy times the filter that is one at the winner of its window, added to the input map."""
-    return (add_at_winner(dy, winner, window),)
-
-
-_max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
-
-
-def max_unpool(
-    y: jax.Array,
-    indices: jax.Array,
-    window: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Pads = 0,
-    shape: tuple[int, ...] | None = None,
-) -> jax.Array:
-    """Puts pooled entries back to where the maxima were, and zeros elsewhere: the backward pass of `max_pool` as an op.
-
-        x[n, indices[n, i, c], c] = y[n, i, c]
-
-    Args:
-        y: pooled maps [N, *M, C].
-        indices: integers [N, *M, C], flat in the spatial axes of the result, from `max_pool(..., return_indices=True)`.
-        window, stride: those of the pooling; they say how large the result is.
-        padding: of the pooling, an int or (low, high) per axis.
-        shape: the spatial shape of the result; by default (M - 1)s - low - high + window.
-
-    Returns:
-        x [N, *shape, C], in the dtype of y. Entries that share a place are summed, as in the backward pass of
-        pooling, where PyTorch keeps any one of them.
-
-    Raises:
-        TypeError: y is no floating-point array, indices are no integers, a static argument is no int.
-        ValueError: indices have not the shape of y, shape has not one entry per spatial axis, or nothing would be left;
-            an index is out of range. Under `jit` indices have no values to look at: one out of range gets lost there.
-
-    Gradient: dy = dx[indices].
-
-    Source: lecture, "Backpropagation: Max-Pooling"; Zeiler and Fergus, Visualizing and understanding convolutional
-        networks, 2014.
-
-    >>> y, indices = max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), 2, return_indices=True)
-    >>> max_unpool(y, indices, 2)[0, :, 0]
-    Array([0., 3., 2., 0.], dtype=float32)
-    """
-    function = "max_unpool"
-    (y,) = shapes.floating(function, y=y)
-    shapes.images(function, y, "y")
-    if shape is None:
-        stride = window if stride is None else stride
-        size = shapes.per_axis(function, "window", window, y.ndim - 2)
-        shape = shapes.transposed_window(
-            function, y.shape, (*size, 1, y.shape[-1]), stride, padding, 0, 1, 1, argument="window"
-        ).image
-    shape = shapes.shape(function, "shape", shape)
-    expected = f"one entry for each of the {y.ndim - 2} spatial axes"
-    shapes.require(len(shape) == y.ndim - 2, function, "shape", expected, shape)
-    indices = shapes.integers(function, "indices", indices, y.shape, math.prod(shape))
-    return _max_unpool(y, indices, shape)
-
-
-def _max_unpool_plain(y, indices, shape):
-    return add_at_place(y, indices, shape)
-
-
-_max_unpool = jax.custom_vjp(_max_unpool_plain, nondiff_argnums=(2,))
-
-
-def _max_unpool_fwd(y, indices, shape):
-    return _max_unpool_plain(y, indices, shape), indices
-
-
-def _max_unpool_bwd(shape, indices, dx):
-    """Every entry of y went to one place."""
-    return take_from_place(dx, indices), None
-
-
-_max_unpool.defvjp(_max_unpool_fwd, _max_unpool_bwd)
+from jaxcnn.ops.shapes import Padding, PerAxis
+from jaxcnn.ops.windows import pooling_window, positions, require_sight
 
 
 def mean_pool(
@@ -218,7 +61,7 @@ def mean_pool(
     """
     function = "mean_pool"
     (x,) = shapes.floating(function, x=x)
-    floor = _pooling_window(function, x, window, stride, padding)
+    floor = pooling_window(function, x, window, stride, padding)
     geometry = shapes.reaching_the_end(floor) if shapes.flag(function, "ceil_mode", ceil_mode) else floor
     if divisor is not None:
         counted = shapes.number(function, "divisor", divisor)
@@ -226,7 +69,7 @@ def mean_pool(
     elif shapes.flag(function, "count_include_pad", count_include_pad):
         counted = floor.padding
     else:
-        _require_sight(function, geometry)
+        require_sight(function, geometry)
         counted = ((0, 0),) * len(geometry.size)
     return _mean_pool(x, geometry, counted)
 
@@ -372,12 +215,3 @@ def _one_filter_per_channel(w, channels, window):
     """[*K, C] or [*K] -> the depthwise filters [*K, 1, C]."""
     per_channel = w.reshape(*window.size, 1, -1)
     return jnp.broadcast_to(per_channel, (*window.size, 1, channels))
-
-
-def _pooling_window(
-    function: str, x: Any, window: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: Any = False
-) -> Window:
-    shapes.images(function, x)
-    stride = window if stride is None else stride
-    geometry = shapes.window(function, x.shape[1:-1], window, stride, padding, dilation)
-    return shapes.reaching_the_end(geometry) if shapes.flag(function, "ceil_mode", ceil_mode) else geometry

@@ -1,7 +1,12 @@
 """The windows of an image one entry at a time: from the image to the windows, and from the windows to the image."""
 
+from typing import Any
+
 import numpy as np
 from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.shapes import Window
 
 
 def entries(x, window, outside):
@@ -37,3 +42,20 @@ def positions(window):
 def inside_image(window):
     """For each spatial axis, whether entry k of the window at place i lies inside the image, [M, K]."""
     return [(p >= 0) & (p < n) for p, n in zip(positions(window), window.image, strict=True)]
+
+
+def require_sight(function: str, window: Window) -> None:
+    """ValueError unless every place of the window has an entry of the image."""
+    sees_image = all(inside.any(axis=1).all() for inside in inside_image(window))
+    expected = f"such that every window of size {window.size} sees an entry of the image"
+    shapes.require(sees_image, function, "padding", expected, window.padding)
+
+
+def pooling_window(
+    function: str, x: Any, window: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: Any = False
+) -> Window:
+    """The checked window of a pool over x [N, *S, C]; the stride is the size by default."""
+    shapes.images(function, x)
+    stride = window if stride is None else stride
+    geometry = shapes.window(function, x.shape[1:-1], window, stride, padding, dilation)
+    return shapes.reaching_the_end(geometry) if shapes.flag(function, "ceil_mode", ceil_mode) else geometry

@@ -1,7 +1,7 @@
 """Where the maximum of each window is, and how a gradient gets back to it.
 
-`pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree on
-who wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
+`max_pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree
+on who wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
 """
 
 import math
