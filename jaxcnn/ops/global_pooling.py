@@ -1,6 +1,7 @@
 """Pooling of whole images: over all places, or into a given number of regions.
 
-Lecture: "Backpropagation through Pooling". The rules are those of `pooling.py`; only the windows differ in size.
+Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.py` and `pooling.py`; only the windows
+differ in size.
 """
 
 import math

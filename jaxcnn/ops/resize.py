@@ -36,6 +36,9 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
 
     Gradient: dX[j] = Σ_i A[i, j] dY[i] along every spatial axis.
 
+    Source: "nearest" and "linear" of PyTorch's `interpolate` with align_corners=False; lecture, "Backpropagation:
+        Resampling", for a backward pass that is the transpose of the forward pass.
+
     >>> x = jnp.array([1.0, 3.0]).reshape(1, 2, 1)
     >>> resize(x, 4)[0, :, 0], resize(x, 4, "linear")[0, :, 0]
     (Array([1., 1., 3., 3.], dtype=float32), Array([1. , 1.5, 2.5, 3. ], dtype=float32))
