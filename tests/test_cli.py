@@ -16,6 +16,14 @@ from jax.nn.initializers import zeros
 from jaxcnn import cli, data, nn, train
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_arrive():
+    """Where the tests were started in the background, SIGINT is ignored, by the processes that they start as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(*arguments):
     """The exit code of the command."""
     try:
