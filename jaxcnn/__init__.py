@@ -6,6 +6,7 @@ backpropagation in convolutional networks. The order below is the lecture's.
 
 from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv, separable_conv
 from jaxcnn.ops.transposed_convolution import conv_transpose
+from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
 from jaxcnn.ops.pooling import mean_pool, weighted_pool
@@ -52,6 +53,7 @@ __all__ = [
     "depthwise_conv",
     "separable_conv",
     "conv_transpose",
+    "conv_general_dilated",
     "downsample",
     "upsample",
     "pixel_shuffle",

@@ -182,6 +182,17 @@ CASES = [
     Case(partial(jc.conv, padding="VALID", stride=(1, 2, 1)), lambda n: ((n, 4, 5, 3, 2), (2, 3, 2, 2, 3)), "3d"),
     Case(jc.depthwise_conv, lambda n: ((n, 6, 5, 3), (3, 2, 1, 6), (6,))),
     Case(partial(jc.separable_conv, stride=2), lambda n: ((n, 6, 5, 3), (3, 2, 1, 6), (1, 1, 6, 4), (4,))),
+    Case(
+        partial(
+            jc.conv_general_dilated,
+            window_strides=(2, 1),
+            padding=((1, 2), (0, 1)),
+            lhs_dilation=(2, 3),
+            rhs_dilation=(1, 2),
+            feature_group_count=2,
+        ),
+        lambda n: ((n, 4, 3, 4), (6, 2, 2, 3)),
+    ),
     Case(jc.conv_transpose, lambda n: ((n, 4, 3, 2), (3, 2, 5, 2), (5,)), "bias"),
     Case(
         partial(

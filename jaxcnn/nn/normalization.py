@@ -5,13 +5,14 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcnn.nn.layer import Layer, Shape, without_parameters
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.shapes import PerAxis
 
 
-def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
+def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5, axis_name: str | tuple[str, ...] | None = None) -> Layer:
     """Normalises every channel, x [N, *S, C] or [N, C] -> the same shape: `jaxcnn.batch_norm`.
 
     In training by the statistics of the batch, which also move the running ones; else by the running ones:
@@ -24,6 +25,7 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
     Args:
         momentum: the share of the new batch in the running statistics, from 0 to 1.
         eps: what keeps the root from zero.
+        axis_name: inside `shard_map`, the axes of the mesh over which the batch is spread.
 
     Returns:
         A layer with params {"gamma": [C], "beta": [C]} and state {"mean": [C], "var": [C]}, at first ones for gamma and
@@ -57,8 +59,8 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5) -> Layer:
         gamma, beta = params["gamma"], params["beta"]
         if not train:
             return batch_normalization.batch_norm_inference(x, gamma, beta, state["mean"], state["var"], eps=eps), state
-        y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps)
-        count = math.prod(x.shape[:-1])
+        y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps, axis_name=axis_name)
+        count = math.prod(x.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         expected = "of at least 2 entries per channel when train=True"
         shapes.require(count > 1, "nn.batch_norm", "x", expected, shapes.describe(x))
         return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 class _Activation(NamedTuple):
@@ -36,7 +38,7 @@ def _entrywise_plain(z, activation, options):
     return activation.f(_wide(z), *options).astype(z.dtype)
 
 
-_entrywise = jax.custom_vjp(_entrywise_plain, nondiff_argnums=(1, 2))
+_entrywise = jax.custom_vjp(on_any_mesh(_entrywise_plain), nondiff_argnums=(1, 2))
 
 
 def _entrywise_fwd(z, activation, options):
@@ -50,7 +52,7 @@ def _entrywise_bwd(activation, options, kept, dy):
     return ((_wide(dy) * slope.astype(shapes.sum_dtype(dy.dtype))).astype(dy.dtype),)
 
 
-_entrywise.defvjp(_entrywise_fwd, _entrywise_bwd)
+defvjp(_entrywise, _entrywise_fwd, _entrywise_bwd)
 
 
 def _wide(a):
@@ -143,7 +145,7 @@ def _prelu_plain(z, a):
     return jnp.where(z > 0, z, jnp.broadcast_to(a, z.shape) * z)
 
 
-_prelu = jax.custom_vjp(_prelu_plain)
+_prelu = jax.custom_vjp(on_any_mesh(_prelu_plain))
 
 
 def _prelu_fwd(z, a):
@@ -158,7 +160,7 @@ def _prelu_bwd(residuals, dy):
     return dz, da.astype(a.dtype)
 
 
-_prelu.defvjp(_prelu_fwd, _prelu_bwd)
+defvjp(_prelu, _prelu_fwd, _prelu_bwd)
 
 
 def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
@@ -481,7 +483,7 @@ def _shifted(z):
     return z - lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
 
 
-_softmax = jax.custom_vjp(_softmax_plain)
+_softmax = jax.custom_vjp(on_any_mesh(_softmax_plain))
 
 
 def _softmax_fwd(z):
@@ -495,7 +497,7 @@ def _softmax_bwd(y, dy):
     return (dz.astype(dy.dtype),)
 
 
-_softmax.defvjp(_softmax_fwd, _softmax_bwd)
+defvjp(_softmax, _softmax_fwd, _softmax_bwd)
 
 
 def log_softmax(z: jax.Array) -> jax.Array:
@@ -517,7 +519,7 @@ def _log_softmax_plain(z):
     return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))).astype(z.dtype)
 
 
-_log_softmax = jax.custom_vjp(_log_softmax_plain)
+_log_softmax = jax.custom_vjp(on_any_mesh(_log_softmax_plain))
 
 
 def _log_softmax_fwd(z):
@@ -530,4 +532,4 @@ def _log_softmax_bwd(y, dy):
     return (dz.astype(dy.dtype),)
 
 
-_log_softmax.defvjp(_log_softmax_fwd, _log_softmax_bwd)
+defvjp(_log_softmax, _log_softmax_fwd, _log_softmax_bwd)

@@ -9,10 +9,17 @@ import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.normalization import checked, normalise, per_channel, standardised
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def batch_norm(
-    x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5
+    x: jax.Array,
+    gamma: jax.Array,
+    beta: jax.Array,
+    *,
+    eps: float = 1e-5,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises every channel by its mean and variance over the batch and all places.
 
@@ -22,14 +29,17 @@ def batch_norm(
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0.
+        axis_name: inside `shard_map`, where a device sees its own part of the batch only, the axes of the mesh over
+            which the batch is spread: all then use the statistics of the whole. Under `jit` the batch is whole anyway.
 
     Returns:
         (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
         running averages; they carry no gradient. In an empty batch they are 0.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name.
         ValueError: x has less than 2 axes, gamma or beta is not [C], eps is negative.
+        NameError: there is no mesh axis of that name around.
 
     Gradient: with the sums over the batch and all places, mean and var being functions of x,
 
@@ -42,8 +52,11 @@ def batch_norm(
     (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
+    named = axis_name is None or isinstance(axis_name, str | tuple)
+    expected = "the name of a mesh axis or a tuple of them"
+    shapes.require(named, "batch_norm", "axis_name", expected, shapes.describe(axis_name), TypeError)
     axes = tuple(range(x.ndim - 1))
-    y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), axes, eps)
+    y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), axes, eps, axis_name)
     return y, mean.reshape(-1), var.reshape(-1)
 
 
@@ -88,15 +101,15 @@ def _batch_norm_inference_plain(x, gamma, beta, mean, var, eps):
     return (gamma * normalised + beta).astype(x.dtype)
 
 
-_batch_norm_inference = jax.custom_vjp(_batch_norm_inference_plain, nondiff_argnums=(5,))
+_batch_norm_inference = jax.custom_vjp(on_any_mesh(_batch_norm_inference_plain), nondiff_argnums=(5,))
 
 
 def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
-    return _batch_norm_inference_plain(x, gamma, beta, mean, var, eps), (x, gamma, beta, mean, var)
+    return _batch_norm_inference_plain(x, gamma, beta, mean, var, eps), (x, gamma, mean, var)
 
 
 def _batch_norm_inference_bwd(eps, residuals, dy):
-    x, gamma, beta, mean, var = residuals
+    x, gamma, mean, var = residuals
     normalised, r = standardised(x, _wide_channels(mean, x), _wide_channels(var, x), eps)
     wide_dy = dy.astype(r.dtype)
     slope = _wide_channels(gamma, x) * r
@@ -105,16 +118,10 @@ def _batch_norm_inference_bwd(eps, residuals, dy):
     dmean = -slope.reshape(-1) * dbeta
     dvar = -0.5 * (slope * r).reshape(-1) * dgamma
     dx = slope * wide_dy
-    return (
-        dx.astype(x.dtype),
-        dgamma.astype(gamma.dtype),
-        dbeta.astype(beta.dtype),
-        dmean.astype(mean.dtype),
-        dvar.astype(var.dtype),
-    )
+    return dx, dgamma, dbeta, dmean, dvar
 
 
-_batch_norm_inference.defvjp(_batch_norm_inference_fwd, _batch_norm_inference_bwd)
+defvjp(_batch_norm_inference, _batch_norm_inference_fwd, _batch_norm_inference_bwd)
 
 
 def _wide_channels(a, x):

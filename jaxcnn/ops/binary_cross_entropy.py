@@ -10,6 +10,8 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import binary_labels, counted
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def sigmoid_cross_entropy(
@@ -67,7 +69,7 @@ def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
 
 
-_sigmoid_cross_entropy = jax.custom_vjp(_sigmoid_cross_entropy_plain, nondiff_argnums=(4,))
+_sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
 
 
 def _sigmoid_cross_entropy_fwd(logits, labels, pos_weight, where, reduction):
@@ -84,7 +86,7 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     return dlogits.astype(logits.dtype), None, None, None
 
 
-_sigmoid_cross_entropy.defvjp(_sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd)
+defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd)
 
 
 def _binary_terms(logits, labels, pos_weight, where):
@@ -159,7 +161,7 @@ def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
 
 
-_focal = jax.custom_vjp(_focal_plain, nondiff_argnums=(3, 4, 5))
+_focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
 
 
 def _focal_fwd(logits, labels, where, gamma, alpha, reduction):
@@ -176,7 +178,7 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     return (sign * a * slope * dlosses).astype(logits.dtype), None, None
 
 
-_focal.defvjp(_focal_fwd, _focal_bwd)
+defvjp(_focal, _focal_fwd, _focal_bwd)
 
 
 def _focal_terms(logits, labels, where, alpha):

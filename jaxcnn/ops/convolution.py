@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.correlation import correlate, correlate_over_batch
+from jaxcnn.ops.correlation import LAX, Arithmetic, correlate, correlate_over_batch
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis, Window
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def conv(
@@ -156,35 +158,46 @@ def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters=
     window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-1])
-    return _conv(x, w, b, window, groups)
+    return convolution(x, w, b, window, groups, LAX)
 
 
-def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
-    z = convolve(x, w, window, groups)
+def _conv_plain(
+    x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int, arithmetic: Arithmetic
+) -> jax.Array:
+    z = convolve(x, w, window, groups, arithmetic)
     return z if b is None else z + lax.broadcast(b, z.shape[:-1])
 
 
-def convolve(x, w, window, groups):
+def convolve(x, w, window, groups, arithmetic=LAX):
     """Z = Conv(X | W_1, ..., W_K)."""
-    return correlate(x, w, stride=window.stride, padding=window.padding, dilation=window.dilation, groups=groups)
+    return correlate(
+        x,
+        w,
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        upsampling=window.upsampling,
+        groups=groups,
+        arithmetic=arithmetic,
+    )
 
 
-_conv = jax.custom_vjp(_conv_plain, nondiff_argnums=(3, 4))
+convolution = jax.custom_vjp(on_any_mesh(_conv_plain), nondiff_argnums=(3, 4, 5))
 
 
-def _conv_fwd(x, w, b, window, groups):
-    return _conv_plain(x, w, b, window, groups), (x, w, b)
+def _conv_fwd(x, w, b, window, groups, arithmetic):
+    return _conv_plain(x, w, b, window, groups, arithmetic), (x, w, b)
 
 
-def _conv_bwd(window, groups, residuals, dz):
+def _conv_bwd(window, groups, arithmetic, residuals, dz):
     x, w, b = residuals
-    dx = input_grad(dz, w, window, groups)
-    dw = filter_grad(x, dz, window, groups)
+    dx = input_grad(dz, w, window, groups, arithmetic)
+    dw = filter_grad(x, dz, window, groups, arithmetic)
     db = None if b is None else bias_grad(dz)
     return dx, dw, db
 
 
-_conv.defvjp(_conv_fwd, _conv_bwd)
+defvjp(convolution, _conv_fwd, _conv_bwd)
 
 
 # One spatial axis: n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
@@ -197,16 +210,19 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 # places are had with n - 1 + low - s(m - 1) zeros behind it.
 #
 # Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places, which is W†.
-def input_grad(dz, w, window, groups):
+#
+# Where zeros between the entries made the image, the gradients at those zeros are of no use: dSample, a stride.
+def input_grad(dz, w, window, groups, arithmetic=LAX):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
     return correlate(
         dz,
         _dagger(w, groups),
-        stride=(1,) * len(window.size),
+        stride=window.upsampling or (1,) * len(window.size),
         padding=input_grad_padding(window),
         dilation=window.dilation,
         upsampling=window.stride,
         groups=groups,
+        arithmetic=arithmetic,
     )
 
 
@@ -229,11 +245,20 @@ def _dagger(w, groups):
 # it has to find s(m - 1) + e entries of x and its padding; rows at the end that no filter reached are cut off.
 #
 # Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images as well.
-def filter_grad(x, dz, window, groups):
+def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
     padding = [(low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes]
-    return correlate_over_batch(x, dz, stride=window.dilation, padding=padding, dilation=window.stride, groups=groups)
+    return correlate_over_batch(
+        x,
+        dz,
+        stride=window.dilation,
+        padding=padding,
+        dilation=window.stride,
+        upsampling=window.upsampling,
+        groups=groups,
+        arithmetic=arithmetic,
+    )
 
 
 def bias_grad(dz):
@@ -285,7 +310,7 @@ def conv_input_grad(
     x_shape = shapes.shape(function, "x_shape", x_shape)
     window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups)
     shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
-    return input_grad(dy, w, window, groups)
+    return on_any_mesh(input_grad)(dy, w, window, groups)
 
 
 def conv_filter_grad(
@@ -329,4 +354,4 @@ def conv_filter_grad(
     w_shape = shapes.shape(function, "w_shape", w_shape)
     window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
     shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
-    return filter_grad(x, dy, window, groups)
+    return on_any_mesh(filter_grad)(x, dy, window, groups)

@@ -11,6 +11,8 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import class_labels, counted, distribution, mask
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def softmax_cross_entropy(
@@ -71,7 +73,7 @@ def _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing
     return reduce(losses, reduction, *_counts(labels, class_weights, where, log_p)).astype(logits.dtype)
 
 
-_softmax_cross_entropy = jax.custom_vjp(_softmax_cross_entropy_plain, nondiff_argnums=(4, 5))
+_softmax_cross_entropy = jax.custom_vjp(on_any_mesh(_softmax_cross_entropy_plain), nondiff_argnums=(4, 5))
 
 
 def _softmax_cross_entropy_fwd(logits, labels, class_weights, where, smoothing, reduction):
@@ -90,7 +92,7 @@ def _softmax_cross_entropy_bwd(smoothing, reduction, residuals, dloss):
     return dlogits.astype(logits.dtype), None, None, None
 
 
-_softmax_cross_entropy.defvjp(_softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd)
+defvjp(_softmax_cross_entropy, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd)
 
 
 def _log_probabilities(logits, where):
@@ -161,7 +163,7 @@ def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
     return reduce(losses, reduction, *_counts(labels, class_weights, where, wide)).astype(log_p.dtype)
 
 
-_nll = jax.custom_vjp(_nll_plain, nondiff_argnums=(4, 5))
+_nll = jax.custom_vjp(on_any_mesh(_nll_plain), nondiff_argnums=(4, 5))
 
 
 def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
@@ -177,7 +179,7 @@ def _nll_bwd(classes, reduction, residuals, dloss):
     return dlog_p.astype(dloss.dtype), None, None, None
 
 
-_nll.defvjp(_nll_fwd, _nll_bwd)
+defvjp(_nll, _nll_fwd, _nll_bwd)
 
 
 def kl_divergence(
@@ -222,7 +224,7 @@ def _kl_divergence_plain(log_p, q, where, reduction):
     return reduce(jnp.sum(wide_q * log_ratio, axis=-1), reduction, where).astype(log_p.dtype)
 
 
-_kl_divergence = jax.custom_vjp(_kl_divergence_plain, nondiff_argnums=(3,))
+_kl_divergence = jax.custom_vjp(on_any_mesh(_kl_divergence_plain), nondiff_argnums=(3,))
 
 
 def _kl_divergence_fwd(log_p, q, where, reduction):
@@ -237,7 +239,7 @@ def _kl_divergence_bwd(reduction, residuals, dloss):
     return (-wide_q * dlosses).astype(log_p.dtype), dq.astype(q.dtype), None
 
 
-_kl_divergence.defvjp(_kl_divergence_fwd, _kl_divergence_bwd)
+defvjp(_kl_divergence, _kl_divergence_fwd, _kl_divergence_bwd)
 
 
 def _log_ratio(log_p, q, where):

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
@@ -50,7 +52,7 @@ def _dense_plain(x, w, b):
     return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
-_dense = jax.custom_vjp(_dense_plain)
+_dense = jax.custom_vjp(on_any_mesh(_dense_plain))
 
 
 def _dense_fwd(x, w, b):
@@ -66,7 +68,7 @@ def _dense_bwd(residuals, dy):
     return dx, dw, db
 
 
-_dense.defvjp(_dense_fwd, _dense_bwd)
+defvjp(_dense, _dense_fwd, _dense_bwd)
 
 
 def flatten(x: jax.Array) -> jax.Array:
@@ -100,7 +102,7 @@ def _flatten_plain(x, image_shape):
     return x.reshape(x.shape[0], math.prod(image_shape))
 
 
-_flatten = jax.custom_vjp(_flatten_plain, nondiff_argnums=(1,))
+_flatten = jax.custom_vjp(on_any_mesh(_flatten_plain), nondiff_argnums=(1,))
 
 
 def _flatten_fwd(x, image_shape):
@@ -112,4 +114,4 @@ def _flatten_bwd(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape),)
 
 
-_flatten.defvjp(_flatten_fwd, _flatten_bwd)
+defvjp(_flatten, _flatten_fwd, _flatten_bwd)

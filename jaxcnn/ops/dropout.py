@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -147,7 +149,7 @@ def _dropout_plain(key, x, draw, options):
     return jnp.where(kept, wide / jnp.asarray(share, wide.dtype), 0.0).astype(x.dtype)
 
 
-_dropout = jax.custom_vjp(_dropout_plain, nondiff_argnums=(2, 3))
+_dropout = jax.custom_vjp(on_any_mesh(_dropout_plain), nondiff_argnums=(2, 3))
 
 
 def _dropout_fwd(key, x, draw, options):
@@ -159,7 +161,7 @@ def _dropout_bwd(draw, options, key, dy):
     return None, _dropout_plain(key, dy, draw, options)
 
 
-_dropout.defvjp(_dropout_fwd, _dropout_bwd)
+defvjp(_dropout, _dropout_fwd, _dropout_bwd)
 
 
 def _draw(key, rate, shape):

@@ -12,6 +12,8 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.normalization import normalise, per_channel
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
@@ -42,7 +44,9 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
     shapes.vector("weight_norm", "g", g, v.shape[-1])
     count = max(math.prod(v.shape[:-1]), 1)
     gamma = per_channel(g, v).astype(shapes.sum_dtype(v.dtype)) / math.sqrt(count)
-    return normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0)[0]  # ‖v‖ = sqrt(count · mean(v²)): an RMS norm
+    return normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0, None)[
+        0
+    ]  # ‖v‖ = sqrt(count · mean(v²)): an RMS norm
 
 
 def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[jax.Array, jax.Array]:
@@ -88,7 +92,7 @@ def _spectral_norm_plain(w, u, iterations):
     return _spectral_norm_fwd(w, u, iterations)[0]
 
 
-_spectral_norm = jax.custom_vjp(_spectral_norm_plain, nondiff_argnums=(2,))
+_spectral_norm = jax.custom_vjp(on_any_mesh(_spectral_norm_plain), nondiff_argnums=(2,))
 
 
 def _spectral_norm_fwd(w, u, iterations):
@@ -107,7 +111,7 @@ def _spectral_norm_bwd(iterations, residuals, cotangents):
     return (dy / sigma + dsigma * jnp.outer(v, u)).reshape(w.shape).astype(w.dtype), None
 
 
-_spectral_norm.defvjp(_spectral_norm_fwd, _spectral_norm_bwd)
+defvjp(_spectral_norm, _spectral_norm_fwd, _spectral_norm_bwd)
 
 
 def _power_iteration(matrix, u, iterations):

@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.winners import add_at_place, take_from_place
 
 
@@ -46,7 +48,7 @@ def _global_mean_pool_plain(x, image):
     return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
-_global_mean_pool = jax.custom_vjp(_global_mean_pool_plain, nondiff_argnums=(1,))
+_global_mean_pool = jax.custom_vjp(on_any_mesh(_global_mean_pool_plain), nondiff_argnums=(1,))
 
 
 def _global_mean_pool_fwd(x, image):
@@ -59,7 +61,7 @@ def _global_mean_pool_bwd(image, _, dy):
     return (jnp.broadcast_to(jnp.expand_dims(dy / math.prod(image), places), (dy.shape[0], *image, dy.shape[1])),)
 
 
-_global_mean_pool.defvjp(_global_mean_pool_fwd, _global_mean_pool_bwd)
+defvjp(_global_mean_pool, _global_mean_pool_fwd, _global_mean_pool_bwd)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
@@ -126,7 +128,7 @@ def _max_of_regions_plain(x, image, shape):
     return take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
-_max_of_regions = jax.custom_vjp(_max_of_regions_plain, nondiff_argnums=(1, 2))
+_max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2))
 
 
 def _max_of_regions_fwd(x, image, shape):
@@ -139,7 +141,7 @@ def _max_of_regions_bwd(image, shape, place, dy):
     return (add_at_place(dy, place, image),)
 
 
-_max_of_regions.defvjp(_max_of_regions_fwd, _max_of_regions_bwd)
+defvjp(_max_of_regions, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
 def _place_of_maximum(x, shape):
@@ -194,7 +196,7 @@ def _adaptive_mean_pool_plain(x, image, shape):
     return _along_axes(x, [_shares(n, m) for n, m in zip(image, shape, strict=True)])
 
 
-_adaptive_mean_pool = jax.custom_vjp(_adaptive_mean_pool_plain, nondiff_argnums=(1, 2))
+_adaptive_mean_pool = jax.custom_vjp(on_any_mesh(_adaptive_mean_pool_plain), nondiff_argnums=(1, 2))
 
 
 def _adaptive_mean_pool_fwd(x, image, shape):
@@ -206,7 +208,7 @@ def _adaptive_mean_pool_bwd(image, shape, _, dy):
     return (_along_axes(dy, [_shares(n, m).T for n, m in zip(image, shape, strict=True)]),)
 
 
-_adaptive_mean_pool.defvjp(_adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
+defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 
 def _along_axes(x, matrices):

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def local_response_norm(
@@ -50,7 +52,7 @@ def _local_response_norm_plain(x, size, slope, beta, k):
     return (wide * _divisor(wide, size, slope, k) ** -beta).astype(x.dtype)
 
 
-_local_response_norm = jax.custom_vjp(_local_response_norm_plain, nondiff_argnums=(1, 2, 3, 4))
+_local_response_norm = jax.custom_vjp(on_any_mesh(_local_response_norm_plain), nondiff_argnums=(1, 2, 3, 4))
 
 
 def _local_response_norm_fwd(x, size, slope, beta, k):
@@ -68,7 +70,7 @@ def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     return ((d**-beta * wide_dy - 2 * slope * beta * wide * seen).astype(x.dtype),)
 
 
-_local_response_norm.defvjp(_local_response_norm_fwd, _local_response_norm_bwd)
+defvjp(_local_response_norm, _local_response_norm_fwd, _local_response_norm_bwd)
 
 
 def _divisor(x, size, slope, k):

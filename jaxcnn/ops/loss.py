@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import class_labels, counted, distribution, mask
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def mean_squared_error(
@@ -116,7 +118,7 @@ def _difference_plain(y, target, where, loss, options, reduction):
     return reduce(loss.f(_subtract(y, target, where), *options), reduction, where).astype(y.dtype)
 
 
-_difference = jax.custom_vjp(_difference_plain, nondiff_argnums=(3, 4, 5))
+_difference = jax.custom_vjp(on_any_mesh(_difference_plain), nondiff_argnums=(3, 4, 5))
 
 
 def _difference_fwd(y, target, where, loss, options, reduction):
@@ -130,7 +132,7 @@ def _difference_bwd(loss, options, reduction, residuals, dloss):
     return dy.astype(dloss.dtype), -dy.astype(dloss.dtype), None
 
 
-_difference.defvjp(_difference_fwd, _difference_bwd)
+defvjp(_difference, _difference_fwd, _difference_bwd)
 
 
 def _subtract(y, target, where):
@@ -187,7 +189,7 @@ def _hinge_plain(logits, labels, where, margin, reduction):
     return reduce(losses, reduction, counted(labels, classes, where)).astype(logits.dtype)
 
 
-_hinge = jax.custom_vjp(_hinge_plain, nondiff_argnums=(3, 4))
+_hinge = jax.custom_vjp(on_any_mesh(_hinge_plain), nondiff_argnums=(3, 4))
 
 
 def _hinge_fwd(logits, labels, where, margin, reduction):
@@ -206,7 +208,7 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     return dz.astype(dloss.dtype), None, None
 
 
-_hinge.defvjp(_hinge_fwd, _hinge_bwd)
+defvjp(_hinge, _hinge_fwd, _hinge_bwd)
 
 
 def _excess(logits, labels, where, margin):
@@ -265,7 +267,7 @@ def _dice_plain(p, labels, where, classes, smooth, reduction):
     return reduce(1 - score, reduction).astype(p.dtype)
 
 
-_dice = jax.custom_vjp(_dice_plain, nondiff_argnums=(3, 4, 5))
+_dice = jax.custom_vjp(on_any_mesh(_dice_plain), nondiff_argnums=(3, 4, 5))
 
 
 def _dice_fwd(p, labels, where, classes, smooth, reduction):
@@ -283,7 +285,7 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     return masked(dp, kept).astype(dloss.dtype), None, None
 
 
-_dice.defvjp(_dice_fwd, _dice_bwd)
+defvjp(_dice, _dice_fwd, _dice_bwd)
 
 
 def _dice_score(p, labels, where, classes, smooth):

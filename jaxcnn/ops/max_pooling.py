@@ -11,7 +11,9 @@ import jax
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import pooling_window, require_sight
 from jaxcnn.ops.winners import (
     add_at_place,
@@ -70,14 +72,18 @@ def max_pool(
     y = _max_pool(x, geometry)
     if not shapes.flag("max_pool", "return_indices", return_indices):
         return y
-    return y, place_of_winner(max_and_winner(lax.stop_gradient(x), geometry)[1], geometry)
+    return y, on_any_mesh(_indices)(lax.stop_gradient(x), geometry)
+
+
+def _indices(x, window):
+    return place_of_winner(max_and_winner(x, window)[1], window)
 
 
 def _max_pool_plain(x, window):
     return window_max(x, window)
 
 
-_max_pool = jax.custom_vjp(_max_pool_plain, nondiff_argnums=(1,))
+_max_pool = jax.custom_vjp(on_any_mesh(_max_pool_plain), nondiff_argnums=(1,))
 
 
 def _max_pool_fwd(x, window):
@@ -89,7 +95,7 @@ def _max_pool_bwd(window, winner, dy):
     return (add_at_winner(dy, winner, window),)
 
 
-_max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
+defvjp(_max_pool, _max_pool_fwd, _max_pool_bwd)
 
 
 def max_unpool(
@@ -151,7 +157,7 @@ def _max_unpool_plain(y, indices, shape):
     return add_at_place(y, indices, shape)
 
 
-_max_unpool = jax.custom_vjp(_max_unpool_plain, nondiff_argnums=(2,))
+_max_unpool = jax.custom_vjp(on_any_mesh(_max_unpool_plain), nondiff_argnums=(2,))
 
 
 def _max_unpool_fwd(y, indices, shape):
@@ -163,4 +169,4 @@ def _max_unpool_bwd(shape, indices, dx):
     return take_from_place(dx, indices), None
 
 
-_max_unpool.defvjp(_max_unpool_fwd, _max_unpool_bwd)
+defvjp(_max_unpool, _max_unpool_fwd, _max_unpool_bwd)

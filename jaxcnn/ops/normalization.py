@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
@@ -51,7 +53,7 @@ def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis
     """
     x, axes, gamma, beta = _checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
     eps = shapes.number("layer_norm", "eps", eps, 0)
-    return normalise(x, gamma, beta, axes, eps)[0]
+    return normalise(x, gamma, beta, axes, eps, None)[0]
 
 
 def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
@@ -80,7 +82,7 @@ def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float =
     Array([[ 1., -1.]], dtype=float32)
     """
     x, axes, gamma = _checked_along("rms_norm", x, axes, gamma=gamma)
-    return normalise(x, gamma, None, axes, shapes.number("rms_norm", "eps", eps, 0))[0]
+    return normalise(x, gamma, None, axes, shapes.number("rms_norm", "eps", eps, 0), None)[0]
 
 
 def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, eps: float = 1e-5) -> jax.Array:
@@ -117,7 +119,7 @@ def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, 
     grouped = (groups, channels // groups)
     gamma, beta = (a.reshape((1,) * (x.ndim - 1) + grouped) for a in (gamma, beta))
     axes = (*range(1, x.ndim - 1), x.ndim)
-    return normalise(x.reshape(x.shape[:-1] + grouped), gamma, beta, axes, eps)[0].reshape(x.shape)
+    return normalise(x.reshape(x.shape[:-1] + grouped), gamma, beta, axes, eps, None)[0].reshape(x.shape)
 
 
 def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5) -> jax.Array:
@@ -147,24 +149,24 @@ def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float
     """
     x, gamma, beta, eps = checked("instance_norm", x, gamma, beta, eps)
     shapes.images("instance_norm", x)
-    return normalise(x, per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1)), eps)[0]
+    return normalise(x, per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1)), eps, None)[0]
 
 
-def _normalise_plain(x, gamma, beta, axes, eps):
+def _normalise_plain(x, gamma, beta, axes, eps, axis_name):
     """gamma x̂ + beta, and the mean and variance over `axes`, without gradient; where beta is None there is no mean.
 
     gamma and beta have the rank of x, with length 1 along the axes that share their entries; mean and var have length
-    1 along `axes`.
+    1 along `axes`. With an axis_name they are those of the parts of x on all devices along that axis of the mesh.
     """
-    y, mean, var = _with_statistics(x, gamma, beta, axes, eps)
+    y, mean, var = _with_statistics(x, gamma, beta, axes, eps, axis_name)
     return y, *lax.stop_gradient((mean, var))
 
 
-normalise = jax.custom_vjp(_normalise_plain, nondiff_argnums=(3, 4))
+normalise = jax.custom_vjp(on_any_mesh(_normalise_plain), nondiff_argnums=(3, 4, 5))
 
 
-def _normalise_fwd(x, gamma, beta, axes, eps):
-    y, mean, var = _with_statistics(x, gamma, beta, axes, eps)
+def _normalise_fwd(x, gamma, beta, axes, eps, axis_name):
+    y, mean, var = _with_statistics(x, gamma, beta, axes, eps, axis_name)
     return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, mean, var)
 
 
@@ -172,19 +174,19 @@ def _normalise_fwd(x, gamma, beta, axes, eps):
 # + eps): dx̂ = gamma dy; dvar = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂; dmean = -r Σ dx̂, as Σ (x - mean) = 0; and
 # dx = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M). Along the axes where all entries
 # share one gamma it comes before the sum: what is summed there, dy and dy x̂, is summed once for dx, dgamma and dbeta.
-def _normalise_bwd(axes, eps, residuals, cotangents):
+def _normalise_bwd(axes, eps, axis_name, residuals, cotangents):
     x, gamma, beta, mean, var = residuals
     normalised, r = standardised(x, mean, var, eps)
     dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
     shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     inner = tuple(axis for axis in shared if axis in axes)
     plain, weighted = _sum(dy, inner), _sum(dy * normalised, inner)
-    dbeta = None if beta is None else _sum(plain, shared).astype(beta.dtype)
-    dgamma = _sum(weighted, shared).astype(gamma.dtype)
-    mean_term = 0.0 if beta is None else _sum(scale * plain, axes) / _count(x, axes)
-    variance_term = _sum(scale * weighted, axes) / _count(x, axes)
+    dbeta = None if beta is None else _sum(plain, shared)
+    dgamma = _sum(weighted, shared)
+    mean_term = 0.0 if beta is None else _mean(scale * plain, x, axes, axis_name)
+    variance_term = _mean(scale * weighted, x, axes, axis_name)
     dx = _normalise_dx(scale * dy, normalised, r, mean_term, variance_term)
-    return dx.astype(x.dtype), dgamma, dbeta
+    return dx, dgamma, dbeta
 
 
 def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
@@ -192,14 +194,14 @@ def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
     return r * (dnormalised - mean_term - normalised * variance_term)
 
 
-normalise.defvjp(_normalise_fwd, _normalise_bwd)
+defvjp(normalise, _normalise_fwd, _normalise_bwd)
 
 
-def _with_statistics(x, gamma, beta, axes, eps):
+def _with_statistics(x, gamma, beta, axes, eps, axis_name):
     """y, mean and var; the variance from the differences to the mean, which loses no digits where the mean is large."""
-    wide, count = x.astype(shapes.sum_dtype(x.dtype)), _count(x, axes)
-    mean = None if beta is None else _sum(wide, axes) / count
-    var = _sum(jnp.square(wide if mean is None else wide - mean), axes) / count
+    wide = x.astype(shapes.sum_dtype(x.dtype))
+    mean = None if beta is None else _mean(wide, x, axes, axis_name)
+    var = _mean(jnp.square(wide if mean is None else wide - mean), x, axes, axis_name)
     normalised, _ = standardised(x, mean, var, eps)
     y = gamma.astype(wide.dtype) * normalised
     if beta is not None:
@@ -246,6 +248,7 @@ def _sum(a, axes):
     return jnp.sum(a, axis=axes, keepdims=True)
 
 
-def _count(x, axes):
-    """How many entries are normalised together; 1 where there are none, whose sums are 0."""
-    return max(math.prod(x.shape[axis] for axis in axes), 1)
+def _mean(a, x, axes, axis_name):
+    """The sum of a along the axes for each entry that x has there, 0 if none; on average over the devices."""
+    mean = _sum(a, axes) / max(math.prod(x.shape[axis] for axis in axes), 1)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def l2_penalty(params: Any) -> jax.Array:
@@ -41,7 +43,7 @@ def _l2_penalty_plain(params):
     return _tree_sum(lambda w: 0.5 * jnp.square(w), params)
 
 
-_l2_penalty = jax.custom_vjp(_l2_penalty_plain)
+_l2_penalty = jax.custom_vjp(on_any_mesh(_l2_penalty_plain))
 
 
 def _l2_penalty_fwd(params):
@@ -52,7 +54,7 @@ def _l2_penalty_bwd(params, dpenalty):
     return (jax.tree.map(lambda w: (w.astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
 
 
-_l2_penalty.defvjp(_l2_penalty_fwd, _l2_penalty_bwd)
+defvjp(_l2_penalty, _l2_penalty_fwd, _l2_penalty_bwd)
 
 
 def l1_penalty(params: Any) -> jax.Array:
@@ -83,7 +85,7 @@ def _l1_penalty_plain(params):
     return _tree_sum(jnp.abs, params)
 
 
-_l1_penalty = jax.custom_vjp(_l1_penalty_plain)
+_l1_penalty = jax.custom_vjp(on_any_mesh(_l1_penalty_plain))
 
 
 def _l1_penalty_fwd(params):
@@ -94,7 +96,7 @@ def _l1_penalty_bwd(params, dpenalty):
     return (jax.tree.map(lambda w: (jnp.sign(w).astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
 
 
-_l1_penalty.defvjp(_l1_penalty_fwd, _l1_penalty_bwd)
+defvjp(_l1_penalty, _l1_penalty_fwd, _l1_penalty_bwd)
 
 
 def _checked_tree(function, params):

@@ -15,7 +15,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad, input_grad_padding
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import pooling_window, positions, require_sight
 
 
@@ -80,7 +82,7 @@ def _mean_pool_plain(x, window, counted):
     return (_window_sum(wide, window.size, window.stride) / _divisor(window, counted, wide.dtype)).astype(x.dtype)
 
 
-_mean_pool = jax.custom_vjp(_mean_pool_plain, nondiff_argnums=(1, 2))
+_mean_pool = jax.custom_vjp(on_any_mesh(_mean_pool_plain), nondiff_argnums=(1, 2))
 
 
 def _mean_pool_fwd(x, window, counted):
@@ -98,7 +100,7 @@ def _mean_pool_bwd(window, counted, _, dy):
     return (_window_sum(upsampled, window.size, (1,) * len(window.size)).astype(dy.dtype),)
 
 
-_mean_pool.defvjp(_mean_pool_fwd, _mean_pool_bwd)
+defvjp(_mean_pool, _mean_pool_fwd, _mean_pool_bwd)
 
 
 def _repeat(shares, window):
@@ -191,7 +193,7 @@ def _weighted_pool_plain(x, w, window):
     return convolve(x, _one_filter_per_channel(w, channels, window), window, channels)
 
 
-_weighted_pool = jax.custom_vjp(_weighted_pool_plain, nondiff_argnums=(2,))
+_weighted_pool = jax.custom_vjp(on_any_mesh(_weighted_pool_plain), nondiff_argnums=(2,))
 
 
 def _weighted_pool_fwd(x, w, window):
@@ -208,7 +210,7 @@ def _weighted_pool_bwd(window, residuals, dy):
     return dx, jnp.sum(dw, axis=-1) if shared else dw
 
 
-_weighted_pool.defvjp(_weighted_pool_fwd, _weighted_pool_bwd)
+defvjp(_weighted_pool, _weighted_pool_fwd, _weighted_pool_bwd)
 
 
 def _one_filter_per_channel(w, channels, window):

@@ -8,7 +8,9 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
@@ -88,7 +90,7 @@ def _downsample_plain(x, factor, shape):
     return lax.slice(x, (0,) * x.ndim, x.shape, (1, *factor, 1))
 
 
-_downsample = jax.custom_vjp(_downsample_plain, nondiff_argnums=(1, 2))
+_downsample = jax.custom_vjp(on_any_mesh(_downsample_plain), nondiff_argnums=(1, 2))
 
 
 def _downsample_fwd(x, factor, shape):
@@ -100,7 +102,7 @@ def _downsample_bwd(factor, shape, _, dz):
     return (_upsample_plain(dz, factor, shape),)
 
 
-_downsample.defvjp(_downsample_fwd, _downsample_bwd)
+defvjp(_downsample, _downsample_fwd, _downsample_bwd)
 
 
 def _upsample_plain(x, factor, shape):
@@ -111,7 +113,7 @@ def _upsample_plain(x, factor, shape):
     return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
 
 
-_upsample = jax.custom_vjp(_upsample_plain, nondiff_argnums=(1, 2))
+_upsample = jax.custom_vjp(on_any_mesh(_upsample_plain), nondiff_argnums=(1, 2))
 
 
 def _upsample_fwd(x, factor, shape):
@@ -123,4 +125,4 @@ def _upsample_bwd(factor, shape, _, dz):
     return (_downsample_plain(dz, factor, shape),)
 
 
-_upsample.defvjp(_upsample_fwd, _upsample_bwd)
+defvjp(_upsample, _upsample_fwd, _upsample_bwd)

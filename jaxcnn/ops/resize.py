@@ -8,7 +8,9 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
 
 MOST_TERMS = 16  # of a sum that is written out
 
@@ -56,7 +58,7 @@ def _resize_plain(x, before, after, method):
     return _along_spatial_axes(x, matrices)
 
 
-_resize = jax.custom_vjp(_resize_plain, nondiff_argnums=(1, 2, 3))
+_resize = jax.custom_vjp(on_any_mesh(_resize_plain), nondiff_argnums=(1, 2, 3))
 
 
 def _resize_fwd(x, before, after, method):
@@ -68,7 +70,7 @@ def _resize_bwd(before, after, method, _, dy):
     return (_along_spatial_axes(dy, transposed),)
 
 
-_resize.defvjp(_resize_fwd, _resize_bwd)
+defvjp(_resize, _resize_fwd, _resize_bwd)
 
 
 def _nearest(n, m):

@@ -23,13 +23,17 @@ PerAxis = int | Sequence[int]
 
 @dataclass(frozen=True)
 class Window:
-    """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere."""
+    """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere.
+
+    Where `upsampling` is given, zeros between the entries make the image: `image` is its shape with them.
+    """
 
     image: tuple[int, ...]
     size: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
+    upsampling: tuple[int, ...] | None = None
 
     @property
     def volume(self) -> int:

@@ -10,7 +10,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis, Window
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def conv_transpose(
@@ -68,7 +70,7 @@ def _conv_transpose_plain(x, w, b, window: Window, groups: int):
     return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
-_conv_transpose = jax.custom_vjp(_conv_transpose_plain, nondiff_argnums=(3, 4))
+_conv_transpose = jax.custom_vjp(on_any_mesh(_conv_transpose_plain), nondiff_argnums=(3, 4))
 
 
 def _conv_transpose_fwd(x, w, b, window, groups):
@@ -85,4 +87,4 @@ def _conv_transpose_bwd(window, groups, residuals, dy):
     return dx, dw, db
 
 
-_conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
+defvjp(_conv_transpose, _conv_transpose_fwd, _conv_transpose_bwd)

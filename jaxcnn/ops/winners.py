@@ -102,18 +102,29 @@ def _winner_by_place(x, window):
     return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
 
 
+# Per image and channel, so that XLA sees that images do not mix: otherwise it gathers a batch spread over devices.
 def add_at_place(dy, place, image):
     """dx [N, *image, C], where dx[n, place[n, i, c], c] += dy[n, i, c]; places outside the image get nothing."""
-    n, place = jnp.arange(dy.shape[0])[:, None, None], _flat(place)
-    dx = jnp.zeros((dy.shape[0], math.prod(image), dy.shape[-1]), sum_dtype(dy.dtype))
-    dx = dx.at[n, place, jnp.arange(dy.shape[-1])].add(_flat(dy).astype(dx.dtype), mode="drop")
+
+    def add(dy, place):
+        return jnp.zeros(math.prod(image), sum_dtype(dy.dtype)).at[place].add(dy, mode="drop")
+
+    dy_wide = dy.astype(sum_dtype(dy.dtype))
+    dx = _per_image_and_channel(add)(_flat(dy_wide), _flat(place))
     return dx.reshape(dy.shape[0], *image, dy.shape[-1]).astype(dy.dtype)
 
 
 def take_from_place(x, place):
     """x[n, place[n, i, c], c] [N, *M, C], the transpose of `add_at_place`; 0 for places outside the image."""
-    taken = jnp.take_along_axis(_flat(x), _flat(place), axis=1, mode="fill", fill_value=0)
-    return taken.reshape(place.shape)
+
+    def take(x, place):
+        return x.at[place].get(mode="fill", fill_value=0)
+
+    return _per_image_and_channel(take)(_flat(x), _flat(place)).reshape(place.shape)
+
+
+def _per_image_and_channel(f):
+    return jax.vmap(jax.vmap(f, in_axes=1, out_axes=1))
 
 
 def _flat(a):

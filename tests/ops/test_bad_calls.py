@@ -47,6 +47,7 @@ BAD_CALLS = [
         TypeError,
         "labels must be an array of integers or",
     ),
+    (lambda: jc.batch_norm(x, c6, c6, axis_name=0), TypeError, "batch_norm: axis_name must be the name of a mesh axis"),
     # ranks and shapes
     (lambda: jc.conv(row, w), ValueError, "conv: x must be [N, *S, C] with at least 3 axes, got shape [2, 6]"),
     (

@@ -1,0 +1,111 @@
+"""What every backward rule owes JAX besides its formula, in one place, so that the rule files hold formulas only.
+
+For each argument of a function the gradient
+
+    is left out where nobody asked for it: a frozen parameter costs nothing, under jit and outside;
+    has the dtype of the argument, which JAX does not check;
+    is the sum over the devices that share the argument, inside `shard_map`;
+    lies on the devices as the argument does, on a mesh with Explicit axes.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
+from jax.extend.core import Literal
+
+from jaxcnn.ops.sharding import as_arguments, on_any_mesh
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Types:
+    """The type of every array among the arguments: shape, dtype, and where it lies on a mesh."""
+
+    types: tuple[Any, ...]
+
+
+def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+    """`f.defvjp(fwd, bwd)`, where bwd may return each gradient in any dtype, and summed over this device's data only.
+
+    Args:
+        f: a `jax.custom_vjp` whose static arguments come last.
+        fwd: of the arguments of f; returns the result of f and the residuals.
+        bwd: of the static arguments, the residuals and the cotangent of the result; returns for each argument that is
+            not static a gradient or None.
+    """
+    static = len(inspect.signature(bwd).parameters) - 2
+
+    def fwd_and_arguments(*args):
+        arguments, options = args[: len(args) - static], args[len(args) - static :]
+        values = custom_vjp_primal_tree_values(arguments)
+        result, residuals = on_any_mesh(fwd)(*values, *options)
+        types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
+        # JAX keeps one structure of residuals for all uses of a traced call, so what this one asks for cannot be part
+        # of it: arrays that hold nothing say it, by their number of axes.
+        asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
+        return result, (types, asked, residuals)
+
+    def bwd_of_asked(*args):
+        *options, (types, asked, residuals), cotangents = args
+        asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
+
+        def gradients(residuals, cotangents):
+            gradients = _flat(bwd(*options, residuals, cotangents), structure)
+            typed = zip(gradients, types.types, strict=True)
+            return [None if gradient is None else gradient.astype(type.dtype) for gradient, type in typed]
+
+        cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+        flat = as_arguments(partial(_only, asked, gradients), types.types)(residuals, cotangents)
+        return jax.tree.unflatten(structure, flat)
+
+    f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)
+
+
+def _array(cotangent: Any):
+    """A cotangent as an array: zeros where the result was not used."""
+    if not isinstance(cotangent, SymbolicZero):
+        return cotangent
+    aval: Any = cotangent.aval
+    shape, dtype = aval.shape, aval.dtype
+    return np.zeros(shape, dtype) if dtype == jax.dtypes.float0 else jnp.zeros(shape, dtype)
+
+
+def _flat(gradients, structure):
+    """One gradient, or None, for each array among the arguments."""
+    flat = []
+    for gradient, argument in zip(gradients, structure.children(), strict=True):
+        none = gradient is None
+        flat += [None] * argument.num_leaves if none else argument.flatten_up_to(gradient)
+    return flat
+
+
+def _only(asked, f, *args):
+    """The results of f that are asked for, computed without what the others alone need; None for the others."""
+    if all(asked):
+        return f(*args)
+    closed, results = jax.make_jaxpr(f, return_shape=True)(*args)
+    variables = iter(closed.jaxpr.outvars)
+    outvars = [None if result is None else next(variables) for result in results]
+    outvars = [var if is_asked else None for var, is_asked in zip(outvars, asked, strict=True)]
+    wanted = [var for var in outvars if var is not None]
+    jaxpr = closed.jaxpr.replace(outvars=wanted, eqns=_needed(closed.jaxpr.eqns, wanted))
+    values = iter(jax.core.eval_jaxpr(jaxpr, closed.consts, *jax.tree.leaves(args)))
+    return [None if var is None else next(values) for var in outvars]
+
+
+def _needed(equations, wanted):
+    """Those of the equations that the wanted variables depend on."""
+    needed, kept = {var for var in wanted if not isinstance(var, Literal)}, []
+    for equation in reversed(equations):
+        if needed.intersection(equation.outvars):
+            needed.update(var for var in equation.invars if not isinstance(var, Literal))
+            kept.append(equation)
+    return kept[::-1]

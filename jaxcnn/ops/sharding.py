@@ -1,0 +1,106 @@
+"""Where arrays lie on a mesh of devices, as far as their types say it.
+
+With Auto axes types say nothing and XLA decides. With Explicit axes the type of an array says along which of its axes
+it is split, and many operations want to be told how their result shall lie. Inside `shard_map` the type says over which
+axes of the mesh the values vary.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, auto_axes
+from jax.sharding import PartitionSpec as P
+
+
+def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f for arrays that are split along Explicit axes too: inside f these are Auto, and XLA decides.
+
+    A result is split as the first such argument is, along the batch, and along the places if it has as many axes; along
+    the channels as the last argument that has as many.
+    """
+
+    @functools.wraps(f)
+    def on_auto_axes(*args):
+        split = [type for type in map(jax.typeof, filter(_is_array, jax.tree.leaves(args))) if _is_split(type)]
+        if not split:
+            return f(*args)
+        mesh = split[0].sharding.mesh
+        anyhow = NamedSharding(mesh, P())
+        results = jax.eval_shape(lambda: _on_auto_axes(f, args, anyhow))
+        return _on_auto_axes(f, args, jax.tree.map(lambda y: NamedSharding(mesh, _spec(y.shape, split)), results))
+
+    return on_auto_axes
+
+
+def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[..., Any]:
+    """f, which returns a gradient or None for each argument, with each gradient where its argument is.
+
+    Where a gradient varies between devices and its argument did not, each device has the part that its own data gave:
+    the gradient is the sum.
+    """
+
+    def placed(*args):
+        if not any(map(_is_split, types)):
+            return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
+        mesh = next(filter(_is_split, types)).sharding.mesh
+        placements = [NamedSharding(mesh, type.sharding.spec) for type in types]
+        results = jax.eval_shape(lambda: _on_auto_axes(f, args, NamedSharding(mesh, P())))
+        as_types = [None if y is None else p for y, p in zip(results, placements, strict=True)]
+        return _on_auto_axes(f, args, as_types)
+
+    return placed
+
+
+def _on_auto_axes(f, args, out_sharding):
+    leaves, structure = jax.tree.flatten(args)
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+
+    def of_arrays(*arrays):
+        values = iter(arrays)
+        return f(*jax.tree.unflatten(structure, [next(values) if _is_array(leaf) else leaf for leaf in leaves]))
+
+    mesh = jax.tree.leaves(out_sharding)[0].mesh
+    axes = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
+    return auto_axes(of_arrays, axes=axes, out_sharding=out_sharding)(*arrays)
+
+
+def _spec(shape, types):
+    """Along which axes of a mesh a result of this shape is split; see `on_any_mesh`."""
+    first = types[0]
+    sizes = dict(zip(first.sharding.mesh.axis_names, first.sharding.mesh.axis_sizes, strict=True))
+
+    def divides(name, length):
+        names = name if isinstance(name, tuple) else (name,)
+        return name is not None and length % np.prod([sizes[n] for n in names]) == 0
+
+    names = [None] * len(shape)
+    followed = range(len(shape) - 1) if len(shape) == len(first.shape) else range(min(1, len(shape)))
+    for axis in followed:
+        name = first.sharding.spec[axis]
+        names[axis] = name if divides(name, shape[axis]) else None
+    for type in reversed(types) if len(shape) > 1 else ():
+        name = type.sharding.spec[-1] if type.shape else None
+        if type.shape[-1:] == shape[-1:] and divides(name, shape[-1]) and name not in names:
+            names[-1] = name
+            break
+    return P(*names)
+
+
+def _summed(gradient, type):
+    parts, whole = (t.manual_axis_type.varying for t in (jax.typeof(gradient), type))
+    if parts - whole:
+        gradient = lax.psum(gradient, tuple(parts - whole))
+    return lax.pcast(gradient, tuple(whole - parts), to="varying") if whole - parts else gradient
+
+
+def _is_array(leaf):
+    return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def _is_split(type):
+    """Whether the type says that the array is split over devices."""
+    return any(type.sharding.spec) and AxisType.Explicit in type.sharding.mesh.axis_types
