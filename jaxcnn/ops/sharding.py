@@ -6,6 +6,7 @@ axes of the mesh the values vary.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -72,21 +73,21 @@ def _spec(shape, types):
     """Along which axes of a mesh a result of this shape is split; see `on_any_mesh`."""
     first = types[0]
     sizes = dict(zip(first.sharding.mesh.axis_names, first.sharding.mesh.axis_sizes, strict=True))
+    names, used = [None] * len(shape), set()
 
-    def divides(name, length):
-        names = name if isinstance(name, tuple) else (name,)
-        return name is not None and length % np.prod([sizes[n] for n in names]) == 0
+    def split(axis, name):
+        mesh_axes = name if isinstance(name, tuple) else (name,)
+        divides = name is not None and shape[axis] % math.prod(sizes[n] for n in mesh_axes) == 0
+        if divides and names[axis] is None and not used.intersection(mesh_axes):
+            names[axis] = name
+            used.update(mesh_axes)
 
-    names = [None] * len(shape)
-    followed = range(len(shape) - 1) if len(shape) == len(first.shape) else range(min(1, len(shape)))
-    for axis in followed:
-        name = first.sharding.spec[axis]
-        names[axis] = name if divides(name, shape[axis]) else None
-    for type in reversed(types) if len(shape) > 1 else ():
-        name = type.sharding.spec[-1] if type.shape else None
-        if type.shape[-1:] == shape[-1:] and divides(name, shape[-1]) and name not in names:
-            names[-1] = name
-            break
+    batch_and_places = len(shape) - 1 if len(shape) == len(first.shape) else min(1, len(shape))
+    for axis in range(batch_and_places):
+        split(axis, first.sharding.spec[axis])
+    for type in reversed(types):
+        if len(shape) > 1 and type.shape[-1:] == shape[-1:]:
+            split(-1, type.sharding.spec[-1])
     return P(*names)
 
 
