@@ -1,6 +1,7 @@
 """Layers as pairs of pure functions, how to put them together, and models."""
 
-from jaxcnn.nn.combinators import named, residual, sequential
+from jaxcnn.nn.branches import concatenate, parallel, residual, skip
+from jaxcnn.nn.combinators import named, remat, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.nn.filter_normalization import spectral_norm, weight_norm
@@ -24,6 +25,7 @@ __all__ = [
     "adaptive_max_pool",
     "adaptive_mean_pool",
     "batch_norm",
+    "concatenate",
     "conv",
     "conv_transpose",
     "count_parameters",
@@ -42,14 +44,17 @@ __all__ = [
     "mean_pool",
     "named",
     "output_shape",
+    "parallel",
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",
+    "remat",
     "residual",
     "resize",
     "rms_norm",
     "separable_conv",
     "sequential",
+    "skip",
     "spatial_dropout",
     "spectral_norm",
     "summary",

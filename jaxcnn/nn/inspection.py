@@ -29,10 +29,15 @@ def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
     return applied_shape(layer, *_abstract_init(layer, input_shape), input_shape)
 
 
-def applied_shape(layer: Layer, params: Any, state: Any, input_shape: Shape) -> Shape:
+def applied_shape(layer: Layer, params: Any, state: Any, input_shape: Shape) -> Any:
     """The shape that comes out of a layer with these parameters, arrays or abstract."""
     x = jax.ShapeDtypeStruct(shapes.shape(layer.name, "input_shape", input_shape), jnp.float32)
-    return jax.eval_shape(lambda params, state, x: layer.apply(params, state, x)[0], params, state, x).shape
+    return shapes_of(jax.eval_shape(lambda params, state, x: layer.apply(params, state, x)[0], params, state, x))
+
+
+def shapes_of(output: Any) -> Any:
+    """The shape of an array; of several, in a tuple, those of each."""
+    return jax.tree.map(jnp.shape, output)
 
 
 def count_parameters(params: Any) -> int:
