@@ -5,9 +5,18 @@ from jaxcnn.nn.combinators import named, remat, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.nn.filter_normalization import spectral_norm, weight_norm
+from jaxcnn.nn.initializers import (
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    lecun_uniform,
+    orthogonal,
+)
 from jaxcnn.nn.inspection import count_parameters, output_shape, summary
 from jaxcnn.nn.layer import Layer
-from jaxcnn.nn.layers import dense, flatten, prelu
+from jaxcnn.nn.layers import dense, flatten, layer_scale, prelu
 from jaxcnn.nn.models import digits_cnn
 from jaxcnn.nn.normalization import (
     batch_norm,
@@ -36,13 +45,21 @@ __all__ = [
     "drop_path",
     "dropout",
     "flatten",
+    "glorot_normal",
+    "glorot_uniform",
     "group_norm",
+    "he_normal",
+    "he_uniform",
     "instance_norm",
     "layer_norm",
+    "layer_scale",
+    "lecun_normal",
+    "lecun_uniform",
     "local_response_norm",
     "max_pool",
     "mean_pool",
     "named",
+    "orthogonal",
     "output_shape",
     "parallel",
     "pixel_shuffle",

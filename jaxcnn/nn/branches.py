@@ -29,6 +29,7 @@ def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
 
     Source: He et al., Deep residual learning for image recognition, 2016.
 
+    >>> import jax
     >>> from jaxcnn import nn
     >>> block = nn.residual(nn.conv(16, 3), shortcut=nn.conv(16, 1))
     >>> params, _ = block.init(jax.random.key(0), (1, 8, 8, 3))
