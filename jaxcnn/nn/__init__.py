@@ -43,6 +43,7 @@ from jaxcnn.nn.normalization import (
 )
 from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
 from jaxcnn.nn.resampling import pixel_shuffle, pixel_unshuffle, resize
+from jaxcnn.nn.state_dict import load_state_dict
 
 __all__ = [
     "Layer",
@@ -74,6 +75,7 @@ __all__ = [
     "lecun_normal",
     "lecun_uniform",
     "lenet",
+    "load_state_dict",
     "local_response_norm",
     "max_pool",
     "mean_pool",

@@ -1,5 +1,7 @@
 """Convolutional autoencoders."""
 
+from functools import partial
+
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
@@ -27,10 +29,12 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
     function = "nn.autoencoder"
     depth, width = shapes.integer(function, "depth", depth, 1), shapes.integer(function, "width", width, 1)
     widths = [width * 2**i for i in range(depth)]
-    step = {"stride": 2, "padding": 1}  # with size 4: exactly half, and every place under as many filter entries
-    down = [layer for wide in widths for layer in (conv(wide, 4, **step), relu)]
-    up = [layer for wide in reversed(widths[:-1]) for layer in (conv_transpose(wide, 4, **step), relu)]
+    # of size 4, so that every place lies under as many entries of the filters
+    halved = partial(conv, size=4, stride=2, padding=1)
+    doubled = partial(conv_transpose, size=4, stride=2, padding=1)
+    down = [layer for wide in widths for layer in (halved(wide), relu)]
+    up = [layer for wide in reversed(widths[:-1]) for layer in (doubled(wide), relu)]
     return sequential(
         named("encoder", sequential(*down, conv(code, 1))),
-        named("decoder", sequential(conv(widths[-1], 1), relu, *up, conv_transpose(channels, 4, **step))),
+        named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
     )
