@@ -75,7 +75,7 @@ def load_state_dict(
 
 def _name(path) -> str:
     """What PyTorch calls the leaf at a path in (params, state). The body of a residual is no module of its own."""
-    *parts, leaf = (key.key for key in path[1:])
+    *parts, leaf = (str(key.key) for key in path[1:])
     modules = ["downsample" if part == "shortcut" else part for part in parts if part != "body"]
     return ".".join([*modules, _LEAVES.get(leaf, leaf)])
 

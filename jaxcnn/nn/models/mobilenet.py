@@ -85,4 +85,4 @@ def _multiple_of_8(channels: float) -> int:
 
 
 def _relu6(z: jax.Array) -> jax.Array:
-    return jnp.where(z < 6, relu(z), jnp.asarray(6, z.dtype))
+    return jnp.where(z >= 6, jnp.asarray(6, z.dtype), relu(z))
