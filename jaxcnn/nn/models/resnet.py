@@ -4,6 +4,8 @@ The layers are called as the modules of torchvision, so that `nn.load_state_dict
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -49,13 +51,9 @@ def resnet(
     shapes.require(depth in _BASIC | _BOTTLENECK, "nn.resnet", "depth", "18, 34, 50, 101 or 152", depth)
     width = shapes.integer("nn.resnet", "width", width, 1)
     if depth in _BOTTLENECK:
-        return _bottlenecks(_BOTTLENECK[depth], classes, width, cifar, zero_init)
-
-    def block(channels, stride):
-        return _basic_block(channels, stride, zero_init)
-
-    stages = _stages(block, _BASIC[depth], width, width, 1, _projection)
-    return sequential(*_stem(width, cifar), *stages, *_head(classes))
+        block = partial(_bottleneck, groups=1, share=1, zero_init=zero_init)
+        return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
+    return _network(partial(_basic, zero_init=zero_init), 1, _BASIC[depth], classes, width, _projection, cifar)
 
 
 def resnext(
@@ -88,7 +86,8 @@ def resnext(
     width = shapes.integer("nn.resnext", "width", width, 1)
     groups = shapes.integer("nn.resnext", "groups", groups, 1)
     group_width = shapes.integer("nn.resnext", "group_width", group_width, 1)
-    return _bottlenecks(_BOTTLENECK[depth], classes, width, cifar, zero_init, groups, groups * group_width)
+    block = partial(_bottleneck, groups=groups, share=Fraction(groups * group_width, width), zero_init=zero_init)
+    return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
 
 
 def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Layer:
@@ -111,62 +110,54 @@ def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Laye
     depth = shapes.integer("nn.resnet_cifar", "depth", depth, 8)
     shapes.require(depth % 6 == 2, "nn.resnet_cifar", "depth", "6n + 2", depth)
     width = shapes.integer("nn.resnet_cifar", "width", width, 1)
-    stages = _stages(_basic_block, (depth // 6,) * 3, width, width, 1, _padded_channels)
-    return sequential(*_stem(width, cifar=True), *stages, *_head(classes))
+    return _network(_basic, 1, (depth // 6,) * 3, classes, width, _padded_channels, cifar=True)
 
 
-def _bottlenecks(counts, classes, width, cifar, zero_init, groups=1, inner=None):
-    """inner: how many feature maps the 3x3 convolutions of the first stage have, by default width."""
-
-    def block(channels, stride):
-        between = channels if inner is None else inner * channels // width
-        return sequential(
-            *_convolution(1, between, 1),
-            relu,
-            *_convolution(2, between, 3, stride, groups),
-            relu,
-            *_convolution(3, 4 * channels, 1, zero_init=zero_init),
-        )
-
-    stages = _stages(block, counts, width, width, 4, _projection)
-    return sequential(*_stem(width, cifar), *stages, *_head(classes))
-
-
-def _basic_block(channels: int, stride: int, zero_init: bool = False) -> Layer:
-    second = _convolution(2, channels, 3, zero_init=zero_init)
-    return sequential(*_convolution(1, channels, 3, stride), relu, *second)
-
-
-def _convolution(number, channels, size, stride=1, groups=1, zero_init=False) -> list[Layer]:
-    convolution = conv(channels, size, stride=stride, padding=size // 2, groups=groups, bias=False)
-    initializer = jax.nn.initializers.zeros if zero_init else jax.nn.initializers.ones
-    return [named(f"conv{number}", convolution), named(f"bn{number}", batch_norm(initializer=initializer))]
-
-
-def _stages(
+def _network(
     block: Callable[[int, int], Layer],
-    counts: Sequence[int],
-    channels: int,
-    width: int,
     expansion: int,
+    counts: Sequence[int],
+    classes: int,
+    width: int,
     shortcut: Callable[[int, int], LayerLike],
-) -> list[Layer]:
+    cifar: bool,
+) -> Layer:
     """Stages of residual blocks, each with twice the feature maps at half the resolution.
 
     block(channels, stride) has expansion · channels feature maps; shortcut(channels, stride) is the way around one that
-    changes the shape. What comes in has `channels`, the first stage `width`.
+    changes the shape.
     """
-    stages = []
+    stem = [*_conv_norm(1, width, 3), relu]
+    if not cifar:
+        stem = [*_conv_norm(1, width, 7, 2), relu, max_pool(3, stride=2, padding=1)]
+    stages, before = [], width
     for i, count in enumerate(counts):
-        blocks = []
+        channels, after, blocks = width * 2**i, expansion * width * 2**i, []
         for j in range(count):
             stride = 2 if i > 0 and j == 0 else 1
-            wide, out = width * 2**i, expansion * width * 2**i
-            around = None if (stride, channels) == (1, out) else shortcut(out, stride)
-            blocks += [named(str(j), residual(block(wide, stride), around)), relu]
-            channels = out
+            around = None if (stride, before) == (1, after) else shortcut(after, stride)
+            blocks += [named(str(j), residual(block(channels, stride), around)), relu]
+            before = after
         stages.append(named(f"layer{i + 1}", sequential(*blocks)))
-    return stages
+    return sequential(*stem, *stages, global_mean_pool, named("fc", dense(classes)))
+
+
+def _basic(channels: int, stride: int, *, zero_init: bool = False) -> Layer:
+    first, second = _conv_norm(1, channels, 3, stride), _conv_norm(2, channels, 3, zero_init=zero_init)
+    return sequential(*first, relu, *second)
+
+
+def _bottleneck(channels: int, stride: int, *, groups: int, share: Fraction | int, zero_init: bool) -> Layer:
+    """The 3x3 convolution has share · channels feature maps."""
+    inner = int(share * channels)
+    first, second = _conv_norm(1, inner, 1), _conv_norm(2, inner, 3, stride, groups)
+    return sequential(*first, relu, *second, relu, *_conv_norm(3, 4 * channels, 1, zero_init=zero_init))
+
+
+def _conv_norm(number, channels, size, stride=1, groups=1, zero_init=False) -> list[Layer]:
+    convolution = conv(channels, size, stride=stride, padding=size // 2, groups=groups, bias=False)
+    initializer = jax.nn.initializers.zeros if zero_init else jax.nn.initializers.ones
+    return [named(f"conv{number}", convolution), named(f"bn{number}", batch_norm(initializer=initializer))]
 
 
 def _projection(channels, stride):
@@ -180,13 +171,3 @@ def _padded_channels(channels, stride):
         return jnp.pad(downsample(x, stride), [(0, 0)] * (x.ndim - 1) + [(0, more)])
 
     return padded_channels
-
-
-def _stem(width, cifar) -> list[LayerLike]:
-    if cifar:
-        return [*_convolution(1, width, 3), relu]
-    return [*_convolution(1, width, 7, 2), relu, max_pool(3, stride=2, padding=1)]
-
-
-def _head(classes) -> list[LayerLike]:
-    return [global_mean_pool, named("fc", dense(classes))]
