@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "__init__": {"ops", "transforms", "check", "nn", "data", "train"},
 }
 CORE = {"jax", "numpy"}
-EXTRAS = {"sklearn", "orbax", "tqdm", "matplotlib", "nibabel"}
+EXTRAS = {"sklearn", "orbax", "safetensors", "tqdm", "matplotlib", "nibabel"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

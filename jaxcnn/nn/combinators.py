@@ -1,14 +1,12 @@
-"""Layers made of layers: `sequential` and `residual`, and the names that parameters are found under."""
+"""Layers made of layers that follow each other, the names that parameters are found under, and recomputation."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
 
-from jaxcnn.nn.inspection import applied_shape, output_shape
+from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
+from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
 
@@ -62,30 +60,24 @@ def sequential(*layers: LayerLike) -> Layer:
     >>> logits.shape
     (5, 10)
     """
-    members = _named_members([as_layer("nn.sequential", f"layers[{i}]", layer) for i, layer in enumerate(layers)])
+    members = named_members("nn.sequential", "layers", layers)
 
     def init(key, input_shape):
         params, state, shape = {}, {}, input_shape
         for i, (name, layer) in enumerate(members.items()):
-            with _told_where(name):
-                own_params, own_state = layer.init(jax.random.fold_in(key, i), shape)
-                shape = applied_shape(layer, own_params, own_state, shape)
-            _enter(params, name, own_params)
-            _enter(state, name, own_state)
+            shape = init_member(i, name, layer, key, shape, params, state)
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
         for i, (name, layer) in enumerate(members.items()):
-            with _told_where(name):
-                x, own_state = _apply_member(layer, name, i, params, state, x, train, key)
-            _enter(new_state, name, own_state)
+            x = apply_member(i, name, layer, params, state, new_state, x, train, key)
         return x, new_state
 
     def parts(input_shape):
         result, shape = [], input_shape
         for name, layer in members.items():
-            with _told_where(name):
+            with told_where(name):
                 result.append((name, layer, shape))
                 shape = output_shape(layer, shape)
         return result
@@ -93,92 +85,33 @@ def sequential(*layers: LayerLike) -> Layer:
     return Layer(init, apply, "sequential", parts)
 
 
-def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
-    """A layer and a way around it.
-
-        y = body(x) + shortcut(x)
+def remat(layer: LayerLike) -> Layer:
+    """A layer that keeps nothing but its input for the backward pass, which computes the rest again.
 
     Args:
-        body: a layer or a function of an array.
-        shortcut: another one, for instance a 1x1 convolution where the body changes the shape; by default x itself.
+        layer: a layer, or a function of an array; most is saved where it is a block of several.
 
     Returns:
-        A layer with params {"body": ..., "shortcut": ...}, and state likewise; no entry for what has no parameters.
+        The same layer, with the same parameters, values and gradients; the backward pass takes less memory and, since
+        it runs the forward pass once more, more time: `jax.checkpoint`.
 
     Raises:
-        TypeError: an argument is neither a layer nor a function.
-        ValueError: from init and apply if body and shortcut differ in the shape of what comes out.
+        TypeError: layer is neither.
 
-    Source: He et al., Deep residual learning for image recognition, 2016.
+    Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
 
     >>> from jaxcnn import nn
-    >>> block = nn.residual(nn.conv(16, 3), shortcut=nn.conv(16, 1))
-    >>> params, _ = block.init(jax.random.key(0), (1, 8, 8, 3))
-    >>> params["shortcut"]["w"].shape
-    (1, 1, 3, 16)
+    >>> block = nn.residual(nn.sequential(nn.conv(8, 3), nn.batch_norm(), jax.nn.relu, nn.conv(8, 3)))
+    >>> nn.output_shape(nn.sequential(nn.remat(block), nn.remat(block)), (1, 6, 6, 8))
+    (1, 6, 6, 8)
     """
-    members = {"body": as_layer("nn.residual", "body", body)}
-    if shortcut is not None:
-        members["shortcut"] = as_layer("nn.residual", "shortcut", shortcut)
-
-    def init(key, input_shape):
-        params, state, output_shapes = {}, {}, []
-        for i, (name, layer) in enumerate(members.items()):
-            with _told_where(name):
-                own_params, own_state = layer.init(jax.random.fold_in(key, i), input_shape)
-                output_shapes.append(applied_shape(layer, own_params, own_state, input_shape))
-            _enter(params, name, own_params)
-            _enter(state, name, own_state)
-        require_same(*[*output_shapes, input_shape][:2])
-        return params, state
+    layer = as_layer("nn.remat", "layer", layer)
 
     def apply(params, state, x, *, train=False, key=None):
-        outputs, new_state = [], {}
-        for i, (name, layer) in enumerate(members.items()):
-            with _told_where(name):
-                y, own_state = _apply_member(layer, name, i, params, state, x, train, key)
-            outputs.append(y)
-            _enter(new_state, name, own_state)
-        y, around = [*outputs, x][:2]
-        require_same(y.shape, around.shape)
-        return y + around, new_state
+        @jax.checkpoint
+        def recomputed(params, state, x, key):
+            return layer.apply(params, state, x, train=train, key=key)
 
-    def require_same(body_shape, shortcut_shape):
-        expected = f"of the output shape {list(body_shape)} of body"
-        same = tuple(body_shape) == tuple(shortcut_shape)
-        shapes.require(same, "nn.residual", "shortcut", expected, f"output shape {list(shortcut_shape)}")
+        return recomputed(params, state, x, key)
 
-    def parts(input_shape):
-        return [(name, layer, input_shape) for name, layer in members.items()]
-
-    return Layer(init, apply, "residual", parts)
-
-
-def _named_members(layers: list[Layer]) -> dict[str, Layer]:
-    members, kinds = {}, Counter()
-    for layer in layers:
-        kinds[layer.name] += layer.numbered
-        name = f"{layer.name}{kinds[layer.name]}" if layer.numbered else layer.name
-        shapes.require(name not in members, "nn.sequential", "layers", "of different names", f"two called {name!r}")
-        members[name] = layer
-    return members
-
-
-def _apply_member(layer, name, i, params, state, x, train, key):
-    key = None if key is None else jax.random.fold_in(key, i)
-    return layer.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=key)
-
-
-def _enter(tree, name, own):
-    if own:
-        tree[name] = own
-
-
-@contextmanager
-def _told_where(name: str) -> Iterator[None]:
-    """Notes on an error in which layer it arose."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        error.add_note(f"in {name}")
-        raise
+    return replace(layer, apply=apply)

@@ -180,8 +180,7 @@ def conv_transpose(
         size: size of the filters, K, an int or one per spatial axis; a multiple of the stride leaves no checkerboard.
         stride, padding, output_padding, dilation, groups: as for `jaxcnn.conv_transpose`.
         bias: whether each feature map has a bias.
-        initializer: of the filters, initializer(key, shape, dtype), where shape is [*K, C, O/groups]: what comes in
-            is the second last axis, as for `conv`.
+        initializer: of the filters, initializer(key, shape, dtype), where shape is [*K, C/groups, O] as for `conv`.
 
     Returns:
         A layer with params {"w": [*K, O/groups, C], "b": [O], zero at first} and no state.
@@ -206,15 +205,20 @@ def conv_transpose(
         size_ = shapes.per_axis(function, "size", size, len(x_shape) - 2)
         w_shape = (*size_, channels // groups, x_shape[-1])
         shapes.transposed_window(function, x_shape, w_shape, **options)
-        params = weights(key, (*size_, x_shape[-1], channels // groups), False, initializer)
-        params["w"] = jnp.swapaxes(params["w"], -1, -2)
-        return params | ({"b": jnp.zeros(channels, jnp.float32)} if bias else {}), {}
+        params = weights(key, (*size_, x_shape[-1] // groups, channels), bias, initializer)
+        return {**params, "w": _transposed(params["w"], groups)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return transposed_convolution.conv_transpose(x, params["w"], params.get("b"), **options), state
 
     return Layer(init, apply, "conv_transpose")
+
+
+def _transposed(w, groups):
+    """[*K, C/groups, O] -> [*K, O/groups, C], each group by itself."""
+    each = jnp.stack(jnp.split(w, groups, axis=-1))  # [groups, *K, C/groups, O/groups]
+    return jnp.concatenate(jnp.swapaxes(each, -1, -2), axis=-1)
 
 
 def _image_shape(function, input_shape):

@@ -26,13 +26,23 @@ def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
     """
     layer = as_layer("nn.output_shape", "model", model)
     input_shape = shapes.shape("nn.output_shape", "input_shape", input_shape)
-    return applied_shape(layer, *_abstract_init(layer, input_shape), input_shape)
+    return applied_shape(layer, *abstract_init(layer, input_shape), input_shape)
 
 
-def applied_shape(layer: Layer, params: Any, state: Any, input_shape: Shape) -> Shape:
+def abstract_init(layer: Layer, input_shape: Shape) -> tuple[Any, Any]:
+    """Parameters and state of a layer as `jax.ShapeDtypeStruct`s: nothing is drawn."""
+    return jax.eval_shape(lambda: layer.init(jax.random.key(0), input_shape))
+
+
+def applied_shape(layer: Layer, params: Any, state: Any, input_shape: Shape) -> Any:
     """The shape that comes out of a layer with these parameters, arrays or abstract."""
     x = jax.ShapeDtypeStruct(shapes.shape(layer.name, "input_shape", input_shape), jnp.float32)
-    return jax.eval_shape(lambda params, state, x: layer.apply(params, state, x)[0], params, state, x).shape
+    return shapes_of(jax.eval_shape(lambda params, state, x: layer.apply(params, state, x)[0], params, state, x))
+
+
+def shapes_of(output: Any) -> Any:
+    """The shape of an array; of several, in a tuple, those of each."""
+    return jax.tree.map(jnp.shape, output)
 
 
 def count_parameters(params: Any) -> int:
@@ -66,7 +76,7 @@ def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None)
     """
     layer = as_layer("nn.summary", "model", model)
     input_shape = shapes.shape("nn.summary", "input_shape", input_shape)
-    params, state = _abstract_init(layer, input_shape)
+    params, state = abstract_init(layer, input_shape)
     rows = [("path", "output", "parameters", "number"), *_rows("", layer, input_shape)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for path, output, parameters, number in rows:
@@ -83,13 +93,9 @@ def _rows(path: str, layer: Layer, input_shape: Shape) -> list[tuple[str, str, s
     if parts:
         prefix = f"{path}/" if path else ""
         return [row for name, part, shape in parts for row in _rows(prefix + name, part, shape)]
-    params, state = _abstract_init(layer, input_shape)
+    params, state = abstract_init(layer, input_shape)
     output = applied_shape(layer, params, state, input_shape)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     listed = ", ".join(f"{jax.tree_util.keystr(keys, simple=True)} {list(leaf.shape)}" for keys, leaf in leaves)
     number = f"{count_parameters(params):,}" if leaves else ""
     return [(path or layer.name, str(list(output)), listed, number)]
-
-
-def _abstract_init(layer: Layer, input_shape: Shape) -> tuple[Any, Any]:
-    return jax.eval_shape(lambda: layer.init(jax.random.key(0), input_shape))

@@ -73,7 +73,8 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
     if isinstance(value, Layer):
         return value
     made_by = getattr(value, "__module__", None) or ""
-    forgotten = made_by.startswith("jaxcnn.nn.") and hasattr(value, "__name__")
+    makes = getattr(value, "__annotations__", {}).get("return")
+    forgotten = made_by.startswith("jaxcnn.nn.") and makes is Layer
     called = f"the layer nn.{getattr(value, '__name__', '')}(...) that it makes"
     shapes.require(not forgotten, function, argument, called, "the function", TypeError)
     expected = "a Layer or a function of an array"

@@ -1,9 +1,12 @@
-"""The fully-connected layer and what belongs to it, and the activation with parameters."""
+"""The fully-connected layer and what belongs to it, and layers with one parameter per channel."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import HE_NORMAL, Layer, weights, without_parameters
+from jaxcnn.nn.layer import HE_NORMAL, Layer, Params, Shape, State, weights, without_parameters
 from jaxcnn.ops import activation, shapes
 from jaxcnn.ops import dense as dense_op
 
@@ -23,7 +26,6 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         TypeError: features is no int.
         ValueError: features is less than 1; from init if the input is not [N, I].
 
-    >>> import jax
     >>> params, _ = dense(10).init(jax.random.key(0), (1, 64))
     >>> params["w"].shape
     (64, 10)
@@ -53,26 +55,62 @@ def flatten() -> Layer:
     return without_parameters("flatten", dense_op.flatten)
 
 
+def layer_scale(initial: float = 1e-6) -> Layer:
+    """A learnt factor for every channel, x [..., C] -> the same shape: y = gamma x. The end of a residual branch.
+
+    Args:
+        initial: the factor at first, small so that the block is near the identity.
+
+    Returns:
+        A layer with params {"gamma": [C]} and no state.
+
+    Raises:
+        TypeError: initial is no number.
+        ValueError: from init if the input has less than 2 axes.
+
+    Source: Touvron et al., Going deeper with image transformers, 2021.
+
+    >>> params, _ = layer_scale(0.5).init(jax.random.key(0), (1, 28, 28, 2))
+    >>> params["gamma"]
+    Array([0.5, 0.5], dtype=float32)
+    """
+    initial = shapes.number("nn.layer_scale", "initial", initial)
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        x, gamma = shapes.floating("nn.layer_scale", x=x, gamma=params["gamma"])
+        return x * jnp.broadcast_to(gamma, x.shape), state
+
+    return Layer(_one_per_channel("nn.layer_scale", "gamma", initial), apply, "layer_scale")
+
+
 def prelu() -> Layer:
     """Leaky ReLU with a learnt slope for every channel, x [..., C] -> the same shape: `jaxcnn.prelu`.
 
     Returns:
         A layer with params {"a": [C], 0.25 at first} (He et al., 2015) and no state.
 
-    >>> import jax
     >>> params, _ = prelu().init(jax.random.key(0), (1, 28, 28, 2))
     >>> params["a"]
     Array([0.25, 0.25], dtype=float32)
     """
 
-    def init(key, input_shape):
-        del key
-        x_shape = shapes.shape("nn.prelu", "input_shape", input_shape)
-        shapes.require(len(x_shape) >= 2, "nn.prelu", "input_shape", "(N, *S, C) or (N, C)", x_shape)
-        return {"a": jnp.full(x_shape[-1], 0.25, jnp.float32)}, {}
-
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return activation.prelu(x, params["a"]), state
 
-    return Layer(init, apply, "prelu")
+    return Layer(_one_per_channel("nn.prelu", "a", 0.25), apply, "prelu")
+
+
+def _one_per_channel(
+    function: str, parameter: str, initial: float
+) -> Callable[[jax.Array, Shape], tuple[Params, State]]:
+    """The init of a layer with one parameter per channel."""
+
+    def init(key, input_shape):
+        del key
+        x_shape = shapes.shape(function, "input_shape", input_shape)
+        shapes.require(len(x_shape) >= 2, function, "input_shape", "(N, *S, C) or (N, C)", x_shape)
+        return {parameter: jnp.full(x_shape[-1], initial, jnp.float32)}, {}
+
+    return init

@@ -4,15 +4,23 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.layer import Layer, Shape, without_parameters
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.shapes import PerAxis
 
 
-def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5, axis_name: str | tuple[str, ...] | None = None) -> Layer:
+def batch_norm(
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    axis_name: str | tuple[str, ...] | None = None,
+    initializer: Initializer = jax.nn.initializers.ones,
+) -> Layer:
     """Normalises every channel, x [N, *S, C] or [N, C] -> the same shape: `jaxcnn.batch_norm`.
 
     In training by the statistics of the batch, which also move the running ones; else by the running ones:
@@ -26,6 +34,8 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5, axis_name: str | tup
         momentum: the share of the new batch in the running statistics, from 0 to 1.
         eps: what keeps the root from zero.
         axis_name: inside `shard_map`, the axes of the mesh over which the batch is spread.
+        initializer: of gamma, initializer(key, shape, dtype), ones by default; zeros make a residual branch that ends
+            in it nothing at first.
 
     Returns:
         A layer with params {"gamma": [C], "beta": [C]} and state {"mean": [C], "var": [C]}, at first ones for gamma and
@@ -36,7 +46,6 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5, axis_name: str | tup
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 
-    >>> import jax
     >>> layer = batch_norm()
     >>> params, state = layer.init(jax.random.key(0), (2, 1))
     >>> y, state = layer.apply(params, state, jnp.array([[10.0], [30.0]]), train=True)
@@ -47,11 +56,10 @@ def batch_norm(*, momentum: float = 0.1, eps: float = 1e-5, axis_name: str | tup
     eps = shapes.number("nn.batch_norm", "eps", eps, 0)
 
     def init(key, input_shape):
-        del key
         x_shape = shapes.shape("nn.batch_norm", "input_shape", input_shape)
         shapes.require(len(x_shape) >= 2, "nn.batch_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
         channels = x_shape[-1]
-        params = {"gamma": jnp.ones(channels, jnp.float32), "beta": jnp.zeros(channels, jnp.float32)}
+        params = {"gamma": initializer(key, (channels,), jnp.float32), "beta": jnp.zeros(channels, jnp.float32)}
         return params, {"mean": jnp.zeros(channels, jnp.float32), "var": jnp.ones(channels, jnp.float32)}
 
     def apply(params, state, x, *, train=False, key=None):
@@ -85,7 +93,6 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number; from init if axes are no ints.
         ValueError: eps is negative; from init if the input has no such axis or an axis comes twice.
 
-    >>> import jax
     >>> params, _ = layer_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -103,7 +110,6 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     Returns:
         A layer with params {"gamma": ones} of the shape that x has along the axes, and no state.
 
-    >>> import jax
     >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -128,7 +134,6 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
         ValueError: groups is less than 1, eps is negative; from init if the input has less than 2 axes or groups does
             not divide its channels.
 
-    >>> import jax
     >>> y, _ = group_norm(2).apply(*group_norm(2).init(jax.random.key(0), (1, 4)), jnp.array([[1.0, 3.0, 10.0, 30.0]]))
     >>> jnp.round(y, 2)
     Array([[-1.,  1., -1.,  1.]], dtype=float32)
@@ -159,7 +164,6 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number.
         ValueError: eps is negative; from init if the input has less than 3 axes.
 
-    >>> import jax
     >>> params, _ = instance_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["beta"]
     Array([0., 0., 0.], dtype=float32)

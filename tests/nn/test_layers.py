@@ -83,6 +83,7 @@ SHAPES = {
     "pixel_shuffle": (nn.pixel_shuffle((2, 1)), (2, 5, 7, 4), {}, (2, 10, 7, 2)),
     "pixel_unshuffle": (nn.pixel_unshuffle(2), (2, 6, 4, 4), {}, (2, 3, 2, 16)),
     "resize": (nn.resize((9, 2), "linear"), (2, 5, 7, 4), {}, (2, 9, 2, 4)),
+    "layer_scale": (nn.layer_scale(), (2, 5, 4), {"gamma": (4,)}, (2, 5, 4)),
     "prelu": (nn.prelu(), (2, 5, 4), {"a": (4,)}, (2, 5, 4)),
 }
 
@@ -109,9 +110,10 @@ def test_init_and_apply_agree_on_shapes(case):
         (nn.conv(64, 3, groups=2), (1, 8, 8, 32), 2 / (9 * 16)),
         (nn.depthwise_conv(3, multiplier=128), (1, 8, 8, 16), 2 / 9),
         (nn.conv_transpose(64, 3), (1, 8, 8, 32), 2 / (9 * 32)),
+        (nn.conv_transpose(64, 3, groups=2), (1, 8, 8, 32), 2 / (9 * 16)),
         (nn.dense(128), (1, 64), 2 / 64),
     ],
-    ids=["conv", "depthwise_conv", "conv_transpose", "dense"],
+    ids=["conv", "depthwise_conv", "conv_transpose", "grouped conv_transpose", "dense"],
 )
 def test_weights_have_the_variance_of_he_and_biases_are_zero(layer, input_shape, variance):
     params, _ = layer.init(KEY, input_shape)
@@ -124,6 +126,40 @@ def test_an_initializer_is_used():
     for layer in (nn.conv(2, 3, initializer=ones), nn.depthwise_conv(3, initializer=ones)):
         np.testing.assert_array_equal(layer.init(KEY, (1, 5, 5, 2))[0]["w"], 1)
     np.testing.assert_array_equal(nn.dense(2, initializer=ones).init(KEY, (1, 5))[0]["w"], 1)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "variance"),
+    [
+        (nn.he_uniform(), 2 / (9 * 24)),
+        (nn.lecun_normal(), 1 / (9 * 24)),
+        (nn.lecun_uniform(), 1 / (9 * 24)),
+        (nn.glorot_normal(), 2 / (9 * 24 + 9 * 80)),
+        (nn.glorot_uniform(), 2 / (9 * 24 + 9 * 80)),
+    ],
+)
+@pytest.mark.parametrize("layer", [nn.conv, nn.conv_transpose])
+def test_initializers_take_what_comes_in_from_the_layout_of_the_filters(layer, initializer, variance):
+    params, _ = layer(80, 3, initializer=initializer).init(KEY, (1, 8, 8, 24))
+    assert np.var(params["w"]) == pytest.approx(variance, rel=0.05)
+
+
+def test_filters_of_a_grouped_transposed_convolution_are_those_of_a_convolution_group_by_group():
+    seen = nn.conv(6, 1, groups=2).init(KEY, (1, 4, 8))[0]["w"][0]  # [4, 6]
+    turned = nn.conv_transpose(6, 1, groups=2).init(KEY, (1, 4, 8))[0]["w"][0]  # [3, 8]
+    np.testing.assert_array_equal(turned, np.concatenate([seen[:, :3].T, seen[:, 3:].T], axis=1))
+
+
+@pytest.mark.parametrize("layer", [nn.conv, nn.conv_transpose])
+def test_orthogonal_filters(layer):
+    w = layer(6, 2, initializer=nn.orthogonal()).init(KEY, (1, 4, 4, 3))[0]["w"]
+    vectors = (w if layer is nn.conv else jnp.swapaxes(w, -1, -2)).reshape(12, 6)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(6), atol=1e-6)
+
+
+def test_batch_norm_may_start_with_nothing():
+    params, _ = nn.batch_norm(initializer=jax.nn.initializers.zeros).init(KEY, (1, 3))
+    np.testing.assert_array_equal(params["gamma"], 0)
 
 
 def test_layers_compute_what_their_ops_compute():
@@ -159,6 +195,11 @@ def test_prelu_starts_with_a_quarter():
     layer = nn.prelu()
     y, _ = layer.apply(*layer.init(KEY, (1, 2)), jnp.array([[-1.0, 2.0]], jnp.float32))
     np.testing.assert_array_equal(y, [[-0.25, 2.0]])
+
+
+def test_layer_scale_multiplies_each_channel():
+    y, _ = nn.layer_scale().apply({"gamma": jnp.array([2.0, 3.0])}, {}, jnp.ones((1, 2, 2)))
+    np.testing.assert_array_equal(y, [[[2, 3], [2, 3]]])
 
 
 def test_batch_norm_moves_its_running_statistics_as_pytorch_does():
@@ -310,6 +351,8 @@ BAD = [
         ValueError,
         "nn.drop_path: key must be a JAX random key when train=True, got None",
     ),
+    (lambda: nn.layer_scale("small"), TypeError, "nn.layer_scale: initial must be a finite number, got str 'small'"),
+    (initialised(nn.layer_scale(), 3), ValueError, "nn.layer_scale: input_shape must be "),
     (initialised(nn.prelu(), 3), ValueError, "nn.prelu: input_shape must be "),
     (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
     (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),

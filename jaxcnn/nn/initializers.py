@@ -1,0 +1,40 @@
+"""How weights are drawn at first: what a layer takes as its `initializer`.
+
+Each of these makes an initializer, a function initializer(key, shape, dtype) -> weights, with a variance that keeps the
+size of what passes through a layer:
+
+    he       2 / fan_in                 for relu: half of what comes in is 0
+    lecun    1 / fan_in                 for selu, tanh and a last layer
+    glorot   2 / (fan_in + fan_out)     as good for the gradient as for the output
+
+where w [*K, C/groups, O] has fan_in = ΠK · C/groups, what one entry of the output is the sum of, and fan_out = ΠK · O.
+That is so for `conv_transpose`, too: its filters are drawn in this layout and then turned into [*K, O/groups, C].
+`orthogonal` gives the O filters, as vectors of fan_in entries, length 1 and right angles between them.
+
+Source: `jax.nn.initializers`; He et al., Delving deep into rectifiers, 2015; Glorot and Bengio, Understanding the
+difficulty of training deep feedforward neural networks, 2010; LeCun et al., Efficient backprop, 1998; Saxe et al.,
+Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.
+
+>>> from jaxcnn import nn
+>>> layer = nn.dense(200, initializer=nn.glorot_uniform())
+"""
+
+from jax.nn.initializers import (
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    lecun_uniform,
+    orthogonal,
+)
+
+__all__ = [
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+]

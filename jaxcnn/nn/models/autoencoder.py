@@ -1,0 +1,40 @@
+"""Convolutional autoencoders."""
+
+from functools import partial
+
+from jaxcnn.nn.combinators import named, sequential
+from jaxcnn.nn.convolution import conv, conv_transpose
+from jaxcnn.nn.layer import Layer
+from jaxcnn.ops import shapes
+from jaxcnn.ops.activation import relu
+
+
+def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int = 8) -> Layer:
+    """Convolutions down to a small code and transposed ones up again, x [N, *S, channels] -> the same shape.
+
+    17,513 parameters for [N, H, W, 1]. The parameters of the two halves are in params["encoder"] and params["decoder"].
+
+    Args:
+        channels: of the images.
+        depth: how often the resolution is halved; 2^depth divides S.
+        width: how many feature maps the first convolution has; every next one has twice as many.
+        code: how many channels the code has, [N, *(S/2^depth), code].
+
+    Source: Masci et al., Stacked convolutional auto-encoders for hierarchical feature extraction, 2011.
+
+    >>> from jaxcnn import nn
+    >>> nn.output_shape(nn.autoencoder(), (5, 28, 28, 1))
+    (5, 28, 28, 1)
+    """
+    function = "nn.autoencoder"
+    depth, width = shapes.integer(function, "depth", depth, 1), shapes.integer(function, "width", width, 1)
+    widths = [width * 2**i for i in range(depth)]
+    # of size 4, so that every place lies under as many entries of the filters
+    halved = partial(conv, size=4, stride=2, padding=1)
+    doubled = partial(conv_transpose, size=4, stride=2, padding=1)
+    down = [layer for wide in widths for layer in (halved(wide), relu)]
+    up = [layer for wide in reversed(widths[:-1]) for layer in (doubled(wide), relu)]
+    return sequential(
+        named("encoder", sequential(*down, conv(code, 1))),
+        named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
+    )
