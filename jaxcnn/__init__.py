@@ -12,6 +12,7 @@ from jaxcnn.ops.pooling import mean_pool, weighted_pool
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
+from jaxcnn.ops.padding import pad
 from jaxcnn.ops.activation import (
     celu,
     elu,
@@ -57,6 +58,7 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize",
+    "pad",
     "max_pool",
     "max_unpool",
     "mean_pool",

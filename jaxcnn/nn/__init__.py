@@ -17,7 +17,7 @@ from jaxcnn.nn.normalization import (
     rms_norm,
 )
 from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
-from jaxcnn.nn.resampling import pixel_shuffle, pixel_unshuffle, resize
+from jaxcnn.nn.resampling import pad, pixel_shuffle, pixel_unshuffle, resize
 
 __all__ = [
     "Layer",
@@ -42,6 +42,7 @@ __all__ = [
     "mean_pool",
     "named",
     "output_shape",
+    "pad",
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",

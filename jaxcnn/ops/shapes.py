@@ -156,6 +156,17 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
     return tuple(integer(function, argument, entry, minimum) for entry in value)
 
 
+def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
+    """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
+    if not isinstance(value, Sequence):
+        both = integer(function, argument, value)
+        return ((both, both),) * rank
+    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
+    pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
+    require(pairs and len(value) == rank, function, argument, expected, value)
+    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+
+
 def flag(function: str, argument: str, value: Any) -> bool:
     """TypeError unless `value` is True or False."""
     require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
@@ -273,13 +284,13 @@ def transposed_window(
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    pads = _pads(function, padding, rank, "an int")
+    between = pads(function, "padding", padding, rank, "an int")
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation)
-    axes = zip(spatial, stride, unpadded.extent, pads, behind, strict=True)
+    axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(n > 0 for n in (*image, *spatial))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
-    reached = tuple((low, high - more) for (low, high), more in zip(pads, behind, strict=True))
+    reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return replace(unpadded, image=image, padding=reached)
 
 
@@ -300,18 +311,7 @@ def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tup
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
         return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
-    return _pads(function, padding, rank, "a string, an int")
-
-
-def _pads(function: str, padding: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
-    """(low, high) per axis; `otherwise` says what but pairs the padding may be."""
-    if not isinstance(padding, Sequence):
-        both = integer(function, "padding", padding)
-        return ((both, both),) * rank
-    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
-    pairs = not isinstance(padding, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
-    require(pairs and len(padding) == rank, function, "padding", expected, padding)
-    return tuple((integer(function, "padding", low), integer(function, "padding", high)) for low, high in padding)
+    return pads(function, "padding", padding, rank, "a string, an int")
 
 
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:

@@ -83,6 +83,7 @@ SHAPES = {
     "pixel_shuffle": (nn.pixel_shuffle((2, 1)), (2, 5, 7, 4), {}, (2, 10, 7, 2)),
     "pixel_unshuffle": (nn.pixel_unshuffle(2), (2, 6, 4, 4), {}, (2, 3, 2, 16)),
     "resize": (nn.resize((9, 2), "linear"), (2, 5, 7, 4), {}, (2, 9, 2, 4)),
+    "pad": (nn.pad(((1, 2), (3, -1)), "circular"), (2, 5, 7, 4), {}, (2, 8, 9, 4)),
     "prelu": (nn.prelu(), (2, 5, 4), {"a": (4,)}, (2, 5, 4)),
 }
 

@@ -26,6 +26,7 @@ from jaxcnn.ops import (
     loss,
     max_pooling,
     normalization,
+    padding,
     pixel_shuffle,
     pooling,
     resampling,
@@ -220,6 +221,18 @@ def of_the_way_back(right):
     return lambda before, after, method, _, dy: (resize._resize_plain(dy, after, before, method),)
 
 
+def not_reversed(strip, axis, mode):
+    return strip
+
+
+def first_of_the_strip(strip, axis, mode):
+    return lax.slice_in_dim(strip, 0, 1, axis=axis)
+
+
+def at_the_same_end(right):
+    return lambda strip, axis, low, high: right(strip, axis, high, low)
+
+
 def columns_first(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape[::-1]).transpose(0, *range(len(image_shape), 0, -1)),)
 
@@ -308,6 +321,8 @@ REPLACED = [
     *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
     (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
     (pixel_shuffle._pixel_unshuffle, "bwd", channels_after_factors, "pixel_unshuffle"),
+    (padding, "_strip_transposed", not_reversed, "pad-reflect"),
+    (padding, "_strip_transposed", first_of_the_strip, "pad-replicate"),
     (dense._flatten, "bwd", columns_first, "flatten"),
     (cross_entropy, "spread", no_mean, "softmax_cross_entropy"),
     (cross_entropy, "spread", no_mean, "nll"),
@@ -353,6 +368,7 @@ WRAPPED = [
     (loss._dice, "bwd", no_size_of_the_regions, "dice"),
     *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
     (resize._resize, "bwd", over_all, "resize-linear-3d"),
+    (padding, "_along", at_the_same_end, "pad-circular"),
     *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
     *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
