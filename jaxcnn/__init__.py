@@ -8,7 +8,7 @@ from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, dept
 from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
-from jaxcnn.ops.pooling import mean_pool, weighted_pool
+from jaxcnn.ops.pooling import lp_pool, mean_pool, weighted_pool
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
@@ -62,6 +62,7 @@ __all__ = [
     "max_pool",
     "max_unpool",
     "mean_pool",
+    "lp_pool",
     "weighted_pool",
     "adaptive_max_pool",
     "adaptive_mean_pool",

@@ -245,6 +245,8 @@ CASES = [
     Case(partial(jc.mean_pool, window=3, divisor=2.5), lambda n: ((n, 6, 8, 2),), "divisor"),
     Case(partial(jc.mean_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),
     Case(partial(jc.mean_pool, window=3, stride=2, padding="SAME"), lambda n: ((n, 7, 6, 2),), "overlapping"),
+    Case(partial(jc.lp_pool, window=(2, 3), p=2.5), lambda n: ((n, 5, 7, 2),), sample=_positive),
+    Case(partial(jc.lp_pool, window=3, p=4, stride=2, ceil_mode=True), lambda n: ((n, 8, 2),), "zeros", _ties),
     Case(jc.weighted_pool, lambda n: ((n, 7, 9, 2), (2, 3, 2))),
     Case(partial(jc.weighted_pool, stride=1, padding="SAME"), lambda n: ((n, 5, 6, 2), (2, 3)), "shared"),
     Case(jc.global_mean_pool, lambda n: ((n, 4, 3, 2),)),

@@ -16,7 +16,7 @@ from jaxcnn.nn.normalization import (
     local_response_norm,
     rms_norm,
 )
-from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
+from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, lp_pool, max_pool, mean_pool, weighted_pool
 from jaxcnn.nn.resampling import pad, pixel_shuffle, pixel_unshuffle, resize
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "instance_norm",
     "layer_norm",
     "local_response_norm",
+    "lp_pool",
     "max_pool",
     "mean_pool",
     "named",

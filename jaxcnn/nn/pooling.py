@@ -47,6 +47,18 @@ def mean_pool(
     return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
 
 
+def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
+    """The p-norm of each window: `jaxcnn.lp_pool`, whose arguments and errors it has.
+
+    >>> y, _ = lp_pool(2, 2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
+    >>> y.shape
+    (1, 4, 4, 3)
+    """
+    return without_parameters(
+        "lp_pool", partial(pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
+    )
+
+
 def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
     """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`, whose errors it has.
 

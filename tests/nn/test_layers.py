@@ -53,6 +53,7 @@ SHAPES = {
     "adaptive_max_pool": (nn.adaptive_max_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
     "adaptive_mean_pool": (nn.adaptive_mean_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
     "mean_pool": (nn.mean_pool(2, stride=1), (2, 5, 7, 4), {}, (2, 4, 6, 4)),
+    "lp_pool": (nn.lp_pool(3, 2, stride=2, ceil_mode=True), (2, 5, 8, 4), {}, (2, 2, 4, 4)),
     "weighted_pool": (nn.weighted_pool((2, 3)), (2, 5, 7, 4), {"w": (2, 3, 4)}, (2, 2, 2, 4)),
     "shared weighted_pool": (nn.weighted_pool(2, stride=1, shared=True), (2, 5, 7, 4), {"w": (2, 2)}, (2, 4, 6, 4)),
     "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),

@@ -250,6 +250,16 @@ BAD_CALLS = [
     (lambda: jc.pad(x, ((4, 0), (-3, 2)), "circular"), ValueError, "width must be at most [5, 1] at either end of an"),
     (lambda: jc.pad(x, 4, "reflect"), ValueError, "width must be at most [4, 3] at either end of an image [5, 4] in"),
     (lambda: jc.pad(x[:, :0], 1, "replicate"), ValueError, "width must be at most [0, inf] at either end of an image"),
+    (
+        lambda: jc.lp_pool(row, 2, 2),
+        ValueError,
+        "lp_pool: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]",
+    ),
+    (lambda: jc.lp_pool(x, 5, 2), ValueError, "lp_pool: window must be no larger than the padded input [5, 4], got a"),
+    (lambda: jc.lp_pool(x, 2, c6), TypeError, "lp_pool: p must be a finite number, got float32[6]"),
+    (lambda: jc.lp_pool(x, 2, np.inf), ValueError, "lp_pool: p must be a finite number, got inf"),
+    (lambda: jc.lp_pool(x, 2, 0), ValueError, "lp_pool: p must be a number above 0, got 0"),
+    (lambda: jc.lp_pool(x, 2, 2, ceil_mode=1), TypeError, "lp_pool: ceil_mode must be True or False, got int 1"),
     # numbers and choices
     (lambda: jc.dropout(key(), x, 1.5), ValueError, "dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: jc.dropout(key(), x, float("nan")), ValueError, "dropout: rate must be a number from 0 to 1, got nan"),

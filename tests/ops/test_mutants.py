@@ -25,6 +25,7 @@ from jaxcnn.ops import (
     local_response,
     loss,
     max_pooling,
+    means,
     normalization,
     padding,
     pixel_shuffle,
@@ -144,7 +145,17 @@ def first_filter_dropped(right):
 
 
 def spread_evenly(dy, winner, window):
-    return pooling._mean_pool_bwd(window, window.padding, None, dy)[0]
+    return means.add_shares(dy, window, window.padding)
+
+
+def without_y(p, window, residuals, dy):
+    """x^(p-1) alone."""
+    x, y = residuals
+    return pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
+
+
+def divided_by_the_volume(right):
+    return lambda dy, window, counted: right(dy, window, window.volume)
 
 
 def winner_one_further(right):
@@ -317,6 +328,7 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
+    (pooling._lp_pool, "bwd", without_y, "lp_pool"),
     (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
     *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
     (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
@@ -344,7 +356,8 @@ WRAPPED = [
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
-    (pooling, "input_grad_padding", shifted, "mean_pool-overlapping"),
+    (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
+    (pooling, "add_shares", divided_by_the_volume, "lp_pool-zeros"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
