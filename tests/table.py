@@ -249,6 +249,17 @@ CASES = [
     Case(partial(jc.lp_pool, window=3, p=4, stride=2, ceil_mode=True), lambda n: ((n, 8, 2),), "zeros", _ties),
     Case(jc.weighted_pool, lambda n: ((n, 7, 9, 2), (2, 3, 2))),
     Case(partial(jc.weighted_pool, stride=1, padding="SAME"), lambda n: ((n, 5, 6, 2), (2, 3)), "shared"),
+    Case(
+        lambda x, share: jc.mixed_pool(x, share, 2, stride=1, padding="SAME"),
+        lambda n: ((n, 3, 4, 2), ()),
+        op="mixed_pool",
+    ),
+    Case(
+        lambda x, temperature: jc.softmax_pool(x, temperature, 3, stride=2, padding="SAME"),
+        lambda n: ((n, 7, 2), (2,)),
+        sample=_share,
+        op="softmax_pool",
+    ),
     Case(jc.global_mean_pool, lambda n: ((n, 4, 3, 2),)),
     Case(jc.global_max_pool, lambda n: ((n, 4, 3, 2),)),
     Case(jc.global_max_pool, lambda n: ((n, 12, 2),), "ties", _ties),

@@ -16,7 +16,16 @@ from jaxcnn.nn.normalization import (
     local_response_norm,
     rms_norm,
 )
-from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, lp_pool, max_pool, mean_pool, weighted_pool
+from jaxcnn.nn.pooling import (
+    adaptive_max_pool,
+    adaptive_mean_pool,
+    lp_pool,
+    max_pool,
+    mean_pool,
+    mixed_pool,
+    softmax_pool,
+    weighted_pool,
+)
 from jaxcnn.nn.resampling import pad, pixel_shuffle, pixel_unshuffle, resize
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "lp_pool",
     "max_pool",
     "mean_pool",
+    "mixed_pool",
     "named",
     "output_shape",
     "pad",
@@ -52,6 +62,7 @@ __all__ = [
     "rms_norm",
     "separable_conv",
     "sequential",
+    "softmax_pool",
     "spatial_dropout",
     "spectral_norm",
     "summary",

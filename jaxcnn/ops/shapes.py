@@ -122,6 +122,19 @@ def vector(function: str, argument: str, value: jax.Array, length: int) -> None:
     require(value.shape == (length,), function, argument, f"one entry per channel, [{length}]", describe(value))
 
 
+def one_or_per_channel(function: str, argument: str, value: jax.Array, x: jax.Array, noun: str) -> None:
+    """ValueError unless `value` is one number for all channels of x [..., C], [], or one for each, [C]."""
+    expected = f"one {noun} [] or one per channel {list(x.shape[-1:])}"
+    require(value.shape in ((), x.shape[-1:]), function, argument, expected, describe(value))
+
+
+def above_zero(function: str, argument: str, value: Any) -> None:
+    """ValueError unless all entries of an array are; under jit they have no values to look at."""
+    if not isinstance(value, jax.core.Tracer):
+        smallest = np.min(np.asarray(value), initial=np.inf)
+        require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
+
+
 def integer(function: str, argument: str, value: Any, minimum: int | None = None) -> int:
     """A Python int of at least `minimum`; a bool, float or array is a TypeError."""
     expected = "an int" if minimum is None else f"an int of at least {minimum}"

@@ -56,6 +56,8 @@ SHAPES = {
     "lp_pool": (nn.lp_pool(3, 2, stride=2, ceil_mode=True), (2, 5, 8, 4), {}, (2, 2, 4, 4)),
     "weighted_pool": (nn.weighted_pool((2, 3)), (2, 5, 7, 4), {"w": (2, 3, 4)}, (2, 2, 2, 4)),
     "shared weighted_pool": (nn.weighted_pool(2, stride=1, shared=True), (2, 5, 7, 4), {"w": (2, 2)}, (2, 4, 6, 4)),
+    "mixed_pool": (nn.mixed_pool((2, 3), stride=1, padding="SAME"), (2, 5, 7, 4), {"share": (4,)}, (2, 5, 7, 4)),
+    "softmax_pool": (nn.softmax_pool((2, 3)), (2, 5, 7, 4), {"log_temperature": (4,)}, (2, 2, 2, 4)),
     "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
     "batch_norm of rows": (nn.batch_norm(), (2, 4), {"gamma": (4,), "beta": (4,)}, (2, 4)),
     "dropout": (nn.dropout(0.5), (2, 4), {}, (2, 4)),
@@ -155,6 +157,18 @@ def test_weighted_pool_starts_as_mean_pool(shared):
     layer = nn.weighted_pool((2, 3), stride=2, padding="SAME", shared=shared)
     y, _ = layer.apply(*layer.init(KEY, x.shape), x)
     np.testing.assert_allclose(y, jaxcnn.mean_pool(x, (2, 3), stride=2, padding="SAME"), rtol=1e-5, atol=1e-6)
+
+
+def test_pools_with_a_parameter_start_between_the_maximum_and_the_mean():
+    x = jnp.asarray([[[1.0], [3.0], [2.0], [0.0], [5.0]]], jnp.float32)
+    layer = nn.mixed_pool(3, stride=2)
+    y, _ = layer.apply(*layer.init(KEY, x.shape), x)
+    np.testing.assert_allclose(y[0, :, 0], [(3 + 2) / 2, (5 + 7 / 3) / 2], rtol=1e-6)
+    layer = nn.softmax_pool(3, stride=2)
+    y, _ = layer.apply(*layer.init(KEY, x.shape), x)
+    np.testing.assert_array_equal(y, jaxcnn.softmax_pool(x, jnp.ones(1, jnp.float32), 3, stride=2))
+    y, _ = layer.apply({"log_temperature": jnp.full(1, -20, jnp.float32)}, {}, x)
+    np.testing.assert_allclose(y[0, :, 0], [3, 5], rtol=1e-6)
 
 
 def test_prelu_starts_with_a_quarter():
@@ -315,6 +329,7 @@ BAD = [
     (initialised(nn.prelu(), 3), ValueError, "nn.prelu: input_shape must be "),
     (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
     (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),
+    (initialised(nn.mixed_pool(2), 8, 3), ValueError, "nn.mixed_pool: input_shape must be "),
     (lambda: nn.dropout(1.5), ValueError, "nn.dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: nn.dropout("0.5"), TypeError, "nn.dropout: rate must be a number from 0 to 1, got str '0.5'"),
     (

@@ -260,6 +260,13 @@ BAD_CALLS = [
     (lambda: jc.lp_pool(x, 2, np.inf), ValueError, "lp_pool: p must be a finite number, got inf"),
     (lambda: jc.lp_pool(x, 2, 0), ValueError, "lp_pool: p must be a number above 0, got 0"),
     (lambda: jc.lp_pool(x, 2, 2, ceil_mode=1), TypeError, "lp_pool: ceil_mode must be True or False, got int 1"),
+    (lambda: jc.mixed_pool(x, c8, 2), ValueError, "mixed_pool: share must be one share [] or one per channel [6], got"),
+    (lambda: jc.mixed_pool(x, 0.5, 2), TypeError, "mixed_pool: share must be a floating-point array, got float 0.5"),
+    (lambda: jc.mixed_pool(x, c6, 2, padding=2), ValueError, "mixed_pool: padding must be such that every window of"),
+    (lambda: jc.softmax_pool(x, row, 2), ValueError, "temperature must be one temperature [] or one per channel [6]"),
+    (lambda: jc.softmax_pool(x, c6, 2), ValueError, "softmax_pool: temperature must be above 0 everywhere, got 0.0"),
+    (lambda: jc.softmax_pool(row, c6 + 1, 2), ValueError, "softmax_pool: x must be [N, *S, C] with at least 3 axes"),
+    (lambda: jc.softmax_pool(x, c6 + 1, 2, padding=2), ValueError, "softmax_pool: padding must be such that every"),
     # numbers and choices
     (lambda: jc.dropout(key(), x, 1.5), ValueError, "dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: jc.dropout(key(), x, float("nan")), ValueError, "dropout: rate must be a number from 0 to 1, got nan"),

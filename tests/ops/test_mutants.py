@@ -26,6 +26,7 @@ from jaxcnn.ops import (
     loss,
     max_pooling,
     means,
+    mixed_pooling,
     normalization,
     padding,
     pixel_shuffle,
@@ -156,6 +157,21 @@ def without_y(p, window, residuals, dy):
 
 def divided_by_the_volume(right):
     return lambda dy, window, counted: right(dy, window, window.volume)
+
+
+def shares_swapped(window, residuals, dy):
+    share, *others = residuals
+    _, dshare = mixed_pooling._mixed_pool_bwd(window, residuals, dy)
+    return mixed_pooling._mixed_pool_bwd(window, (1 - share, *others), dy)[0], dshare
+
+
+def maximum_instead_of_y(window, residuals, dy):
+    *others, rest = residuals
+    return mixed_pooling._softmax_pool_bwd(window, (*others, 0 * rest), dy)
+
+
+def over_one_channel(right):
+    return lambda terms, parameter: right(terms.at[..., 1:].set(0), parameter)
 
 
 def winner_one_further(right):
@@ -329,6 +345,8 @@ REPLACED = [
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
     (pooling._lp_pool, "bwd", without_y, "lp_pool"),
+    (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
+    (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
     (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
     *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
     (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
@@ -360,6 +378,8 @@ WRAPPED = [
     (pooling, "add_shares", divided_by_the_volume, "lp_pool-zeros"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (mixed_pooling, "add_at_winner", winner_one_further, "mixed_pool"),
+    (mixed_pooling, "_sum_over_shared", over_one_channel, "softmax_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "add_at_place", winner_one_further, "max_pool-large"),
