@@ -10,6 +10,7 @@ from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
 from jaxcnn.ops.pooling import lp_pool, mean_pool, weighted_pool
 from jaxcnn.ops.mixed_pooling import mixed_pool, softmax_pool
+from jaxcnn.ops.stochastic_pooling import stochastic_pool, stochastic_pool_inference
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
@@ -67,6 +68,8 @@ __all__ = [
     "weighted_pool",
     "mixed_pool",
     "softmax_pool",
+    "stochastic_pool",
+    "stochastic_pool_inference",
     "adaptive_max_pool",
     "adaptive_mean_pool",
     "global_max_pool",

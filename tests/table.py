@@ -260,6 +260,16 @@ CASES = [
         sample=_share,
         op="softmax_pool",
     ),
+    Case(
+        lambda x: jc.stochastic_pool(jax.random.key(1, impl="rbg"), x, 2, stride=1, padding="SAME"),
+        lambda n: ((n, 3, 4, 2),),
+        op="stochastic_pool",
+    ),
+    Case(
+        partial(jc.stochastic_pool_inference, window=3, stride=2, padding="SAME"),
+        lambda n: ((n, 8, 2),),
+        sample=lambda rng, shape: rng.normal(size=shape) - 0.5,
+    ),
     Case(jc.global_mean_pool, lambda n: ((n, 4, 3, 2),)),
     Case(jc.global_max_pool, lambda n: ((n, 4, 3, 2),)),
     Case(jc.global_max_pool, lambda n: ((n, 12, 2),), "ties", _ties),

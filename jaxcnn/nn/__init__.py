@@ -24,6 +24,7 @@ from jaxcnn.nn.pooling import (
     mean_pool,
     mixed_pool,
     softmax_pool,
+    stochastic_pool,
     weighted_pool,
 )
 from jaxcnn.nn.resampling import pad, pixel_shuffle, pixel_unshuffle, resize
@@ -65,6 +66,7 @@ __all__ = [
     "softmax_pool",
     "spatial_dropout",
     "spectral_norm",
+    "stochastic_pool",
     "summary",
     "weight_norm",
     "weighted_pool",

@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.layer import Layer, without_parameters
-from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes
+from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
@@ -172,6 +172,37 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
     return Layer(_one_per_channel("softmax_pool", "log_temperature", 0.0), apply, "softmax_pool")
+
+
+def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """In training an entry of each window, drawn in proportion to its size: `jaxcnn.stochastic_pool`.
+
+    Otherwise the mean over the draws: `jaxcnn.stochastic_pool_inference`.
+
+    Args:
+        window: size of the window, an int or one per spatial axis.
+        stride, padding: as for `jaxcnn.stochastic_pool`.
+
+    Returns:
+        A layer without params and state.
+
+    Raises:
+        TypeError, ValueError: from apply those of the two ops; ValueError if train=True and there is no key.
+
+    >>> y, _ = stochastic_pool(2).apply({}, {}, jnp.array([1.0, 3.0]).reshape(1, 2, 1))
+    >>> float(y[0, 0, 0])
+    2.5
+    """
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params
+        if not train:
+            return stochastic_pooling.stochastic_pool_inference(x, window, stride=stride, padding=padding), state
+        shapes.require(key is not None, "nn.stochastic_pool", "key", "a JAX random key when train=True", key)
+        assert key is not None
+        return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
+
+    return Layer(lambda key, input_shape: ({}, {}), apply, "stochastic_pool")
 
 
 def _one_per_channel(name: str, parameter: str, value: float):

@@ -36,6 +36,11 @@ def add_shares(dy, window, counted):
     return _window_sum(upsampled, window.size, (1,) * len(window.size)).astype(dy.dtype)
 
 
+def inside(window):
+    """`counted` where only entries of the image count."""
+    return ((0, 0),) * len(window.size)
+
+
 def _repeat(shares, window):
     """The same where no windows overlap: each share at every entry of its window, and zeros in the remainder."""
     images, channels = shares.shape[0], shares.shape[-1]

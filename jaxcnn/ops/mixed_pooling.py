@@ -13,7 +13,7 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.means import add_shares, window_mean
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.windows import entries, pooling_window, require_sight, windows_of_places
+from jaxcnn.ops.windows import entries, pooling_window, require_sight, windows_over_places
 from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
 
 
@@ -158,17 +158,16 @@ def _softmax_pool_fwd(x, temperature, window):
 # p_j + Σ_k x_k p_k ([j = k] - p_j) / T = p_j (1 + (x_j - y) / T), where x - y = t - (y - max) loses no digits. And
 # ∂p_k/∂T = -p_k (x_k - y) / T², so ∂y/∂T = -Σ_k p_k t_k (x_k - y) / T², as Σ_k p_k (x_k - y) = 0.
 def _softmax_pool_bwd(window, residuals, dy):
-    """Every place adds up what comes from its windows: for each entry k, from the window in which it is entry k."""
+    """Every place adds up what comes from the windows that it is in, one after the other."""
     x, temperature, maximum, total, rest = residuals
     wide, scale = _wide(x), jnp.broadcast_to(_wide(temperature), x.shape)
     seen = [(_wide(maximum), np.inf), (_wide(dy) / total, 0.0), (rest, 0.0)]
     dx = dscale = jnp.zeros_like(wide)
-    for max_k, dy_k, rest_k in zip(
-        *(windows_of_places(a, window, np.array(outside, a.dtype)) for a, outside in seen), strict=True
-    ):
-        t, e = _exp(wide - max_k, scale)
-        dx = dx + dy_k * e * (1 + (t - rest_k) / scale)
-        dscale = dscale - dy_k * e * t * (t - rest_k)
+    maps = (windows_over_places(a, window, np.array(outside, a.dtype)) for a, outside in seen)
+    for max_i, dy_i, rest_i in zip(*maps, strict=True):
+        t, e = _exp(wide - max_i, scale)
+        dx = dx + dy_i * e * (1 + (t - rest_i) / scale)
+        dscale = dscale - dy_i * e * t * (t - rest_i)
     return dx.astype(x.dtype), _sum_over_shared(dscale / scale / scale, temperature)
 
 

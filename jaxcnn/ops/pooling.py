@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.means import add_shares, window_mean
+from jaxcnn.ops.means import add_shares, inside, window_mean
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.windows import pooling_window, require_sight
 
@@ -66,7 +66,7 @@ def mean_pool(
         counted = floor.padding
     else:
         require_sight(function, geometry)
-        counted = _nothing_around(geometry)
+        counted = inside(geometry)
     return _mean_pool(x, geometry, counted)
 
 
@@ -133,7 +133,7 @@ def lp_pool(
 
 def _lp_pool_plain(x, p, window):
     wide = x.astype(shapes.sum_dtype(x.dtype))
-    total = window.volume * window_mean(_to_the(wide, p), window, _nothing_around(window))
+    total = window.volume * window_mean(_to_the(wide, p), window, inside(window))
     return _unless_zero(total, 1 / p).astype(x.dtype)
 
 
@@ -150,7 +150,7 @@ def _lp_pool_fwd(x, p, window):
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = x^(p-1) ⊙ |window| MeanPoolᵀ(y^(1-p) ⊙ dy)."""
     x, y = (residual.astype(shapes.sum_dtype(dy.dtype)) for residual in residuals)
-    shares = add_shares(_unless_zero(y, 1 - p) * dy.astype(y.dtype), window, _nothing_around(window))
+    shares = add_shares(_unless_zero(y, 1 - p) * dy.astype(y.dtype), window, inside(window))
     return ((_to_the(x, p - 1) * window.volume * shares).astype(dy.dtype),)
 
 
@@ -165,10 +165,6 @@ def _to_the(a, power):
 def _unless_zero(a, power):
     """a^power, 0 where a is 0, with a derivative of 0 there."""
     return jnp.where(a == 0, 0.0, _to_the(jnp.where(a == 0, 1.0, a), power))
-
-
-def _nothing_around(window):
-    return ((0, 0),) * len(window.size)
 
 
 def weighted_pool(

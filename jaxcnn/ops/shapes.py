@@ -180,6 +180,14 @@ def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) ->
     return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
 
 
+def random_key(function: str, key: Any) -> None:
+    """TypeError unless `key` is one JAX random key, of the new style or the old."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
+    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
+
+
 def flag(function: str, argument: str, value: Any) -> bool:
     """TypeError unless `value` is True or False."""
     require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)

@@ -58,6 +58,7 @@ SHAPES = {
     "shared weighted_pool": (nn.weighted_pool(2, stride=1, shared=True), (2, 5, 7, 4), {"w": (2, 2)}, (2, 4, 6, 4)),
     "mixed_pool": (nn.mixed_pool((2, 3), stride=1, padding="SAME"), (2, 5, 7, 4), {"share": (4,)}, (2, 5, 7, 4)),
     "softmax_pool": (nn.softmax_pool((2, 3)), (2, 5, 7, 4), {"log_temperature": (4,)}, (2, 2, 2, 4)),
+    "stochastic_pool": (nn.stochastic_pool((2, 3)), (2, 5, 7, 4), {}, (2, 2, 2, 4)),
     "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
     "batch_norm of rows": (nn.batch_norm(), (2, 4), {"gamma": (4,), "beta": (4,)}, (2, 4)),
     "dropout": (nn.dropout(0.5), (2, 4), {}, (2, 4)),
@@ -169,6 +170,13 @@ def test_pools_with_a_parameter_start_between_the_maximum_and_the_mean():
     np.testing.assert_array_equal(y, jaxcnn.softmax_pool(x, jnp.ones(1, jnp.float32), 3, stride=2))
     y, _ = layer.apply({"log_temperature": jnp.full(1, -20, jnp.float32)}, {}, x)
     np.testing.assert_allclose(y[0, :, 0], [3, 5], rtol=1e-6)
+
+
+def test_stochastic_pool_draws_in_training_only():
+    x, layer = jnp.asarray([1.0, 3.0] * 20, jnp.float32).reshape(1, 40, 1), nn.stochastic_pool(2)
+    y, drawn = jax.jit(lambda x: [layer.apply({}, {}, x, train=train, key=KEY)[0] for train in (False, True)])(x)
+    np.testing.assert_array_equal(y, 2.5)
+    assert set(drawn.ravel().tolist()) == {1.0, 3.0}
 
 
 def test_prelu_starts_with_a_quarter():
@@ -330,6 +338,11 @@ BAD = [
     (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
     (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),
     (initialised(nn.mixed_pool(2), 8, 3), ValueError, "nn.mixed_pool: input_shape must be "),
+    (
+        lambda: nn.stochastic_pool(2).apply({}, {}, jnp.ones((1, 4, 1)), train=True),
+        ValueError,
+        "nn.stochastic_pool: key must be a JAX random key when train=True, got None",
+    ),
     (lambda: nn.dropout(1.5), ValueError, "nn.dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: nn.dropout("0.5"), TypeError, "nn.dropout: rate must be a number from 0 to 1, got str '0.5'"),
     (

@@ -267,6 +267,16 @@ BAD_CALLS = [
     (lambda: jc.softmax_pool(x, c6, 2), ValueError, "softmax_pool: temperature must be above 0 everywhere, got 0.0"),
     (lambda: jc.softmax_pool(row, c6 + 1, 2), ValueError, "softmax_pool: x must be [N, *S, C] with at least 3 axes"),
     (lambda: jc.softmax_pool(x, c6 + 1, 2, padding=2), ValueError, "softmax_pool: padding must be such that every"),
+    (lambda: jc.stochastic_pool(0, x, 2), TypeError, "stochastic_pool: key must be one JAX random key, got int 0"),
+    (lambda: jc.stochastic_pool(key(), row, 2), ValueError, "stochastic_pool: x must be [N, *S, C] with at least 3"),
+    (lambda: jc.stochastic_pool(key(), x, 5), ValueError, "stochastic_pool: window must be no larger than the padded"),
+    (
+        lambda: jc.stochastic_pool(key(), x, 2, padding=2),
+        ValueError,
+        "stochastic_pool: padding must be such that every",
+    ),
+    (lambda: jc.stochastic_pool_inference(x, 0), ValueError, "stochastic_pool_inference: window must be an int of at"),
+    (lambda: jc.stochastic_pool_inference(x, 2, padding=2), ValueError, "padding must be such that every window of"),
     # numbers and choices
     (lambda: jc.dropout(key(), x, 1.5), ValueError, "dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: jc.dropout(key(), x, float("nan")), ValueError, "dropout: rate must be a number from 0 to 1, got nan"),

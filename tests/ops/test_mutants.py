@@ -33,6 +33,7 @@ from jaxcnn.ops import (
     pooling,
     resampling,
     resize,
+    stochastic_pooling,
     transposed_convolution,
     winners,
 )
@@ -172,6 +173,12 @@ def maximum_instead_of_y(window, residuals, dy):
 
 def over_one_channel(right):
     return lambda terms, parameter: right(terms.at[..., 1:].set(0), parameter)
+
+
+def constant_probabilities(window, residuals, dy):
+    """The derivative of Σ p x where p is held constant: Σ p dy."""
+    x, y, mean = residuals
+    return stochastic_pooling._stochastic_pool_inference_bwd(window, (x / 2, 0 * y, mean), dy)
 
 
 def winner_one_further(right):
@@ -347,6 +354,7 @@ REPLACED = [
     (pooling._lp_pool, "bwd", without_y, "lp_pool"),
     (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
     (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
+    (stochastic_pooling._stochastic_pool_inference, "bwd", constant_probabilities, "stochastic_pool_inference"),
     (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
     *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
     (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
@@ -380,6 +388,7 @@ WRAPPED = [
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
     (mixed_pooling, "add_at_winner", winner_one_further, "mixed_pool"),
     (mixed_pooling, "_sum_over_shared", over_one_channel, "softmax_pool"),
+    (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "add_at_place", winner_one_further, "max_pool-large"),
