@@ -215,7 +215,6 @@ CASES = [
     Case(partial(jc.resize, shape=(7, 3)), lambda n: ((n, 4, 5, 2),)),
     Case(partial(jc.resize, shape=(7, 3), method="linear"), lambda n: ((n, 4, 5, 2),), "linear"),
     Case(partial(jc.resize, shape=(1, 40, 3), method="linear"), lambda n: ((n, 4, 2, 3, 2),), "linear-3d"),
-    Case(partial(jc.pad, width=((2, -1), (0, 3)), mode="circular"), lambda n: ((n, 4, 3, 2),), "circular"),
     Case(partial(jc.pad, width=((3, -1),), mode="reflect"), lambda n: ((n, 4, 2),), "reflect"),
     Case(partial(jc.pad, width=((2, 3),), mode="replicate"), lambda n: ((n, 4, 2),), "replicate"),
     Case(partial(jc.max_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),
@@ -245,13 +244,12 @@ CASES = [
     Case(partial(jc.mean_pool, window=3, divisor=2.5), lambda n: ((n, 6, 8, 2),), "divisor"),
     Case(partial(jc.mean_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),
     Case(partial(jc.mean_pool, window=3, stride=2, padding="SAME"), lambda n: ((n, 7, 6, 2),), "overlapping"),
-    Case(partial(jc.lp_pool, window=(2, 3), p=2.5), lambda n: ((n, 5, 7, 2),), sample=_positive),
-    Case(partial(jc.lp_pool, window=3, p=4, stride=2, ceil_mode=True), lambda n: ((n, 8, 2),), "zeros", _ties),
+    Case(partial(jc.lp_pool, window=3, p=4, stride=2, ceil_mode=True), lambda n: ((n, 8, 2),), sample=_ties),
     Case(jc.weighted_pool, lambda n: ((n, 7, 9, 2), (2, 3, 2))),
     Case(partial(jc.weighted_pool, stride=1, padding="SAME"), lambda n: ((n, 5, 6, 2), (2, 3)), "shared"),
     Case(
-        lambda x, share: jc.mixed_pool(x, share, 2, stride=1, padding="SAME"),
-        lambda n: ((n, 3, 4, 2), ()),
+        lambda x, share: jc.mixed_pool(x, share, 3, stride=2, padding="SAME"),
+        lambda n: ((n, 7, 2), ()),
         op="mixed_pool",
     ),
     Case(
@@ -261,8 +259,8 @@ CASES = [
         op="softmax_pool",
     ),
     Case(
-        lambda x: jc.stochastic_pool(jax.random.key(1, impl="rbg"), x, 2, stride=1, padding="SAME"),
-        lambda n: ((n, 3, 4, 2),),
+        lambda x: jc.stochastic_pool(jax.random.key(1, impl="rbg"), x, 3, stride=2, padding="SAME"),
+        lambda n: ((n, 7, 2),),
         op="stochastic_pool",
     ),
     Case(

@@ -163,12 +163,14 @@ def test_weighted_pool_starts_as_mean_pool(shared):
 def test_pools_with_a_parameter_start_between_the_maximum_and_the_mean():
     x = jnp.asarray([[[1.0], [3.0], [2.0], [0.0], [5.0]]], jnp.float32)
     layer = nn.mixed_pool(3, stride=2)
-    y, _ = layer.apply(*layer.init(KEY, x.shape), x)
+    y, _ = jax.jit(layer.apply)(*layer.init(KEY, x.shape), x)
     np.testing.assert_allclose(y[0, :, 0], [(3 + 2) / 2, (5 + 7 / 3) / 2], rtol=1e-6)
     layer = nn.softmax_pool(3, stride=2)
-    y, _ = layer.apply(*layer.init(KEY, x.shape), x)
-    np.testing.assert_array_equal(y, jaxcnn.softmax_pool(x, jnp.ones(1, jnp.float32), 3, stride=2))
-    y, _ = layer.apply({"log_temperature": jnp.full(1, -20, jnp.float32)}, {}, x)
+    params, _ = layer.init(KEY, x.shape)
+    apply = jax.jit(lambda log: layer.apply({"log_temperature": log}, {}, x)[0])
+    weights = np.exp([1, 3, 2])
+    np.testing.assert_allclose(apply(params["log_temperature"])[0, 0], weights @ [1, 3, 2] / weights.sum(), rtol=1e-6)
+    y = apply(jnp.full(1, -20, jnp.float32))
     np.testing.assert_allclose(y[0, :, 0], [3, 5], rtol=1e-6)
 
 

@@ -156,10 +156,6 @@ def without_y(p, window, residuals, dy):
     return pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
 
 
-def divided_by_the_volume(right):
-    return lambda dy, window, counted: right(dy, window, window.volume)
-
-
 def shares_swapped(window, residuals, dy):
     share, *others = residuals
     _, dshare = mixed_pooling._mixed_pool_bwd(window, residuals, dy)
@@ -169,10 +165,6 @@ def shares_swapped(window, residuals, dy):
 def maximum_instead_of_y(window, residuals, dy):
     *others, rest = residuals
     return mixed_pooling._softmax_pool_bwd(window, (*others, 0 * rest), dy)
-
-
-def over_one_channel(right):
-    return lambda terms, parameter: right(terms.at[..., 1:].set(0), parameter)
 
 
 def constant_probabilities(window, residuals, dy):
@@ -261,10 +253,6 @@ def not_reversed(strip, axis, mode):
 
 def first_of_the_strip(strip, axis, mode):
     return lax.slice_in_dim(strip, 0, 1, axis=axis)
-
-
-def at_the_same_end(right):
-    return lambda strip, axis, low, high: right(strip, axis, high, low)
 
 
 def columns_first(image_shape, _, dy):
@@ -383,11 +371,8 @@ WRAPPED = [
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
-    (pooling, "add_shares", divided_by_the_volume, "lp_pool-zeros"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
-    (mixed_pooling, "add_at_winner", winner_one_further, "mixed_pool"),
-    (mixed_pooling, "_sum_over_shared", over_one_channel, "softmax_pool"),
     (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
@@ -410,7 +395,6 @@ WRAPPED = [
     (loss._dice, "bwd", no_size_of_the_regions, "dice"),
     *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
     (resize._resize, "bwd", over_all, "resize-linear-3d"),
-    (padding, "_along", at_the_same_end, "pad-circular"),
     *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
     *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
