@@ -187,8 +187,8 @@ def _soft_maximum(x, temperature, window):
 
 
 def _exp(t, scale):
-    """t and exp(t / T); both 0 where t is -inf, and so are their derivatives."""
-    inside = t > -np.inf
+    """t and exp(t / T); both 0 where t is so low that exp has no number for it, and so are their derivatives."""
+    inside = t > -1000 * scale
     t = jnp.where(inside, t, 0.0)
     return t, jnp.where(inside, jnp.exp(t / scale), 0.0)
 

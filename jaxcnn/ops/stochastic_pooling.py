@@ -37,7 +37,7 @@ def stochastic_pool(
         padding: as for `conv`; what is added is never drawn.
 
     Returns:
-        y [N, *M, C] with the M of `max_pool`, in the dtype of x. Of infinite entries and NaN, one is drawn.
+        y [N, *M, C] with the M of `max_pool`, in the dtype of x. An infinite entry or a NaN comes before all others.
 
     Raises:
         TypeError: key is no random key, x is no floating-point array, a static argument is no int.
@@ -149,8 +149,8 @@ def _stochastic_pool_inference_fwd(x, window):
     return y.astype(x.dtype), (x, y.astype(x.dtype), mean)
 
 
-# With M the mean of a window, y = M(w²) / M(w), so for a positive entry dy/dx_k = (2 w_k M_k - y M_k) / M(w), where
-# M_k = 1 / |window| is the k-th entry of Mᵀ: 2 w_k is a factor of the place, the rest one of the window.
+# With M the mean over the entries of a window that are inside the image, y = M(w²) / M(w). So for a positive entry
+# ∂y/∂x_k = m (2 w_k - y) / M(w) with m = ∂M/∂w_k, which Mᵀ adds up: 2 w_k belongs to the place, the rest to the window.
 def _stochastic_pool_inference_bwd(window, residuals, dy):
     """dx = [x > 0] (2x ⊙ Mᵀ(dy / M(w)) - Mᵀ(y ⊙ dy / M(w))), and Mᵀ(dy) from the windows where M(w) = 0."""
     x, y, mean = residuals
@@ -169,7 +169,7 @@ _stochastic_pool_inference.defvjp(_stochastic_pool_inference_fwd, _stochastic_po
 
 
 def _expectation(x, window):
-    """y, and the mean of w over each window, which the image's border cuts: y is the same, as both means are cut."""
+    """y, and the mean of w over the entries of each window that are inside the image."""
     x = x.astype(shapes.sum_dtype(x.dtype))
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
     mean, of_squares, of_all = (window_mean(a, window, inside(window)) for a in (w, w * w, x))
