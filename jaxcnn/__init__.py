@@ -9,10 +9,13 @@ from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
-from jaxcnn.ops.pooling import mean_pool, weighted_pool
+from jaxcnn.ops.pooling import lp_pool, mean_pool, weighted_pool
+from jaxcnn.ops.mixed_pooling import mixed_pool, softmax_pool
+from jaxcnn.ops.stochastic_pooling import stochastic_pool, stochastic_pool_inference
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
+from jaxcnn.ops.padding import pad
 from jaxcnn.ops.activation import (
     celu,
     elu,
@@ -59,10 +62,16 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize",
+    "pad",
     "max_pool",
     "max_unpool",
     "mean_pool",
+    "lp_pool",
     "weighted_pool",
+    "mixed_pool",
+    "softmax_pool",
+    "stochastic_pool",
+    "stochastic_pool_inference",
     "adaptive_max_pool",
     "adaptive_mean_pool",
     "global_max_pool",

@@ -41,8 +41,18 @@ from jaxcnn.nn.normalization import (
     local_response_norm,
     rms_norm,
 )
-from jaxcnn.nn.pooling import adaptive_max_pool, adaptive_mean_pool, max_pool, mean_pool, weighted_pool
-from jaxcnn.nn.resampling import pixel_shuffle, pixel_unshuffle, resize
+from jaxcnn.nn.pooling import (
+    adaptive_max_pool,
+    adaptive_mean_pool,
+    lp_pool,
+    max_pool,
+    mean_pool,
+    mixed_pool,
+    softmax_pool,
+    stochastic_pool,
+    weighted_pool,
+)
+from jaxcnn.nn.resampling import pad, pixel_shuffle, pixel_unshuffle, resize
 from jaxcnn.nn.state_dict import load_state_dict
 
 __all__ = [
@@ -77,13 +87,16 @@ __all__ = [
     "lenet",
     "load_state_dict",
     "local_response_norm",
+    "lp_pool",
     "max_pool",
     "mean_pool",
+    "mixed_pool",
     "mobilenet_v1",
     "mobilenet_v2",
     "named",
     "orthogonal",
     "output_shape",
+    "pad",
     "parallel",
     "pixel_shuffle",
     "pixel_unshuffle",
@@ -98,8 +111,10 @@ __all__ = [
     "separable_conv",
     "sequential",
     "skip",
+    "softmax_pool",
     "spatial_dropout",
     "spectral_norm",
+    "stochastic_pool",
     "summary",
     "unet",
     "unet_3d",

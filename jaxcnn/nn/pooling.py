@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.layer import Layer, without_parameters
-from jaxcnn.ops import global_pooling, max_pooling, pooling, shapes
+from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
@@ -45,6 +45,18 @@ def mean_pool(
     options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     options |= {"count_include_pad": count_include_pad, "divisor": divisor}
     return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
+
+
+def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
+    """The p-norm of each window: `jaxcnn.lp_pool`, whose arguments and errors it has.
+
+    >>> y, _ = lp_pool(2, 2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
+    >>> y.shape
+    (1, 4, 4, 3)
+    """
+    return without_parameters(
+        "lp_pool", partial(pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
+    )
 
 
 def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
@@ -105,3 +117,101 @@ def weighted_pool(
         return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
     return Layer(init, apply, "weighted_pool")
+
+
+def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """A learnt share of the maximum of each window and the rest of its mean: `jaxcnn.mixed_pool`.
+
+    Args:
+        window: size of the window, an int or one per spatial axis.
+        stride, padding: as for `jaxcnn.mixed_pool`.
+
+    Returns:
+        A layer with params {"share": [C], 1/2 at first: as much of the one as of the other} and no state.
+
+    Raises:
+        TypeError, ValueError: from init if the input is not [N, *S, C], from apply those of `jaxcnn.mixed_pool`.
+
+    >>> import jax
+    >>> params, _ = mixed_pool(2).init(jax.random.key(0), (1, 8, 8, 3))
+    >>> params["share"]
+    Array([0.5, 0.5, 0.5], dtype=float32)
+    """
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
+
+    return Layer(_one_per_channel("mixed_pool", "share", 0.5), apply, "mixed_pool")
+
+
+def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """The mean of each window, weighted with the softmax of its entries at a learnt temperature: `jaxcnn.softmax_pool`.
+
+    What is learnt is the logarithm of the temperature, so that no step of an optimizer makes it negative.
+
+    Args:
+        window: size of the window, an int or one per spatial axis.
+        stride, padding: as for `jaxcnn.softmax_pool`.
+
+    Returns:
+        A layer with params {"log_temperature": [C], 0 at first: T = 1} and no state.
+
+    Raises:
+        TypeError, ValueError: from init if the input is not [N, *S, C], from apply those of `jaxcnn.softmax_pool`.
+
+    >>> import jax
+    >>> params, _ = softmax_pool(2).init(jax.random.key(0), (1, 8, 8, 3))
+    >>> params["log_temperature"]
+    Array([0., 0., 0.], dtype=float32)
+    """
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        temperature = jnp.exp(params["log_temperature"])
+        return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
+
+    return Layer(_one_per_channel("softmax_pool", "log_temperature", 0.0), apply, "softmax_pool")
+
+
+def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
+    """In training an entry of each window, drawn in proportion to its size: `jaxcnn.stochastic_pool`.
+
+    Otherwise the mean over the draws: `jaxcnn.stochastic_pool_inference`.
+
+    Args:
+        window: size of the window, an int or one per spatial axis.
+        stride, padding: as for `jaxcnn.stochastic_pool`.
+
+    Returns:
+        A layer without params and state.
+
+    Raises:
+        TypeError, ValueError: from apply those of the two ops; ValueError if train=True and there is no key.
+
+    >>> y, _ = stochastic_pool(2).apply({}, {}, jnp.array([1.0, 3.0]).reshape(1, 2, 1))
+    >>> float(y[0, 0, 0])
+    2.5
+    """
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params
+        if not train:
+            return stochastic_pooling.stochastic_pool_inference(x, window, stride=stride, padding=padding), state
+        shapes.require(key is not None, "nn.stochastic_pool", "key", "a JAX random key when train=True", key)
+        assert key is not None
+        return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
+
+    return Layer(lambda key, input_shape: ({}, {}), apply, "stochastic_pool")
+
+
+def _one_per_channel(name: str, parameter: str, value: float):
+    """The init of a layer with one parameter per channel."""
+
+    def init(key, input_shape):
+        del key
+        function, x_shape = f"nn.{name}", shapes.shape(f"nn.{name}", "input_shape", input_shape)
+        shapes.require(len(x_shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", x_shape)
+        return {parameter: jnp.full(x_shape[-1], value, jnp.float32)}, {}
+
+    return init

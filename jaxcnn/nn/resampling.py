@@ -1,11 +1,12 @@
-"""Layers that change the resolution without parameters."""
+"""Layers that change the size of an image without parameters."""
 
 import functools
 
 from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.ops import padding
 from jaxcnn.ops import pixel_shuffle as pixel_ops
 from jaxcnn.ops import resize as resize_op
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.shapes import Pads, PerAxis
 
 
 def pixel_shuffle(factor: PerAxis) -> Layer:
@@ -39,3 +40,14 @@ def resize(shape: PerAxis, method: str = "nearest") -> Layer:
     (1, 7, 3, 2)
     """
     return without_parameters("resize", functools.partial(resize_op.resize, shape=shape, method=method))
+
+
+def pad(width: Pads, mode: str = "zeros") -> Layer:
+    """A frame around each image, x [N, *S, C] -> [N, *(S + low + high), C]: `jaxcnn.pad`.
+
+    >>> import jax.numpy as jnp
+    >>> y, _ = pad(1, "reflect").apply({}, {}, jnp.ones((1, 4, 5, 2)))
+    >>> y.shape
+    (1, 6, 7, 2)
+    """
+    return without_parameters("pad", functools.partial(padding.pad, width=width, mode=mode))

@@ -135,9 +135,7 @@ def prelu(z: jax.Array, a: jax.Array) -> jax.Array:
     Array([[-0.5,  2. ]], dtype=float32)
     """
     z, a = shapes.floating("prelu", z=z, a=a)
-    fits = a.ndim == 0 or (z.ndim > 0 and a.shape == z.shape[-1:])
-    expected = f"one slope [] or one per channel {list(z.shape[-1:])}"
-    shapes.require(fits, "prelu", "a", expected, shapes.describe(a))
+    shapes.one_or_per_channel("prelu", "a", a, z, "slope")
     return _prelu(z, a)
 
 

@@ -182,8 +182,5 @@ def _draw_blocks(key, rate, shape, blocks):
 
 def _checked(function, key, x, rate):
     (x,) = shapes.floating(function, x=x)
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
-    shapes.require(typed or raw, function, "key", "one JAX random key", shapes.describe(key), TypeError)
+    shapes.random_key(function, key)
     return key, x, shapes.number(function, "rate", rate, 0, 1)

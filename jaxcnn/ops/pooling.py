@@ -1,24 +1,20 @@
-"""Mean-pooling and pooling with weights, and their backward passes.
+"""Mean-pooling, its p-norms and pooling with weights, and their backward passes.
 
 Lecture: "Backpropagate through Pooling": each derivative of the pooled map gets multiplied with its filter and added to
 the corresponding entries of the input map. The filter of max-pooling is one at the maximum and zero elsewhere, that of
 mean-pooling is 1/|window| everywhere, that of weighted pooling is learnt.
 """
 
-import functools
-import math
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.convolution import convolve, filter_grad, input_grad, input_grad_padding
+from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
+from jaxcnn.ops.means import add_shares, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import pooling_window, positions, require_sight
+from jaxcnn.ops.windows import pooling_window, require_sight
 
 
 def mean_pool(
@@ -72,14 +68,12 @@ def mean_pool(
         counted = floor.padding
     else:
         require_sight(function, geometry)
-        counted = ((0, 0),) * len(geometry.size)
+        counted = inside(geometry)
     return _mean_pool(x, geometry, counted)
 
 
 def _mean_pool_plain(x, window, counted):
-    padded = _pad(x, [(low, high, 0) for low, high in window.padding])
-    wide = padded.astype(shapes.sum_dtype(x.dtype))
-    return (_window_sum(wide, window.size, window.stride) / _divisor(window, counted, wide.dtype)).astype(x.dtype)
+    return window_mean(x, window, counted)
 
 
 _mean_pool = jax.custom_vjp(on_any_mesh(_mean_pool_plain), nondiff_argnums=(1, 2))
@@ -91,58 +85,88 @@ def _mean_pool_fwd(x, window, counted):
 
 def _mean_pool_bwd(window, counted, _, dy):
     """∇_X R = Conv(uSample(∇_Y R / |window| | s) | 1), the filter of ones being its own reverse."""
-    wide = dy.astype(shapes.sum_dtype(dy.dtype))
-    shares = wide / _divisor(window, counted, wide.dtype)
-    if window.size == window.stride and window.padded == window.image and window.volume > _SMALL_BOX:
-        return (_repeat(shares, window).astype(dy.dtype),)
-    pads = zip(input_grad_padding(window), window.stride, strict=True)
-    upsampled = _pad(shares, [(low, high, s - 1) for (low, high), s in pads])
-    return (_window_sum(upsampled, window.size, (1,) * len(window.size)).astype(dy.dtype),)
+    return (add_shares(dy, window, counted),)
 
 
 defvjp(_mean_pool, _mean_pool_fwd, _mean_pool_bwd)
 
 
-def _repeat(shares, window):
-    """The same where no windows overlap: each share at every entry of its window, and zeros in the remainder."""
-    images, channels = shares.shape[0], shares.shape[-1]
-    between = [length for m in window.output for length in (m, 1)]
-    inside = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]
-    repeated = jnp.broadcast_to(shares.reshape(images, *between, channels), (images, *inside, channels))
-    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
-    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
-    return _pad(repeated.reshape(images, *covered, channels), remainder)
+def lp_pool(
+    x: jax.Array, window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False
+) -> jax.Array:
+    """The p-norm of each window, channel by channel, of entries that are not negative.
+
+        y[n, i, c] = (Σ_k x[n, s·i + k, c]^p)^(1/p)
+
+    The sum for p = 1, closer to the maximum the larger p. It is PyTorch's lp_pool in all: there are no absolute values,
+    so y is NaN where the sum is negative or, unless p is whole, an entry is; and where in ceil_mode some of a window
+    sticks out, the sum is scaled up as if it were whole.
+
+    Args:
+        x: images [N, *S, C].
+        window: size of the window, an int or one per spatial axis.
+        p: a Python number above 0.
+        stride: s, an int or one per spatial axis; the size of the window by default.
+        ceil_mode: whether a last window may stick out at the end, as long as it begins in the image.
+
+    Returns:
+        y [N, *M, C] with M = floor((S - window) / s) + 1, the ceiling in ceil_mode, in the dtype of x. Half precision
+        is summed in float32.
+
+    Raises:
+        TypeError: x is no floating-point array, p is no number, a static argument is no int or bool.
+        ValueError: the window is larger than the image, p is not above 0 or not finite.
+
+    Gradient: dx[j] = x[j]^(p-1) Σ_i y[i]^(1-p) dy[i] over the windows i that j is in, 0 from those whose sum is 0.
+        Keeps x and y.
+
+    Source: Sermanet et al., Convolutional neural networks applied to house numbers digit classification, 2012; Gulcehre
+        et al., Learned-norm pooling for deep feedforward and recurrent neural networks, 2014.
+
+    >>> lp_pool(jnp.array([3.0, 4.0, 1.0, 0.0]).reshape(1, 4, 1), 2, 2)[0, :, 0]
+    Array([5., 1.], dtype=float32)
+    """
+    (x,) = shapes.floating("lp_pool", x=x)
+    geometry = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
+    power = shapes.number("lp_pool", "p", p)
+    shapes.require(power > 0, "lp_pool", "p", "a number above 0", p)
+    return _lp_pool(x, power, geometry)
 
 
-def _divisor(window, counted, dtype):
-    """What each window is divided by: a number, or [1, *M, 1] entries within `counted` places around the image."""
-    if not isinstance(counted, tuple):
-        return np.asarray(counted, dtype)
-    axes = zip(positions(window), window.image, counted, strict=True)
-    counts = [((-low <= p) & (p < n + high)).sum(axis=1) for p, n, (low, high) in axes]
-    if all((count == k).all() for count, k in zip(counts, window.size, strict=True)):
-        return np.asarray(window.volume, dtype)
-    entries = functools.reduce(np.multiply.outer, counts)
-    return entries[None, ..., None].astype(dtype)
+def _lp_pool_plain(x, p, window):
+    wide = x.astype(shapes.sum_dtype(x.dtype))
+    total = window.volume * window_mean(_to_the(wide, p), window, inside(window))
+    return _unless_zero(total, 1 / p).astype(x.dtype)
 
 
-def _pad(x, spatial):
-    """Zeros (low, high, between) on each spatial axis."""
-    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
+_lp_pool = jax.custom_vjp(on_any_mesh(_lp_pool_plain), nondiff_argnums=(1, 2))
 
 
-def _window_sum(x, size, stride):
-    """The sum over a box: at once, or where it is large one axis after the other, which costs the sum of its sides."""
-    axes = range(1, len(size) + 1)
-    for together in [axes] if math.prod(size) <= _SMALL_BOX else [(axis,) for axis in axes]:
-        along, strides = [1] * x.ndim, [1] * x.ndim
-        for axis in together:
-            along[axis], strides[axis] = size[axis - 1], stride[axis - 1]
-        x = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, along, strides, "VALID")
-    return x
+def _lp_pool_fwd(x, p, window):
+    y = _lp_pool_plain(x, p, window)
+    return y, (x, y)
 
 
-_SMALL_BOX = 4  # on a CPU, measured inside a network: at 3x3 one axis after the other is three times as fast
+# With t = Σ x^p, y = t^(1/p): dy/dx = 1/p t^(1/p - 1) p x^(p-1) = y^(1-p) x^(p-1), and the sum over the windows is that
+# of mean-pooling, but for its division by the number of entries.
+def _lp_pool_bwd(p, window, residuals, dy):
+    """dx = x^(p-1) ⊙ |window| MeanPoolᵀ(y^(1-p) ⊙ dy)."""
+    x, y = (residual.astype(shapes.sum_dtype(dy.dtype)) for residual in residuals)
+    shares = add_shares(_unless_zero(y, 1 - p) * dy.astype(y.dtype), window, inside(window))
+    return ((_to_the(x, p - 1) * window.volume * shares).astype(dy.dtype),)
+
+
+defvjp(_lp_pool, _lp_pool_fwd, _lp_pool_bwd)
+
+
+def _to_the(a, power):
+    """a^power; a negative base has whole powers only."""
+    return a ** (int(power) if power == int(power) else power)
+
+
+def _unless_zero(a, power):
+    """a^power, 0 where a is 0, with a derivative of 0 there."""
+    return jnp.where(a == 0, 0.0, _to_the(jnp.where(a == 0, 1.0, a), power))
 
 
 def weighted_pool(

@@ -126,6 +126,19 @@ def vector(function: str, argument: str, value: jax.Array, length: int) -> None:
     require(value.shape == (length,), function, argument, f"one entry per channel, [{length}]", describe(value))
 
 
+def one_or_per_channel(function: str, argument: str, value: jax.Array, x: jax.Array, noun: str) -> None:
+    """ValueError unless `value` is one number for all channels of x [..., C], [], or one for each, [C]."""
+    expected = f"one {noun} [] or one per channel {list(x.shape[-1:])}"
+    require(value.shape in ((), x.shape[-1:]), function, argument, expected, describe(value))
+
+
+def above_zero(function: str, argument: str, value: Any) -> None:
+    """ValueError unless all entries of an array are; under jit they have no values to look at."""
+    if not isinstance(value, jax.core.Tracer):
+        smallest = np.min(np.asarray(value), initial=np.inf)
+        require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
+
+
 def integer(function: str, argument: str, value: Any, minimum: int | None = None) -> int:
     """A Python int of at least `minimum`; a bool, float or array is a TypeError."""
     expected = "an int" if minimum is None else f"an int of at least {minimum}"
@@ -158,6 +171,25 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
     expected = f"an int or {rank} ints, one per spatial axis"
     require(len(value) == rank, function, argument, expected, tuple(value))
     return tuple(integer(function, argument, entry, minimum) for entry in value)
+
+
+def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
+    """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
+    if not isinstance(value, Sequence):
+        both = integer(function, argument, value)
+        return ((both, both),) * rank
+    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
+    pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
+    require(pairs and len(value) == rank, function, argument, expected, value)
+    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+
+
+def random_key(function: str, key: Any) -> None:
+    """TypeError unless `key` is one JAX random key, of the new style or the old."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
+    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
 
 
 def flag(function: str, argument: str, value: Any) -> bool:
@@ -277,13 +309,13 @@ def transposed_window(
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    pads = _pads(function, padding, rank, "an int")
+    between = pads(function, "padding", padding, rank, "an int")
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation)
-    axes = zip(spatial, stride, unpadded.extent, pads, behind, strict=True)
+    axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(n > 0 for n in (*image, *spatial))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
-    reached = tuple((low, high - more) for (low, high), more in zip(pads, behind, strict=True))
+    reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return replace(unpadded, image=image, padding=reached)
 
 
@@ -304,18 +336,7 @@ def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tup
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
         return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
-    return _pads(function, padding, rank, "a string, an int")
-
-
-def _pads(function: str, padding: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
-    """(low, high) per axis; `otherwise` says what but pairs the padding may be."""
-    if not isinstance(padding, Sequence):
-        both = integer(function, "padding", padding)
-        return ((both, both),) * rank
-    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
-    pairs = not isinstance(padding, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
-    require(pairs and len(padding) == rank, function, "padding", expected, padding)
-    return tuple((integer(function, "padding", low), integer(function, "padding", high)) for low, high in padding)
+    return pads(function, "padding", padding, rank, "a string, an int")
 
 
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:

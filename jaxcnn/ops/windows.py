@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -31,6 +32,28 @@ def windows_of_places(y, window, outside):
         first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
         last = [f + n for f, n in zip(first, window.image, strict=True)]
         yield lax.slice(upsampled, (0, *first, 0), (y.shape[0], *last, y.shape[-1]))
+
+
+def windows_over_places(y, window, outside):
+    """The y [N, *M, C] of every window that a place is in, one after the other: [N, *S, C], without dilation.
+
+    `outside` where there is no more. Along an axis place j is in the windows (low + j) // s - r for all r with
+    (low + j) % s + s·r < k: for each r, y repeated as often as that holds, and `outside` up to s times. These are
+    ceil(k / s) maps, where `windows_of_places` has k; but they do not say which entry of its window a place is.
+    """
+    axes = list(zip(window.image, window.output, window.size, window.stride, window.padding, strict=True))
+    single = y.reshape(y.shape[0], *(length for m in window.output for length in (m, 1)), y.shape[-1])
+    for offset in np.ndindex(*(-(-k // s) for _, _, k, s, _ in axes)):
+        shape, more, shift = [], [], []
+        for r, (n, m, k, s, (low, _)) in zip(offset, axes, strict=True):
+            times = min(s, k - s * r)
+            shape += [m, times]
+            more += [(0, 0, 0), (0, s - times, 0)]
+            shift += [(s * r - low, n - s * m - (s * r - low), 0)]
+        repeated = jnp.broadcast_to(single, (y.shape[0], *shape, y.shape[-1]))
+        blocks = lax.pad(repeated, outside, [(0, 0, 0), *more, (0, 0, 0)])
+        joined = blocks.reshape(y.shape[0], *(s * m for _, m, _, s, _ in axes), y.shape[-1])
+        yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
 
 
 def positions(window):

@@ -31,14 +31,31 @@ def add_at_winner(dy, winner, window):
     return add_at_place(dy, winner, window.image)
 
 
+def take_from_winner(x, winner, window):
+    """y [N, *M, C]: the entry of x [N, *S, C] that won each window, the transpose of `add_at_winner`."""
+    if window.volume > _FEW_ENTRIES:
+        return take_from_place(x, winner)
+    y = jnp.zeros(winner.shape, x.dtype)
+    for k, x_k in enumerate(entries(x, window, np.zeros((), x.dtype))):
+        y = jnp.where(winner == k, x_k, y)
+    return y
+
+
+def winner_of_entry(entry, window):
+    """What `add_at_winner` takes where entry k [N, *M, C] of each window wins."""
+    return entry if window.volume <= _FEW_ENTRIES else _place_of_entry(entry, window)
+
+
 def place_of_winner(winner, window):
     """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
-    if window.volume > _FEW_ENTRIES:
-        return winner
-    entry = jnp.unravel_index(winner.astype(jnp.int32), window.size)
+    return winner if window.volume > _FEW_ENTRIES else _place_of_entry(winner, window)
+
+
+def _place_of_entry(entry, window):
+    entry = jnp.unravel_index(entry.astype(jnp.int32), window.size)
     place = jnp.zeros_like(entry[0])
     for axis, (k, p, n) in enumerate(zip(entry, positions(window), window.image, strict=True), start=1):
-        start = p[:, 0].reshape([-1 if a == axis else 1 for a in range(winner.ndim)]).astype(np.int32)
+        start = p[:, 0].reshape([-1 if a == axis else 1 for a in range(place.ndim)]).astype(np.int32)
         place = place * n + start + window.dilation[axis - 1] * k
     return place
 

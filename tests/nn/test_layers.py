@@ -53,8 +53,12 @@ SHAPES = {
     "adaptive_max_pool": (nn.adaptive_max_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
     "adaptive_mean_pool": (nn.adaptive_mean_pool((3, 2)), (2, 5, 7, 4), {}, (2, 3, 2, 4)),
     "mean_pool": (nn.mean_pool(2, stride=1), (2, 5, 7, 4), {}, (2, 4, 6, 4)),
+    "lp_pool": (nn.lp_pool(3, 2, stride=2, ceil_mode=True), (2, 5, 8, 4), {}, (2, 2, 4, 4)),
     "weighted_pool": (nn.weighted_pool((2, 3)), (2, 5, 7, 4), {"w": (2, 3, 4)}, (2, 2, 2, 4)),
     "shared weighted_pool": (nn.weighted_pool(2, stride=1, shared=True), (2, 5, 7, 4), {"w": (2, 2)}, (2, 4, 6, 4)),
+    "mixed_pool": (nn.mixed_pool((2, 3), stride=1, padding="SAME"), (2, 5, 7, 4), {"share": (4,)}, (2, 5, 7, 4)),
+    "softmax_pool": (nn.softmax_pool((2, 3)), (2, 5, 7, 4), {"log_temperature": (4,)}, (2, 2, 2, 4)),
+    "stochastic_pool": (nn.stochastic_pool((2, 3)), (2, 5, 7, 4), {}, (2, 2, 2, 4)),
     "batch_norm": (nn.batch_norm(), (2, 5, 7, 4), {"gamma": (4,), "beta": (4,)}, (2, 5, 7, 4)),
     "batch_norm of rows": (nn.batch_norm(), (2, 4), {"gamma": (4,), "beta": (4,)}, (2, 4)),
     "dropout": (nn.dropout(0.5), (2, 4), {}, (2, 4)),
@@ -84,6 +88,7 @@ SHAPES = {
     "pixel_unshuffle": (nn.pixel_unshuffle(2), (2, 6, 4, 4), {}, (2, 3, 2, 16)),
     "resize": (nn.resize((9, 2), "linear"), (2, 5, 7, 4), {}, (2, 9, 2, 4)),
     "layer_scale": (nn.layer_scale(), (2, 5, 4), {"gamma": (4,)}, (2, 5, 4)),
+    "pad": (nn.pad(((1, 2), (3, -1)), "circular"), (2, 5, 7, 4), {}, (2, 8, 9, 4)),
     "prelu": (nn.prelu(), (2, 5, 4), {"a": (4,)}, (2, 5, 4)),
 }
 
@@ -189,6 +194,27 @@ def test_weighted_pool_starts_as_mean_pool(shared):
     layer = nn.weighted_pool((2, 3), stride=2, padding="SAME", shared=shared)
     y, _ = layer.apply(*layer.init(KEY, x.shape), x)
     np.testing.assert_allclose(y, jaxcnn.mean_pool(x, (2, 3), stride=2, padding="SAME"), rtol=1e-5, atol=1e-6)
+
+
+def test_pools_with_a_parameter_start_between_the_maximum_and_the_mean():
+    x = jnp.asarray([[[1.0], [3.0], [2.0], [0.0], [5.0]]], jnp.float32)
+    layer = nn.mixed_pool(3, stride=2)
+    y, _ = jax.jit(layer.apply)(*layer.init(KEY, x.shape), x)
+    np.testing.assert_allclose(y[0, :, 0], [(3 + 2) / 2, (5 + 7 / 3) / 2], rtol=1e-6)
+    layer = nn.softmax_pool(3, stride=2)
+    params, _ = layer.init(KEY, x.shape)
+    apply = jax.jit(lambda log: layer.apply({"log_temperature": log}, {}, x)[0])
+    weights = np.exp([1, 3, 2])
+    np.testing.assert_allclose(apply(params["log_temperature"])[0, 0], weights @ [1, 3, 2] / weights.sum(), rtol=1e-6)
+    y = apply(jnp.full(1, -20, jnp.float32))
+    np.testing.assert_allclose(y[0, :, 0], [3, 5], rtol=1e-6)
+
+
+def test_stochastic_pool_draws_in_training_only():
+    x, layer = jnp.asarray([1.0, 3.0] * 20, jnp.float32).reshape(1, 40, 1), nn.stochastic_pool(2)
+    y, drawn = jax.jit(lambda x: [layer.apply({}, {}, x, train=train, key=KEY)[0] for train in (False, True)])(x)
+    np.testing.assert_array_equal(y, 2.5)
+    assert set(drawn.ravel().tolist()) == {1.0, 3.0}
 
 
 def test_prelu_starts_with_a_quarter():
@@ -356,6 +382,12 @@ BAD = [
     (initialised(nn.prelu(), 3), ValueError, "nn.prelu: input_shape must be "),
     (initialised(nn.weighted_pool(2), 8, 3), ValueError, "nn.weighted_pool: input_shape must be "),
     (initialised(nn.weighted_pool(9), 1, 8, 3), ValueError, "nn.weighted_pool: window must be no larger than "),
+    (initialised(nn.mixed_pool(2), 8, 3), ValueError, "nn.mixed_pool: input_shape must be "),
+    (
+        lambda: nn.stochastic_pool(2).apply({}, {}, jnp.ones((1, 4, 1)), train=True),
+        ValueError,
+        "nn.stochastic_pool: key must be a JAX random key when train=True, got None",
+    ),
     (lambda: nn.dropout(1.5), ValueError, "nn.dropout: rate must be a number from 0 to 1, got 1.5"),
     (lambda: nn.dropout("0.5"), TypeError, "nn.dropout: rate must be a number from 0 to 1, got str '0.5'"),
     (

@@ -25,11 +25,15 @@ from jaxcnn.ops import (
     local_response,
     loss,
     max_pooling,
+    means,
+    mixed_pooling,
     normalization,
+    padding,
     pixel_shuffle,
     pooling,
     resampling,
     resize,
+    stochastic_pooling,
     transposed_convolution,
     winners,
 )
@@ -143,7 +147,30 @@ def first_filter_dropped(right):
 
 
 def spread_evenly(dy, winner, window):
-    return pooling._mean_pool_bwd(window, window.padding, None, dy)[0]
+    return means.add_shares(dy, window, window.padding)
+
+
+def without_y(p, window, residuals, dy):
+    """x^(p-1) alone."""
+    x, y = residuals
+    return pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
+
+
+def shares_swapped(window, residuals, dy):
+    share, *others = residuals
+    _, dshare = mixed_pooling._mixed_pool_bwd(window, residuals, dy)
+    return mixed_pooling._mixed_pool_bwd(window, (1 - share, *others), dy)[0], dshare
+
+
+def maximum_instead_of_y(window, residuals, dy):
+    *others, rest = residuals
+    return mixed_pooling._softmax_pool_bwd(window, (*others, 0 * rest), dy)
+
+
+def constant_probabilities(window, residuals, dy):
+    """The derivative of Σ p x where p is held constant: Σ p dy."""
+    x, y, mean = residuals
+    return stochastic_pooling._stochastic_pool_inference_bwd(window, (x / 2, 0 * y, mean), dy)
 
 
 def winner_one_further(right):
@@ -218,6 +245,14 @@ def channels_after_factors(factor, _, dy):
 def of_the_way_back(right):
     """Resizes dy to the shape of x as if it were an image."""
     return lambda before, after, method, _, dy: (resize._resize_plain(dy, after, before, method),)
+
+
+def not_reversed(strip, axis, mode):
+    return strip
+
+
+def first_of_the_strip(strip, axis, mode):
+    return lax.slice_in_dim(strip, 0, 1, axis=axis)
 
 
 def columns_first(image_shape, _, dy):
@@ -304,10 +339,16 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
+    (pooling._lp_pool, "bwd", without_y, "lp_pool"),
+    (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
+    (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
+    (stochastic_pooling._stochastic_pool_inference, "bwd", constant_probabilities, "stochastic_pool_inference"),
     (filter_normalization._spectral_norm, "bwd", constant_sigma, "spectral_norm"),
     *((dropout._dropout, "bwd", mutant, name) for name in DROPS for mutant in (mask_drawn_anew, mask_without_scale)),
     (pixel_shuffle._pixel_shuffle, "bwd", factors_first, "pixel_shuffle"),
     (pixel_shuffle._pixel_unshuffle, "bwd", channels_after_factors, "pixel_unshuffle"),
+    (padding, "_strip_transposed", not_reversed, "pad-reflect"),
+    (padding, "_strip_transposed", first_of_the_strip, "pad-replicate"),
     (dense._flatten, "bwd", columns_first, "flatten"),
     (cross_entropy, "spread", no_mean, "softmax_cross_entropy"),
     (cross_entropy, "spread", no_mean, "nll"),
@@ -329,9 +370,10 @@ WRAPPED = [
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
-    (pooling, "input_grad_padding", shifted, "mean_pool-overlapping"),
+    (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-overlapping"),
     (winners, "add_at_place", winner_one_further, "max_pool-large"),

@@ -1,0 +1,204 @@
+"""Pooling between the maximum and the mean; how far from either is learnt.
+
+Lecture: "Backpropagate through Pooling": each derivative of the pooled map gets multiplied with its filter and added to
+the corresponding entries of the input map. Here the filter depends on the window and on a parameter, which has a
+derivative of its own.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.means import add_shares, window_mean
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.shapes import Padding, PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.windows import entries, pooling_window, require_sight, windows_over_places
+from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
+
+
+def mixed_pool(
+    x: jax.Array,
+    share: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """A share of the maximum of each window and the rest of its mean, channel by channel.
+
+        y = a max_pool(x) + (1 - a) mean_pool(x)
+
+    Args:
+        x: images [N, *S, C].
+        share: a, one per channel [C] or one for all []; it is learnt and may leave [0, 1].
+        window: size of the window, an int or one per spatial axis.
+        stride: an int or one per spatial axis; the size of the window by default.
+        padding: as for `conv`; what is added never is the maximum and counts as zeros in the mean.
+
+    Returns:
+        y [N, *M, C] with the M of `max_pool`, in the dtype of x. Half precision is computed in float32.
+
+    Raises:
+        TypeError: an argument is no floating-point array, the dtypes differ, a static argument is no int.
+        ValueError: share is neither [C] nor [], the window is larger than the padded image, or lies in the padding
+            altogether at some place.
+
+    Gradient: dx = that of `max_pool` for a dy plus that of `mean_pool` for (1 - a) dy; da = Σ dy (max - mean) over the
+        entries that share it. Keeps max - mean, and where the maximum is in one byte (four if the window has more than
+        64 entries), both of the size of y; not x.
+
+    Source: Lee, Gallagher and Tu, Generalizing pooling functions in convolutional neural networks: mixed, gated, and
+        tree, 2016.
+
+    >>> mixed_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), jnp.array(0.5), 2)[0, :, 0]
+    Array([2.5, 1.5], dtype=float32)
+    """
+    x, share = shapes.floating("mixed_pool", x=x, share=share)
+    geometry = pooling_window("mixed_pool", x, window, stride, padding)
+    require_sight("mixed_pool", geometry)
+    shapes.one_or_per_channel("mixed_pool", "share", share, x, "share")
+    return _mixed_pool(x, share, geometry)
+
+
+def _mixed_pool_plain(x, share, window):
+    mean = window_mean(_wide(x), window, window.padding)
+    return _between(_wide(window_max(x, window)), mean, share).astype(x.dtype)
+
+
+def _between(maximum, mean, share):
+    share = jnp.broadcast_to(_wide(share), mean.shape)
+    return share * maximum + (1 - share) * mean
+
+
+_mixed_pool = jax.custom_vjp(on_any_mesh(_mixed_pool_plain), nondiff_argnums=(2,))
+
+
+def _mixed_pool_fwd(x, share, window):
+    maximum, winner = max_and_winner(x, window)
+    maximum, mean = _wide(maximum), window_mean(_wide(x), window, window.padding)
+    return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
+
+
+def _mixed_pool_bwd(window, residuals, dy):
+    """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
+    share, winner, difference = residuals
+    wide = _wide(dy)
+    of_maximum = jnp.broadcast_to(_wide(share), dy.shape) * wide
+    dx = add_at_winner(of_maximum, winner, window) + add_shares(wide - of_maximum, window, window.padding)
+    return dx.astype(dy.dtype), _sum_over_shared(wide * _wide(difference), share)
+
+
+defvjp(_mixed_pool, _mixed_pool_fwd, _mixed_pool_bwd)
+
+
+def softmax_pool(
+    x: jax.Array,
+    temperature: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """The mean of each window, weighted with the softmax of its entries, channel by channel.
+
+        y = Σ_k p_k x_k,        p_k = exp(x_k / T) / Σ_l exp(x_l / T)
+
+    The maximum for T to 0, the mean for T to infinity.
+
+    Args:
+        x: images [N, *S, C].
+        temperature: T, above 0, one per channel [C] or one for all []; it is learnt.
+        window: size of the window, an int or one per spatial axis.
+        stride: an int or one per spatial axis; the size of the window by default.
+        padding: as for `conv`; what is added has no weight, and neither has an entry of -inf.
+
+    Returns:
+        y [N, *M, C] with the M of `max_pool`, in the dtype of x. Half precision is computed in float32, and nothing
+        overflows, as only x_k - max_l x_l is divided by T. A NaN in a window is its result.
+
+    Raises:
+        TypeError: an argument is no floating-point array, the dtypes differ, a static argument is no int.
+        ValueError: temperature is neither [C] nor [], the window is larger than the padded image, or lies in the
+            padding altogether at some place; a temperature is not above 0. Under `jit` it has no value to look at.
+
+    Gradient: dx_k = p_k (1 + (x_k - y) / T) dy, summed over the windows that an entry is in; dT = -Σ dy Var / T² over
+        what shares it, Var = Σ_k p_k (x_k - y)². Keeps x, and of each window its maximum, Σ_k exp((x_k - max) / T) and
+        y - max.
+
+    Source: Gao, Xiang and Wang, LIP: local importance-based pooling, 2019, of which this is the case that an entry is
+        its own importance; Boltzmann's operator.
+
+    >>> x = jnp.array([1.0, 3.0]).reshape(1, 2, 1)
+    >>> [round(float(softmax_pool(x, jnp.array(t), 2)[0, 0, 0]), 2) for t in (0.1, 1.0, 100.0)]
+    [3.0, 2.76, 2.01]
+    """
+    x, scale = shapes.floating("softmax_pool", x=x, temperature=temperature)
+    geometry = pooling_window("softmax_pool", x, window, stride, padding)
+    require_sight("softmax_pool", geometry)
+    shapes.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
+    shapes.above_zero("softmax_pool", "temperature", temperature)
+    return _softmax_pool(x, scale, geometry)
+
+
+def _softmax_pool_plain(x, temperature, window):
+    maximum, _, rest = _soft_maximum(x, temperature, window)
+    return (maximum + rest).astype(x.dtype)
+
+
+_softmax_pool = jax.custom_vjp(on_any_mesh(_softmax_pool_plain), nondiff_argnums=(2,))
+
+
+def _softmax_pool_fwd(x, temperature, window):
+    maximum, total, rest = _soft_maximum(x, temperature, window)
+    return (maximum + rest).astype(x.dtype), (x, temperature, maximum.astype(x.dtype), total, rest)
+
+
+# With t = x - max and p = exp(t/T) / Σ exp(t/T), of one window: ∂p_k/∂x_j = p_k ([j = k] - p_j) / T. So ∂y/∂x_j =
+# p_j + Σ_k x_k p_k ([j = k] - p_j) / T = p_j (1 + (x_j - y) / T), where x - y = t - (y - max) loses no digits. And
+# ∂p_k/∂T = -p_k (x_k - y) / T², so ∂y/∂T = -Σ_k p_k t_k (x_k - y) / T², as Σ_k p_k (x_k - y) = 0.
+def _softmax_pool_bwd(window, residuals, dy):
+    """Every place adds up what comes from the windows that it is in, one after the other."""
+    x, temperature, maximum, total, rest = residuals
+    wide, scale = _wide(x), jnp.broadcast_to(_wide(temperature), x.shape)
+    seen = [(_wide(maximum), np.inf), (_wide(dy) / total, 0.0), (rest, 0.0)]
+    dx = dscale = jnp.zeros_like(wide)
+    maps = (windows_over_places(a, window, np.array(outside, a.dtype)) for a, outside in seen)
+    for max_i, dy_i, rest_i in zip(*maps, strict=True):
+        t, e = _exp(wide - max_i, scale)
+        dx = dx + dy_i * e * (1 + (t - rest_i) / scale)
+        dscale = dscale - dy_i * e * t * (t - rest_i)
+    return dx.astype(x.dtype), _sum_over_shared(dscale / scale / scale, temperature)
+
+
+defvjp(_softmax_pool, _softmax_pool_fwd, _softmax_pool_bwd)
+
+
+def _soft_maximum(x, temperature, window):
+    """Of each window its maximum, Σ_k exp((x_k - max) / T), and y - max."""
+    x = _wide(x)
+    maximum = window_max(lax.stop_gradient(x), window)  # y is the same whatever is subtracted
+    scale = jnp.broadcast_to(_wide(temperature), maximum.shape)
+    total = weighted = jnp.zeros_like(maximum)
+    for x_k in entries(x, window, np.array(-np.inf, x.dtype)):
+        t, e = _exp(x_k - maximum, scale)
+        total, weighted = total + e, weighted + e * t
+    return maximum, total, weighted / total
+
+
+def _exp(t, scale):
+    """t and exp(t / T); both 0 where t is so low that exp has no number for it, and so are their derivatives."""
+    inside = t > -1000 * scale
+    t = jnp.where(inside, t, 0.0)
+    return t, jnp.where(inside, jnp.exp(t / scale), 0.0)
+
+
+def _sum_over_shared(terms, parameter):
+    """The gradient of a parameter [C] or [] from the terms [..., C] that it is in."""
+    return jnp.sum(terms, axis=tuple(range(terms.ndim - parameter.ndim))).astype(parameter.dtype)
+
+
+def _wide(a):
+    return a.astype(shapes.sum_dtype(a.dtype))

@@ -1,0 +1,185 @@
+"""Stochastic pooling: an entry of each window, drawn in proportion to its size, and the mean over the draws.
+
+Lecture: "Backpropagate through Pooling": each derivative of the pooled map gets multiplied with its filter and added to
+the corresponding entries of the input map. The filter is one at the entry that was drawn and zero elsewhere.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.means import add_shares, inside, window_mean
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.shapes import Padding, PerAxis
+from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.windows import entries, pooling_window, require_sight
+from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
+
+
+def stochastic_pool(
+    key: jax.Array,
+    x: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """One entry of each window, drawn with a probability that is proportional to it, channel by channel.
+
+        y = x_k with probability p_k = max(x_k, 0) / Σ_l max(x_l, 0)
+
+    Where no entry of a window is positive, each of those inside the image is as likely as the other.
+
+    Args:
+        key: a JAX random key; the same key draws the same entries.
+        x: images [N, *S, C].
+        window: size of the window, an int or one per spatial axis.
+        stride: an int or one per spatial axis; the size of the window by default.
+        padding: as for `conv`; what is added is never drawn.
+
+    Returns:
+        y [N, *M, C] with the M of `max_pool`, in the dtype of x. An infinite entry or a NaN comes before all others.
+
+    Raises:
+        TypeError: key is no random key, x is no floating-point array, a static argument is no int.
+        ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
+
+    Gradient: each dy goes to the entry that was drawn; the probabilities have none. Keeps which entry that is, in one
+        byte (in four if the window has more than 64 entries), and nothing else.
+
+    Source: Zeiler and Fergus, Stochastic pooling for regularization of deep convolutional neural networks, 2013.
+
+    >>> x = jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1)
+    >>> stochastic_pool(jax.random.key(0), x, 2)[0, :, 0]
+    Array([3., 2.], dtype=float32)
+    """
+    shapes.random_key("stochastic_pool", key)
+    x, geometry = _checked("stochastic_pool", x, window, stride, padding)
+    return _stochastic_pool(key, x, geometry)
+
+
+def _stochastic_pool_plain(key, x, window):
+    return take_from_winner(x, _draw(key, jax.lax.stop_gradient(x), window), window)
+
+
+_stochastic_pool = jax.custom_vjp(on_any_mesh(_stochastic_pool_plain), nondiff_argnums=(2,))
+
+
+def _stochastic_pool_fwd(key, x, window):
+    drawn = _draw(key, x, window)
+    return take_from_winner(x, drawn, window), drawn
+
+
+def _stochastic_pool_bwd(window, drawn, dy):
+    """Each dy times the filter that is one at the entry that was drawn, added to the input map."""
+    return None, add_at_winner(dy, drawn, window)
+
+
+defvjp(_stochastic_pool, _stochastic_pool_fwd, _stochastic_pool_bwd)
+
+
+# A number u that is uniform in [0, Σ w) falls into one of the intervals [w_1 + ... + w_(k-1), w_1 + ... + w_k), into
+# each with probability w_k / Σ w. The weights are relative to the largest, so that their sum is finite; where the
+# largest is 0, all that are inside the image are equal to it.
+def _draw(key, x, window):
+    """Which entry of each window is drawn, as a winner."""
+    positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0)).astype(shapes.sum_dtype(x.dtype))
+    largest = window_max(positive, window)
+
+    def weights():
+        for w in entries(positive, window, np.array(-1.0, positive.dtype)):
+            share = jnp.maximum(w / jnp.where(largest == 0, 1.0, largest), 0.0)
+            yield jnp.where(w == largest, 1.0, share)
+
+    # In float32 whatever the dtype of x is: the same key draws the same.
+    u = jax.random.uniform(key, largest.shape, jnp.float32).astype(largest.dtype) * sum(weights())
+    drawn, below = jnp.zeros(largest.shape, np.min_scalar_type(-window.volume)), jnp.zeros_like(largest)
+    for k, w in enumerate(weights()):
+        drawn = jnp.where((w > 0) & (below <= u), jnp.array(k, drawn.dtype), drawn)
+        below = below + w
+    return winner_of_entry(drawn, window)
+
+
+def stochastic_pool_inference(
+    x: jax.Array,
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """The mean of what `stochastic_pool` draws: of each window, weighted with its positive entries.
+
+        y = Σ_k p_k x_k = Σ_k w_k² / Σ_k w_k,        w = max(x, 0)
+
+    Where no entry of a window is positive, the mean of those inside the image.
+
+    Args:
+        x: images [N, *S, C].
+        window: size of the window, an int or one per spatial axis.
+        stride: an int or one per spatial axis; the size of the window by default.
+        padding: as for `conv`; what is added has no weight.
+
+    Returns:
+        y [N, *M, C] with the M of `max_pool`, in the dtype of x. Half precision is summed in float32.
+
+    Raises:
+        TypeError: x is no floating-point array, a static argument is no int.
+        ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
+
+    Gradient: dx_k = (2 x_k - y) / Σ_l w_l dy for a positive entry, 0 for others, summed over the windows that it is in;
+        where none is positive that of the mean. Keeps x, y and of each window the mean of w.
+
+    Source: Zeiler and Fergus, Stochastic pooling for regularization of deep convolutional neural networks, 2013.
+
+    >>> stochastic_pool_inference(jnp.array([1.0, 3.0, -2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
+    Array([ 2.5, -1. ], dtype=float32)
+    """
+    x, geometry = _checked("stochastic_pool_inference", x, window, stride, padding)
+    return _stochastic_pool_inference(x, geometry)
+
+
+def _stochastic_pool_inference_plain(x, window):
+    return _expectation(x, window)[0].astype(x.dtype)
+
+
+_stochastic_pool_inference = jax.custom_vjp(on_any_mesh(_stochastic_pool_inference_plain), nondiff_argnums=(1,))
+
+
+def _stochastic_pool_inference_fwd(x, window):
+    y, mean = _expectation(x, window)
+    return y.astype(x.dtype), (x, y.astype(x.dtype), mean)
+
+
+# With M the mean over the entries of a window that are inside the image, y = M(w²) / M(w). So for a positive entry
+# ∂y/∂x_k = m (2 w_k - y) / M(w) with m = ∂M/∂w_k, which Mᵀ adds up: 2 w_k belongs to the place, the rest to the window.
+def _stochastic_pool_inference_bwd(window, residuals, dy):
+    """dx = [x > 0] (2x ⊙ Mᵀ(dy / M(w)) - Mᵀ(y ⊙ dy / M(w))), and Mᵀ(dy) from the windows where M(w) = 0."""
+    x, y, mean = residuals
+    wide, positive = dy.astype(mean.dtype), mean > 0
+    g = jnp.where(positive, wide / jnp.where(positive, mean, 1.0), 0.0)
+
+    def spread(a):
+        return add_shares(a, window, inside(window))
+
+    of_positive = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
+    of_others = spread(jnp.where(positive, 0.0, wide))
+    return ((jnp.where(x > 0, of_positive, 0.0) + of_others).astype(x.dtype),)
+
+
+defvjp(_stochastic_pool_inference, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd)
+
+
+def _expectation(x, window):
+    """y, and the mean of w over the entries of each window that are inside the image."""
+    x = x.astype(shapes.sum_dtype(x.dtype))
+    w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
+    mean, of_squares, of_all = (window_mean(a, window, inside(window)) for a in (w, w * w, x))
+    return jnp.where(mean > 0, of_squares / jnp.where(mean > 0, mean, 1.0), of_all), mean
+
+
+def _checked(function, x, window, stride, padding):
+    (x,) = shapes.floating(function, x=x)
+    geometry = pooling_window(function, x, window, stride, padding)
+    require_sight(function, geometry)
+    return x, geometry
