@@ -8,10 +8,10 @@ For each argument of a function the gradient
     lies on the devices as the argument does, on a mesh with Explicit axes.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -43,6 +43,7 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
     """
     static = len(inspect.signature(bwd).parameters) - 2
 
+    @functools.wraps(fwd)
     def fwd_and_arguments(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
@@ -53,6 +54,7 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
         return result, (types, asked, residuals)
 
+    @functools.wraps(bwd)
     def bwd_of_asked(*args):
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
@@ -63,7 +65,7 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
             return [None if gradient is None else gradient.astype(type.dtype) for gradient, type in typed]
 
         cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        flat = as_arguments(partial(_only, asked, gradients), types.types)(residuals, cotangents)
+        flat = as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
     f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)

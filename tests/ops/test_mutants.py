@@ -1,5 +1,6 @@
 """Every rule broken on purpose: the checker has to find each break, in the rule's own cases of the table."""
 
+import functools
 import importlib
 import math
 import pkgutil
@@ -18,6 +19,7 @@ from jaxcnn.ops import (
     batch_normalization,
     binary_cross_entropy,
     convolution,
+    correlation,
     cross_entropy,
     dense,
     dropout,
@@ -38,6 +40,7 @@ from jaxcnn.ops import (
     winners,
 )
 from jaxcnn.ops.reduction import masked
+from jaxcnn.ops.rules import defvjp
 
 RULES = {
     value.__name__: value
@@ -139,11 +142,15 @@ def over_all(right):
 
 
 def last_image_dropped(right):
-    return lambda x, dz, window, groups: right(x[:-1], dz[:-1], window, groups)
+    return lambda x, dz, *options: right(x[:-1], dz[:-1], *options)
 
 
 def first_filter_dropped(right):
-    return lambda x, w, window, groups: right(x, w.at[..., 0].set(0), window, groups)
+    return lambda x, w, *options: right(x, w.at[..., 0].set(0), *options)
+
+
+def last_map_dropped(right):
+    return lambda maps: (*right(maps)[:-1], jnp.zeros_like(right(maps)[-1]))
 
 
 def spread_evenly(dy, winner, window):
@@ -368,6 +375,9 @@ WRAPPED = [
     (convolution, "bias_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
+    (convolution, "input_grad", over_all, "conv_general_dilated"),
+    (convolution, "filter_grad", last_image_dropped, "conv_general_dilated"),
+    (correlation, "_sums_over_places", last_map_dropped, "depthwise_conv"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
@@ -412,6 +422,12 @@ MUTANTS = [(*mutant, False) for mutant in REPLACED] + [(*mutant, True) for mutan
     ("where", "what", "wrong", "name", "wraps"), MUTANTS, ids=[f"{m[1]}-{m[2].__name__}-{m[3]}" for m in MUTANTS]
 )
 def test_broken_formula_is_found(where, what, wrong, name, wraps, monkeypatch):
-    monkeypatch.setattr(where, what, wrong(getattr(where, what)) if wraps else wrong)
+    if isinstance(where, jax.custom_vjp):
+        fwd, right = where.fwd.__wrapped__, where.bwd.__wrapped__
+        for rule in ("fwd", "bwd"):
+            monkeypatch.setattr(where, rule, getattr(where, rule))  # to be put back
+        defvjp(where, fwd, functools.wraps(right)(wrong(right) if wraps else wrong))
+    else:
+        monkeypatch.setattr(where, what, wrong(getattr(where, what)) if wraps else wrong)
     found, _ = found_wrong(case_of(name))
     assert found
