@@ -34,7 +34,7 @@ def add_at_winner(dy, winner, window):
 def place_of_winner(winner, window):
     """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
     if window.volume > _FEW_ENTRIES:
-        return winner
+        return winner.astype(jnp.int32)
     entry = jnp.unravel_index(winner.astype(jnp.int32), window.size)
     place = jnp.zeros_like(entry[0])
     for axis, (k, p, n) in enumerate(zip(entry, positions(window), window.image, strict=True), start=1):
@@ -99,7 +99,8 @@ def _winner_by_place(x, window):
         return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
 
     start = np.array(-np.inf, x.dtype), np.array(nowhere, np.int32)
-    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
+    winner = _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
+    return winner.astype(np.min_scalar_type(nowhere))  # it is what the backward pass keeps
 
 
 def add_at_place(dy, place, image):
