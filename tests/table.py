@@ -32,7 +32,7 @@ class Case:
 
     def args(self, dtype: Any = jnp.float64, batch: int = 3) -> tuple[jax.Array, ...]:
         rng = np.random.default_rng(list(str(self).encode()))
-        return tuple(jnp.asarray(self.sample(rng, shape), dtype) for shape in self.shapes(batch))
+        return tuple(jnp.asarray(np.asarray(self.sample(rng, shape)).astype(dtype)) for shape in self.shapes(batch))
 
     def __str__(self) -> str:
         return f"{self.name}-{self.note}" if self.note else self.name

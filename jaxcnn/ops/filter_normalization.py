@@ -72,7 +72,7 @@ def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[j
         ValueError: w has less than 2 axes, u is not [O], iterations is negative.
 
     Gradient: u and v are constants, dw = (dy - ⟨dy, y⟩ v uᵀ)/σ. That is the gradient of w/σ where u has converged, as
-        the first derivative of vᵀ W u by the directions is 0 there.
+        the first derivative of vᵀ W u by the directions is 0 there. Keeps w, v and u.
 
     Source: Miyato et al., Spectral normalization for generative adversarial networks, 2018. PyTorch calls our u its u
         and keeps v as well; ours is computed from u.

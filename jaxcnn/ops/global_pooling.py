@@ -79,7 +79,8 @@ def global_max_pool(x: jax.Array) -> jax.Array:
         TypeError: x is no floating-point array.
         ValueError: x has no spatial axis, or one without entries.
 
-    Gradient: dy goes to the place of the maximum, to the first one (the last axis fastest) where several tie.
+    Gradient: dy goes to the place of the maximum, to the first one (the last axis fastest) where several tie. Keeps
+        the places.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 
@@ -109,7 +110,7 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
         TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
         ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
 
-    Gradient: that of `max_pool`.
+    Gradient: that of `max_pool`. Keeps the places of the maxima.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 

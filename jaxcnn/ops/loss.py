@@ -38,6 +38,7 @@ def mean_squared_error(
         ValueError: the shapes differ, the reduction is unknown.
 
     Gradient: dy = 2 (y - target) dL of the entry, 1/M of dR for the mean over M entries; dtarget = -dy.
+        Keeps y - target.
 
     Source: lecture, "Big Picture: What to Train". As torch.nn.functional.mse_loss.
 
@@ -56,7 +57,7 @@ def mean_absolute_error(
 
     Args, Returns, Raises: as for `mean_squared_error`.
 
-    Gradient: dy = sign(y - target) dL of the entry, 0 where they are equal; dtarget = -dy.
+    Gradient: dy = sign(y - target) dL of the entry, 0 where they are equal; dtarget = -dy. Keeps y - target.
 
     Source: as torch.nn.functional.l1_loss.
 
@@ -79,7 +80,7 @@ def huber(
 
     Returns, Raises: as `mean_squared_error`; also TypeError unless delta is a number, ValueError unless it is above 0.
 
-    Gradient: dy = d, within -δ and δ, times dL of the entry; dtarget = -dy.
+    Gradient: dy = d, within -δ and δ, times dL of the entry; dtarget = -dy. Keeps d.
 
     Source: Huber, Robust estimation of a location parameter, 1964. As torch.nn.functional.huber_loss.
 

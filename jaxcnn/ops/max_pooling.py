@@ -58,7 +58,8 @@ def max_pool(
         ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
 
     Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
-        tie; an entry that was the maximum of several windows gets the sum.
+        tie; an entry that was the maximum of several windows gets the sum. Keeps one byte for each window, the number
+        of its maximum; beyond 64 entries the place in the image, in as many bytes as that takes.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 

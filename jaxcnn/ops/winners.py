@@ -43,12 +43,12 @@ def take_from_winner(x, winner, window):
 
 def winner_of_entry(entry, window):
     """What `add_at_winner` takes where entry k [N, *M, C] of each window wins."""
-    return entry if window.volume <= _FEW_ENTRIES else _place_of_entry(entry, window)
+    return entry if window.volume <= _FEW_ENTRIES else _smallest(_place_of_entry(entry, window), window)
 
 
 def place_of_winner(winner, window):
     """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
-    return winner if window.volume > _FEW_ENTRIES else _place_of_entry(winner, window)
+    return winner.astype(jnp.int32) if window.volume > _FEW_ENTRIES else _place_of_entry(winner, window)
 
 
 def _place_of_entry(entry, window):
@@ -116,7 +116,13 @@ def _winner_by_place(x, window):
         return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
 
     start = np.array(-np.inf, x.dtype), np.array(nowhere, np.int32)
-    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
+    winner = _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
+    return _smallest(winner, window)
+
+
+def _smallest(place, window):
+    """Places in the image in as few bytes as they take: they are what the backward pass keeps."""
+    return place.astype(np.min_scalar_type(math.prod(window.image)))
 
 
 # Per image and channel, so that XLA sees that images do not mix: otherwise it gathers a batch spread over devices.

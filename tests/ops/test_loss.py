@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import quick
 
 import jaxcnn as jc
 
@@ -95,7 +96,7 @@ TORCH = {
 @pytest.mark.parametrize("name", TORCH)
 def test_loss_and_gradient_are_those_of_torch(name):
     f, loss, last_row = TORCH[name]
-    got, gradient = jax.value_and_grad(f)(jnp.asarray(Z))
+    got, gradient = quick(jax.value_and_grad(f))(Z)
     np.testing.assert_allclose(got, loss, rtol=1e-9)
     np.testing.assert_allclose(gradient[-1], last_row, rtol=0, atol=1e-10)
 
@@ -310,7 +311,7 @@ def test_extreme_values(name):
     f, scores, labels, loss, gradient = EXTREMES[name]
     labels = np.asarray(labels)
     labels = labels if labels.dtype == bool or not labels.ndim else labels.astype(np.float32)
-    got, dz = jax.value_and_grad(f)(jnp.asarray(scores, jnp.float32), labels)
+    got, dz = quick(jax.value_and_grad(f))(np.asarray(scores, np.float32), labels)
     np.testing.assert_allclose(got, loss, rtol=1e-6)
     np.testing.assert_allclose(dz, gradient, rtol=1e-5, atol=1e-6)
 
@@ -377,11 +378,12 @@ def test_what_is_masked_out_may_hold_anything(name, mask):
     f, per_entry = MASKED[name], name in list(MASKED)[6:]
     where = jnp.asarray(np.broadcast_to(mask[..., None], logits.shape) if per_entry else mask)
     z = jnp.asarray(log_p)
-    expected = jax.value_and_grad(f)(z, where)
+    compiled = quick(jax.value_and_grad(f))
+    expected = compiled(z, where)
     assert np.isfinite(expected[0])
     assert (expected[0] != 0) == mask.any()
     for garbage in (np.nan, np.inf, -np.inf):
-        got = jax.jit(jax.value_and_grad(f))(jnp.where(mask[..., None], z, garbage), where)
+        got = compiled(np.where(mask[..., None], z, garbage), where)
         np.testing.assert_allclose(got[0], expected[0], rtol=1e-12)
         np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-15)
         assert not np.any(np.where(mask[..., None], 0, got[1]))

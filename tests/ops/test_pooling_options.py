@@ -1,11 +1,13 @@
 """Dilation, ceil_mode, what counts in a mean, and indices, against windows listed one by one."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import quick, quick_vjp
 
 import jaxcnn as jc
 
@@ -35,7 +37,7 @@ def test_max_pool_and_indices(options):
     inside = [[p for p in entries if 0 <= p < n] for entries in windows(n, **options)]
     expected = np.stack([x[:, places].max(axis=1) for places in inside], axis=1)
     indices = np.stack([np.array(places)[x[:, places].argmax(axis=1)] for places in inside], axis=1)
-    y, got = jc.max_pool(x, **options, return_indices=True)
+    y, got = quick(partial(jc.max_pool, **options, return_indices=True))(x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(got, indices)
     assert got.dtype == jnp.int32
@@ -67,8 +69,9 @@ def test_numbers_of_pytorch():
         (("divisor", 4),): [[3.5, 7.5, 10.5, 4], [18.75, 31.5, 36, 12.75], [21.5, 34.5, 37.5, 13]],
     }
     for more, expected in means.items():
-        np.testing.assert_allclose(jc.mean_pool(x, **options, **dict(more))[0, ..., 0], expected, rtol=1e-12)
-    y, indices = jc.max_pool(x, **options, return_indices=True)
+        y = quick(partial(jc.mean_pool, **options, **dict(more)))(x)
+        np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-12)
+    y, indices = quick(partial(jc.max_pool, **options, return_indices=True))(x)
     np.testing.assert_array_equal(y[0, ..., 0], [[7, 9, 11, 11], [19, 21, 23, 23], [25, 27, 29, 29]])
     np.testing.assert_array_equal(indices[0, ..., 0], y[0, ..., 0])
     y = jc.max_pool(x, 2, dilation=2, ceil_mode=True)
@@ -79,9 +82,9 @@ def test_numbers_of_pytorch():
 def test_max_unpool_puts_the_maxima_back(window):
     """It is the backward pass of max_pool, also where a maximum won several windows."""
     x = jnp.asarray(rng.normal(size=(2, 13, 11, 3)))
-    y, indices = jc.max_pool(x, window, stride=2, return_indices=True)
+    y, indices = quick(partial(jc.max_pool, window=window, stride=2, return_indices=True))(x)
     dy = jnp.asarray(rng.normal(size=y.shape))
-    expected = jax.vjp(lambda x: jc.max_pool(x, window, stride=2), x)[1](dy)[0]
+    expected = quick_vjp(partial(jc.max_pool, window=window, stride=2), x)[1](dy)[0]
     np.testing.assert_allclose(jc.max_unpool(dy, indices, window, shape=(13, 11)), expected, rtol=1e-12)
     np.testing.assert_array_equal(
         jnp.take_along_axis(x.reshape(2, -1, 3), indices.reshape(2, -1, 3), axis=1), y.reshape(2, -1, 3)
@@ -103,8 +106,8 @@ def test_adaptive_pools(n, m):
     boxes = [[x[:, list(r)][:, :, list(h)] for h in halves] for r in rows]
     means = np.stack([np.stack([box.mean(axis=(1, 2)) for box in row], axis=1) for row in boxes], axis=1)
     maxima = np.stack([np.stack([box.max(axis=(1, 2)) for box in row], axis=1) for row in boxes], axis=1)
-    np.testing.assert_allclose(jc.adaptive_mean_pool(x, (m, 2)), means, rtol=1e-12)
-    y, indices = jc.adaptive_max_pool(x, (m, 2), return_indices=True)
+    np.testing.assert_allclose(quick(partial(jc.adaptive_mean_pool, shape=(m, 2)))(x), means, rtol=1e-12)
+    y, indices = map(np.asarray, quick(partial(jc.adaptive_max_pool, shape=(m, 2), return_indices=True))(x))
     np.testing.assert_array_equal(y, maxima)
     for i, a, j, c in np.ndindex(2, m, 2, 3):
         places = [r * 4 + h for r in rows[a] for h in halves[j]]
@@ -117,11 +120,12 @@ def test_global_pools():
     x = rng.integers(0, 3, size=(2, 4, 5, 3)).astype(float)
     np.testing.assert_allclose(jc.global_mean_pool(x), x.mean(axis=(1, 2)), rtol=1e-12)
     np.testing.assert_array_equal(jc.global_max_pool(x), x.max(axis=(1, 2)))
-    dx = jax.grad(lambda x: jc.global_max_pool(x).sum())(jnp.asarray(x)).reshape(2, 20, 3)
+    gradient = quick(jax.grad(lambda x: jc.global_max_pool(x).sum()))
+    dx = np.asarray(gradient(x)).reshape(2, 20, 3)
     np.testing.assert_array_equal(dx.argmax(axis=1), x.reshape(2, 20, 3).argmax(axis=1))
     np.testing.assert_array_equal(dx.sum(axis=1), 1)
     x[0, 2, 3, 1] = x[0, 3, 3, 1] = np.nan
-    dx = jax.grad(lambda x: jc.global_max_pool(x).sum())(jnp.asarray(x))
+    dx = np.asarray(gradient(x))
     assert np.isnan(jc.global_max_pool(x)[0, 1])
     assert dx[0, 2, 3, 1] == 1
     assert dx[0, :, :, 1].sum() == 1
