@@ -4,7 +4,8 @@ Every op is a pure function of arrays, channels last, with a `jax.custom_vjp` ru
 backpropagation in convolutional networks. The order below is the lecture's.
 """
 
-from jaxcnn.ops.convolution import conv, conv_filter_grad, conv_input_grad, depthwise_conv, separable_conv
+from jaxcnn.ops.convolution import conv, depthwise_conv, separable_conv
+from jaxcnn.ops.convolution_gradients import conv_filter_grad, conv_input_grad
 from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.resampling import downsample, upsample

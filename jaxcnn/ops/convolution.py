@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.correlation import LAX, Arithmetic, correlate, correlate_over_batch
+from jaxcnn.ops.correlation import LAX, correlate, correlate_over_batch
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis, Window
 from jaxcnn.ops.sharding import on_any_mesh
@@ -158,13 +158,11 @@ def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters=
     window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-1])
-    return convolution(x, w, b, window, groups, LAX)
+    return _conv(x, w, b, window, groups)
 
 
-def _conv_plain(
-    x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int, arithmetic: Arithmetic
-) -> jax.Array:
-    z = convolve(x, w, window, groups, arithmetic)
+def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
+    z = convolve(x, w, window, groups)
     return z if b is None else z + lax.broadcast(b, z.shape[:-1])
 
 
@@ -182,22 +180,22 @@ def convolve(x, w, window, groups, arithmetic=LAX):
     )
 
 
-convolution = jax.custom_vjp(on_any_mesh(_conv_plain), nondiff_argnums=(3, 4, 5))
+_conv = jax.custom_vjp(on_any_mesh(_conv_plain), nondiff_argnums=(3, 4))
 
 
-def _conv_fwd(x, w, b, window, groups, arithmetic):
-    return _conv_plain(x, w, b, window, groups, arithmetic), (x, w, b)
+def _conv_fwd(x, w, b, window, groups):
+    return _conv_plain(x, w, b, window, groups), (x, w, b)
 
 
-def _conv_bwd(window, groups, arithmetic, residuals, dz):
+def _conv_bwd(window, groups, residuals, dz):
     x, w, b = residuals
-    dx = input_grad(dz, w, window, groups, arithmetic)
-    dw = filter_grad(x, dz, window, groups, arithmetic)
+    dx = input_grad(dz, w, window, groups)
+    dw = filter_grad(x, dz, window, groups)
     db = None if b is None else bias_grad(dz)
     return dx, dw, db
 
 
-defvjp(convolution, _conv_fwd, _conv_bwd)
+defvjp(_conv, _conv_fwd, _conv_bwd)
 
 
 # One spatial axis: n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
@@ -264,94 +262,3 @@ def filter_grad(x, dz, window, groups, arithmetic=LAX):
 def bias_grad(dz):
     """Every place of a feature map has the same bias: ∇_b R = Σ ∇_Z R over images and places."""
     return jnp.sum(dz, axis=tuple(range(dz.ndim - 1)))
-
-
-def conv_input_grad(
-    dy: jax.Array,
-    w: jax.Array,
-    x_shape: tuple[int, ...],
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = "SAME",
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> jax.Array:
-    """The gradient of a loss with respect to the input of `conv`, from its gradient with respect to the output.
-
-        ∇_X R = Conv(∇_Z R | W†_1, ..., W†_C),        W†_c = [W̌_1[c], ..., W̌_K[c]]
-
-    where W̌ is W reversed along every spatial axis.
-
-    Args:
-        dy: gradient with respect to the output of `conv` [N, *M, O].
-        w: the filters of the forward pass [*K, C/groups, O].
-        x_shape: shape of the input of the forward pass, (N, *S, C).
-        stride, padding, dilation, groups: those of the forward pass.
-
-    Returns:
-        dx [N, *S, C], in the dtype of dy.
-
-    Raises:
-        TypeError, ValueError: as for `conv`; dy does not have the shape that the forward pass gives.
-
-    Gradient: derived by JAX; the function is linear in dy and in w.
-
-    Source: lecture, "Backpropagation through Multi-Channel Convolution".
-
-    >>> dz = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(1, 2, 2, 1)
-    >>> w = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
-    >>> conv_input_grad(dz, w, (1, 3, 3, 1), padding="VALID")[0, :, :, 0]
-    Array([[1.000e+00, 1.200e+01, 2.000e+01],
-           [1.030e+02, 1.234e+03, 2.040e+03],
-           [3.000e+02, 3.400e+03, 4.000e+03]], dtype=float32)
-    """
-    function = "conv_input_grad"
-    dy, w = shapes.floating(function, dy=dy, w=w)
-    x_shape = shapes.shape(function, "x_shape", x_shape)
-    window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups)
-    shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
-    return on_any_mesh(input_grad)(dy, w, window, groups)
-
-
-def conv_filter_grad(
-    x: jax.Array,
-    dy: jax.Array,
-    w_shape: tuple[int, ...],
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = "SAME",
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> jax.Array:
-    """The gradient of a loss with respect to the filters of `conv`, from its gradient with respect to the output.
-
-        ∇_W R = Conv(X | ∇_Z R),        channel c of filter k from channel c of X and channel k of ∇_Z R
-
-    Args:
-        x: the input of the forward pass [N, *S, C].
-        dy: gradient with respect to the output of `conv` [N, *M, O].
-        w_shape: shape of the filters of the forward pass, (*K, C/groups, O).
-        stride, padding, dilation, groups: those of the forward pass.
-
-    Returns:
-        dw [*K, C/groups, O], in the dtype of x.
-
-    Raises:
-        TypeError, ValueError: as for `conv`; dy does not have the shape that the forward pass gives.
-
-    Gradient: derived by JAX; the function is linear in x and in dy.
-
-    Source: lecture, "Gradient w.r.t. Filters".
-
-    >>> x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
-    >>> dz = jnp.array([[1.0, 0.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
-    >>> conv_filter_grad(x, dz, (2, 2, 1, 1), padding="VALID")[:, :, 0, 0]
-    Array([[ 6.,  8.],
-           [12., 14.]], dtype=float32)
-    """
-    function = "conv_filter_grad"
-    x, dy = shapes.floating(function, x=x, dy=dy)
-    w_shape = shapes.shape(function, "w_shape", w_shape)
-    window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
-    shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
-    return on_any_mesh(filter_grad)(x, dy, window, groups)

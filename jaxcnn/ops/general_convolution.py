@@ -6,15 +6,18 @@ order it is `conv`; zeros between the entries of the image are one upsampling mo
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.convolution import convolution
+from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.correlation import Arithmetic
+from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Window
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def conv_general_dilated(
@@ -82,17 +85,61 @@ def conv_general_dilated(
         return jnp.zeros(result.shape, result.dtype)
 
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    x, w = _channels_last(lhs, layout.lhs_spec), _filters_last(rhs, layout.rhs_spec)
-    window = _window(x.shape[1:-1], w.shape[:-2], window_strides, padding, lhs_dilation, rhs_dilation)
-    groups = feature_group_count
-    if batch_group_count > 1:
-        x, groups = _batch_groups_as_channels(x, batch_group_count), batch_group_count
-    arithmetic = Arithmetic(_hashable(precision), preferred_element_type and jnp.dtype(preferred_element_type))
-    z = _from_channels_last(convolution(x, w, None, window, groups, arithmetic), layout.out_spec)
+    image, size = ([a.shape[axis] for axis in spec[2:]] for a, spec in ((lhs, layout.lhs_spec), (rhs, layout.rhs_spec)))
+    geometry = _Geometry(
+        layout,
+        _window(image, size, window_strides, padding, lhs_dilation, rhs_dilation),
+        feature_group_count,
+        batch_group_count,
+        Arithmetic(
+            tuple(precision) if isinstance(precision, list) else precision,
+            preferred_element_type and jnp.dtype(preferred_element_type),
+        ),
+    )
+    z = _conv_general_dilated(lhs, rhs, geometry)
     return z if out_sharding is None else jax.sharding.reshard(z, out_sharding)
 
 
+@dataclass(frozen=True)
+class _Geometry:
+    layout: lax.ConvDimensionNumbers
+    window: Window
+    feature_groups: int
+    batch_groups: int
+    arithmetic: Arithmetic
+
+    @property
+    def groups(self):
+        return self.feature_groups * self.batch_groups  # one of them is 1
+
+
+def _conv_general_dilated_plain(lhs, rhs, geometry):
+    x, w = _images(lhs, geometry), _filters(rhs, geometry)
+    z = convolve(x, w, geometry.window, geometry.groups, geometry.arithmetic)
+    return _in_order(z, geometry.layout.out_spec)
+
+
+_conv_general_dilated = jax.custom_vjp(on_any_mesh(_conv_general_dilated_plain), nondiff_argnums=(2,))
+
+
+def _conv_general_dilated_fwd(lhs, rhs, geometry):
+    return _conv_general_dilated_plain(lhs, rhs, geometry), (lhs, rhs)
+
+
+def _conv_general_dilated_bwd(geometry, residuals, dout):
+    lhs, rhs = residuals
+    x, w, dz = _images(lhs, geometry), _filters(rhs, geometry), _channels_last(dout, geometry.layout.out_spec)
+    dx = input_grad(dz, w, geometry.window, geometry.groups, geometry.arithmetic)
+    dw = filter_grad(x, dz, geometry.window, geometry.groups, geometry.arithmetic)
+    dlhs = _in_order(_channels_as_batch_groups(dx, geometry.batch_groups), geometry.layout.lhs_spec)
+    return dlhs, _filters_in_order(dw, geometry.layout.rhs_spec)
+
+
+defvjp(_conv_general_dilated, _conv_general_dilated_fwd, _conv_general_dilated_bwd)
+
+
 def _window(image, size, stride, padding, upsampling, dilation):
+    size = tuple(size)
     ones = (1,) * len(image)
     upsampling, dilation = (tuple(d or ones) for d in (upsampling, dilation))
     image = tuple(u * (n - 1) + 1 if n else 0 for n, u in zip(image, upsampling, strict=True))
@@ -103,30 +150,45 @@ def _window(image, size, stride, padding, upsampling, dilation):
     return Window(image, size, tuple(stride), padding, dilation, None if upsampling == ones else upsampling)
 
 
-def _channels_last(a, spec):
-    """[N, *S, C] from any order; spec says where N, C and then each axis of S is."""
-    batch, channels, *spatial = spec
-    return jnp.transpose(a, (batch, *spatial, channels))
-
-
-def _filters_last(a, spec):
-    """[*K, C, O] from any order; spec says where O, C and then each axis of K is."""
-    filters, channels, *spatial = spec
-    return jnp.transpose(a, (*spatial, channels, filters))
-
-
-def _from_channels_last(z, spec):
-    """The inverse of `_channels_last`."""
-    batch, channels, *spatial = spec
-    order = (batch, *spatial, channels)
-    return jnp.transpose(z, tuple(order.index(axis) for axis in range(z.ndim)))
-
-
-def _batch_groups_as_channels(x, groups):
-    """[G·N, *S, C] -> [N, *S, G·C]: the group of the batch that a filter sees becomes a group of the channels."""
+def _images(lhs, geometry):
+    """x [N, *S, C]; the group of the batch that a filter sees becomes a group of the channels: [G·N, C] -> [N, G·C]."""
+    x, groups = _channels_last(lhs, geometry.layout.lhs_spec), geometry.batch_groups
+    if groups == 1:
+        return x
     grouped = jnp.moveaxis(x.reshape(groups, -1, *x.shape[1:]), 0, -2)
     return grouped.reshape(*grouped.shape[:-2], -1)
 
 
-def _hashable(precision):
-    return tuple(precision) if isinstance(precision, list) else precision
+def _channels_as_batch_groups(x, groups):
+    """The way back: [N, *S, G·C] -> [G·N, *S, C]."""
+    if groups == 1:
+        return x
+    grouped = jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
+    return grouped.reshape(-1, *grouped.shape[2:])
+
+
+def _filters(rhs, geometry):
+    """w [*K, C, O]; lax's order begins with O, C."""
+    filters, channels, *spatial = geometry.layout.rhs_spec
+    return jnp.transpose(rhs, (*spatial, channels, filters))
+
+
+def _filters_in_order(w, spec):
+    filters, channels, *spatial = spec
+    return _inverse_transpose(w, (*spatial, channels, filters))
+
+
+def _channels_last(a, spec):
+    """[N, *S, C] from any order; the spec says where N, C and then each axis of S is."""
+    batch, channels, *spatial = spec
+    return jnp.transpose(a, (batch, *spatial, channels))
+
+
+def _in_order(a, spec):
+    """The way back."""
+    batch, channels, *spatial = spec
+    return _inverse_transpose(a, (batch, *spatial, channels))
+
+
+def _inverse_transpose(a, order):
+    return jnp.transpose(a, tuple(order.index(axis) for axis in range(a.ndim)))

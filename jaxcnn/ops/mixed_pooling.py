@@ -47,8 +47,8 @@ def mixed_pool(
             altogether at some place.
 
     Gradient: dx = that of `max_pool` for a dy plus that of `mean_pool` for (1 - a) dy; da = Σ dy (max - mean) over the
-        entries that share it. Keeps max - mean, and where the maximum is in one byte (four if the window has more than
-        64 entries), both of the size of y; not x.
+        entries that share it. Keeps max - mean, and where the maximum is in one byte (more in a window of more than 64
+        entries), both of the size of y; not x.
 
     Source: Lee, Gallagher and Tu, Generalizing pooling functions in convolutional neural networks: mixed, gated, and
         tree, 2016.

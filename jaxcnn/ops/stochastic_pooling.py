@@ -46,7 +46,7 @@ def stochastic_pool(
         ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
 
     Gradient: each dy goes to the entry that was drawn; the probabilities have none. Keeps which entry that is, in one
-        byte (in four if the window has more than 64 entries), and nothing else.
+        byte (in more if the window has more than 64 entries), and nothing else.
 
     Source: Zeiler and Fergus, Stochastic pooling for regularization of deep convolutional neural networks, 2013.
 
@@ -148,7 +148,8 @@ _stochastic_pool_inference = jax.custom_vjp(on_any_mesh(_stochastic_pool_inferen
 
 def _stochastic_pool_inference_fwd(x, window):
     y, mean = _expectation(x, window)
-    return y.astype(x.dtype), (x, y.astype(x.dtype), mean)
+    y = y.astype(x.dtype)
+    return y, (x, y, mean)
 
 
 # With M the mean over the entries of a window that are inside the image, y = M(w²) / M(w). So for a positive entry

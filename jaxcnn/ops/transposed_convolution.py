@@ -62,7 +62,7 @@ def conv_transpose(
     window = shapes.transposed_window(function, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-2] * groups)
-    return _conv_transpose(x, w, b, window, groups)
+    return transposed_convolution(x, w, b, window, groups)
 
 
 def _conv_transpose_plain(x, w, b, window: Window, groups: int):
@@ -70,7 +70,7 @@ def _conv_transpose_plain(x, w, b, window: Window, groups: int):
     return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
-_conv_transpose = jax.custom_vjp(on_any_mesh(_conv_transpose_plain), nondiff_argnums=(3, 4))
+transposed_convolution = jax.custom_vjp(on_any_mesh(_conv_transpose_plain), nondiff_argnums=(3, 4))
 
 
 def _conv_transpose_fwd(x, w, b, window, groups):
@@ -87,4 +87,4 @@ def _conv_transpose_bwd(window, groups, residuals, dy):
     return dx, dw, db
 
 
-defvjp(_conv_transpose, _conv_transpose_fwd, _conv_transpose_bwd)
+defvjp(transposed_convolution, _conv_transpose_fwd, _conv_transpose_bwd)
