@@ -46,6 +46,7 @@ def conv_input_grad(
 
     Source: lecture, "Backpropagation through Multi-Channel Convolution".
 
+    >>> import jax.numpy as jnp
     >>> dz = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(1, 2, 2, 1)
     >>> w = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1, 1)
     >>> conv_input_grad(dz, w, (1, 3, 3, 1), padding="VALID")[0, :, :, 0]
@@ -91,6 +92,7 @@ def conv_filter_grad(
 
     Source: lecture, "Gradient w.r.t. Filters".
 
+    >>> import jax.numpy as jnp
     >>> x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
     >>> dz = jnp.array([[1.0, 0.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
     >>> conv_filter_grad(x, dz, (2, 2, 1, 1), padding="VALID")[:, :, 0, 0]
