@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.correlation import LAX, correlate, correlate_over_batch
+from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis, Window
 from jaxcnn.ops.sharding import on_any_mesh
@@ -168,16 +168,8 @@ def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window,
 
 def convolve(x, w, window, groups, arithmetic=LAX):
     """Z = Conv(X | W_1, ..., W_K)."""
-    return correlate(
-        x,
-        w,
-        stride=window.stride,
-        padding=window.padding,
-        dilation=window.dilation,
-        upsampling=window.upsampling,
-        groups=groups,
-        arithmetic=arithmetic,
-    )
+    sliding = Sliding(window.stride, window.padding, window.dilation, window.upsampling)
+    return correlate(x, w, sliding, groups, arithmetic)
 
 
 _conv = jax.custom_vjp(on_any_mesh(_conv_plain), nondiff_argnums=(3, 4))
@@ -212,22 +204,14 @@ defvjp(_conv, _conv_fwd, _conv_bwd)
 # Where zeros between the entries made the image, the gradients at those zeros are of no use: dSample, a stride.
 def input_grad(dz, w, window, groups, arithmetic=LAX):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
-    return correlate(
-        dz,
-        _dagger(w, groups),
-        stride=window.upsampling or (1,) * len(window.size),
-        padding=input_grad_padding(window),
-        dilation=window.dilation,
-        upsampling=window.stride,
-        groups=groups,
-        arithmetic=arithmetic,
-    )
+    sliding = Sliding(window.upsampling, input_grad_padding(window), window.dilation, upsampling=window.stride)
+    return correlate(dz, _dagger(w, groups), sliding, groups, arithmetic)
 
 
 def input_grad_padding(window):
     """The zeros (low, high) around uSample(∇_Z R | s) that make the gradient as large as the image."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    return [(e - 1 - low, n - 1 + low - s * (m - 1)) for n, m, e, s, (low, _) in axes]
+    return tuple((e - 1 - low, n - 1 + low - s * (m - 1)) for n, m, e, s, (low, _) in axes)
 
 
 def _dagger(w, groups):
@@ -246,17 +230,9 @@ def _dagger(w, groups):
 def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    padding = [(low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes]
-    return correlate_over_batch(
-        x,
-        dz,
-        stride=window.dilation,
-        padding=padding,
-        dilation=window.stride,
-        upsampling=window.upsampling,
-        groups=groups,
-        arithmetic=arithmetic,
-    )
+    padding = tuple((low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes)
+    sliding = Sliding(window.dilation, padding, dilation=window.stride, upsampling=window.upsampling)
+    return correlate_over_batch(x, dz, sliding, groups, arithmetic)
 
 
 def bias_grad(dz):

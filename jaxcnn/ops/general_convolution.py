@@ -147,7 +147,7 @@ def _window(image, size, stride, padding, upsampling, dilation):
         extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
         padding = lax.padtype_to_pads(image, extent, stride, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
-    return Window(image, size, tuple(stride), padding, dilation, None if upsampling == ones else upsampling)
+    return Window(image, size, tuple(stride), padding, dilation, upsampling)
 
 
 def _images(lhs, geometry):

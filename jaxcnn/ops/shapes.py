@@ -25,7 +25,7 @@ PerAxis = int | Sequence[int]
 class Window:
     """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere.
 
-    Where `upsampling` is given, zeros between the entries make the image: `image` is its shape with them.
+    With an upsampling there are zeros between the entries of the image, and `image` is its shape with them.
     """
 
     image: tuple[int, ...]
@@ -33,7 +33,7 @@ class Window:
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
-    upsampling: tuple[int, ...] | None = None
+    upsampling: tuple[int, ...]
 
     @property
     def volume(self) -> int:
@@ -230,7 +230,7 @@ def window(
     size = per_axis(function, argument, size, rank)
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
-    unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation)
+    unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     result = replace(unpadded, padding=_resolve_padding(function, padding, unpadded))
     fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
     expected = f"no larger than the padded input {list(result.padded)}"
@@ -310,7 +310,7 @@ def transposed_window(
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
     between = pads(function, "padding", padding, rank, "an int")
-    unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation)
+    unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(n > 0 for n in (*image, *spatial))

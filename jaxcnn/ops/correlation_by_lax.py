@@ -1,0 +1,99 @@
+"""How one array slides over another, and each of the two correlations as one `lax.conv_general_dilated`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How an array slides over another along its spatial axes; one entry per axis everywhere.
+
+    `upsampling` puts zeros between the entries of what it slides over, `dilation` between its own.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    upsampling: tuple[int, ...]
+
+    @property
+    def upsamples(self) -> bool:
+        return max(self.upsampling, default=1) > 1
+
+    def along(self, axes: slice) -> "Sliding":
+        """The same along some of the axes."""
+        return Sliding(self.stride[axes], self.padding[axes], self.dilation[axes], self.upsampling[axes])
+
+    def places(self, image: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+        """How many places an array of this size takes on each axis of an image."""
+        padded = (u * (n - 1) + 1 + sum(pads) for n, u, pads in zip(image, self.upsampling, self.padding, strict=True))
+        spans = (d * (k - 1) + 1 for k, d in zip(size, self.dilation, strict=True))
+        return tuple((n - e) // s + 1 for n, e, s in zip(padded, spans, self.stride, strict=True))
+
+    def pad(self, x: jax.Array) -> jax.Array:
+        """The images x [N, *S, C] with all their zeros, between the entries and around."""
+        pads = [(low, high, u - 1) for (low, high), u in zip(self.padding, self.upsampling, strict=True)]
+        return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """lax's `precision` of the products, and the dtype of the sums and the result; None leaves it to lax."""
+
+    precision: Any = None
+    dtype: Any = None
+
+
+LAX = Arithmetic()
+
+
+def lax_correlate(x, w, sliding, groups, arithmetic):
+    """`correlate` as one convolution."""
+    spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
+    layout = lax.ConvDimensionNumbers(
+        lhs_spec=(0, channels, *spatial),
+        rhs_spec=(channels, channels - 1, *range(x.ndim - 2)),
+        out_spec=(0, channels, *spatial),
+    )
+    if sliding.upsamples and groups > 1 and x.dtype == jnp.float64:
+        # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out: for
+        # one, the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
+        x, sliding = sliding.pad(x), _without_zeros(sliding)
+    return _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=groups)
+
+
+def lax_correlate_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` without groups: the channels of x are the images, the batch is what is summed."""
+    spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
+    layout = lax.ConvDimensionNumbers(
+        lhs_spec=(channels, 0, *spatial),
+        rhs_spec=(channels, 0, *spatial),
+        out_spec=(channels - 1, channels, *range(x.ndim - 2)),
+    )
+    return _lax_convolution(x, dz, sliding, layout, arithmetic)
+
+
+def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1):
+    return lax.conv_general_dilated(
+        x,
+        w,
+        sliding.stride,
+        sliding.padding,
+        sliding.upsampling,
+        sliding.dilation,
+        dimension_numbers=layout,
+        feature_group_count=feature_group_count,
+        precision=arithmetic.precision,
+        preferred_element_type=arithmetic.dtype,
+    )
+
+
+def _without_zeros(sliding):
+    rank = len(sliding.stride)
+    return Sliding(sliding.stride, ((0, 0),) * rank, sliding.dilation, (1,) * rank)

@@ -1,0 +1,173 @@
+"""Ways to put a correlation together from smaller ones, or from products.
+
+Each takes the function that computes the parts, so that one way can use another: a strided input gradient of a grouped
+3-D convolution is computed residue by residue, each of them group by group, each group slab by slab.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops.correlation_by_lax import Sliding
+from jaxcnn.ops.shapes import sum_dtype
+
+_FEW_CHANNELS = 8  # a convolution of fewer is slow
+
+
+def by_group(f: Callable[..., jax.Array], x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
+    """f of the channels of each group, side by side."""
+    pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(w, groups, axis=-1), strict=True)
+    return jnp.concatenate([f(*pair) for pair in pairs], axis=-1)
+
+
+# With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
+# i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
+# places of one residue r are a correlation of x itself with every (u/g)th weight.
+def by_residue(f, x, w, sliding, groups):
+    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved."""
+    size, channels = w.shape[:-2], w.shape[-1]
+    places = sliding.places(x.shape[1:-1], size)
+    steps = [-(-m // u) for m, u in zip(places, sliding.upsampling, strict=True)]
+    axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, sliding.upsampling, strict=True)
+    ones = (1,) * len(size)
+    parts = []
+    for residues in itertools.product(*(_residues(*axis) for axis in axes)):
+        if None in residues:
+            parts.append(jnp.zeros((x.shape[0], *steps, channels), x.dtype))
+            continue
+        weights, padding, dilation = zip(*residues, strict=True)
+        parts.append(f(x, w[weights], Sliding(ones, padding, dilation, ones), groups))
+    result = _interleave(jnp.stack([part.astype(parts[0].dtype) for part in parts], axis=-2), sliding.upsampling)
+    return result[:, *(slice(m) for m in places)]
+
+
+def _residues(n, k, m, pads, d, u):
+    """For each residue r along an axis: its weights, the padding for m places, the dilation; None without weights."""
+    g = math.gcd(d, u)
+    for r in range(u):
+        weights = slice(next((j for j in range(k) if (r + d * j - pads[0]) % u == 0), k), None, u // g)
+        first, count = weights.start, len(range(k)[weights])
+        low = -((r + d * first - pads[0]) // u)
+        yield (weights, (low, m - 1 + d // g * (count - 1) + 1 - n - low), d // g) if count else None
+
+
+def _interleave(parts, upsampling):
+    """[N, *Q, U, C] -> [N, *(Q·u), C]: part r = (r_1, r_2, ...) has the places with these residues."""
+    batch, *steps, _, channels = parts.shape
+    rank = len(steps)
+    split = parts.reshape(batch, *steps, *upsampling, channels)
+    order = [axis for pair in zip(range(1, rank + 1), range(rank + 1, 2 * rank + 1), strict=True) for axis in pair]
+    full = [q * u for q, u in zip(steps, upsampling, strict=True)]
+    return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
+
+
+def by_entry(x, w, sliding, groups, arithmetic):
+    """`correlate` of groups of one channel, or with one filter: a sum over the entries of w of products with x.
+
+    x is padded once, behind a barrier, so that XLA does not test every entry of every product for the border.
+    """
+    *size, shared, filters = w.shape
+    channels, each = x.shape[-1], filters // groups
+    places = sliding.places(x.shape[1:-1], size)
+    dtype = sum_dtype(x.dtype)
+    grouped = jnp.swapaxes(w.reshape(*size, shared, groups, each), -3, -2).astype(dtype)
+    weights = grouped.reshape(*size, *(1,) * (x.ndim - 1), channels, each)
+    padded = lax.optimization_barrier(sliding.pad(x))
+    total = 0.0
+    for entry in np.ndindex(*size):
+        first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
+        seen = _every(padded, first, sliding.stride, places).astype(dtype)
+        total = total + (seen * weights[entry][..., 0] if each == 1 else seen[..., None] * weights[entry])
+    if shared > 1:
+        total = jnp.sum(total.reshape(*total.shape[:-1], groups, shared), axis=-1)
+    return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
+
+
+def by_entry_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` of each channel of x with its own channels of dz: [*K, 1, O].
+
+    dw[k] = Σ_n Σ_i dz[n, i] x[n, d·i + s·k - low], one product of dz and a slice of x for every k. As many sums as the
+    filter has entries in one pass over both; the batch comes last, so that devices exchange sums only.
+    """
+    batch, *places, filters = dz.shape
+    channels, dtype = x.shape[-1], sum_dtype(x.dtype)
+    size = sliding.places(x.shape[1:-1], places)
+    padded = lax.optimization_barrier(sliding.pad(x))
+    dz = dz.reshape(batch, *places, channels, filters // channels).astype(dtype)
+    products = []
+    for entry in np.ndindex(*size):
+        first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
+        products.append(dz * _every(padded, first, sliding.dilation, places).astype(dtype)[..., None])
+    sums = jnp.stack(_sums_over_places(tuple(products)))
+    return jnp.sum(sums, axis=1).reshape(*size, 1, filters).astype(arithmetic.dtype or x.dtype)
+
+
+def _every(x, first, step, count):
+    """Every step-th entry of x along the spatial axes, `count` of them from `first` on."""
+    last = [f + s * (m - 1) + 1 for f, s, m in zip(first, step, count, strict=True)]
+    return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
+
+
+@jax.custom_jvp
+def _sums_over_places(maps: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """The sum of each map [N, *M, C, m] over its places, [N, C, m], all in one pass."""
+    zeros = tuple(np.zeros((), a.dtype) for a in maps)
+    places = range(1, maps[0].ndim - 2)
+    return tuple(lax.reduce(maps, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), places))
+
+
+@_sums_over_places.defjvp
+def _sums_over_places_jvp(primals, tangents):
+    """Linear; XLA's reduction of many operands has no derivative worth its cost."""
+    (maps,), (dmaps,) = primals, tangents
+    places = tuple(range(1, maps[0].ndim - 2))
+    return _sums_over_places(maps), tuple(jnp.sum(a, axis=places) for a in dmaps)
+
+
+def by_slab(f, x, w, sliding):
+    """`correlate` without groups: slabs across the first spatial axis are images of one rank less, and are summed.
+
+    Of few channels, the slabs that one place sees are more channels of one image.
+    """
+    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
+    slabs = _slabs(x, sliding, [k * sliding.dilation[0] for k in range(len(w))], sliding.stride[0], places)
+    if x.shape[-1] < _FEW_CHANNELS:
+        total = f(jnp.concatenate(slabs, axis=-1), jnp.concatenate(list(w), axis=-2), rest)
+    else:
+        total = sum(f(slab, w_k, rest) for slab, w_k in zip(slabs, w, strict=True))
+    return total.reshape(x.shape[0], places, *total.shape[1:])
+
+
+def by_slab_over_batch(f, x, dz, sliding):
+    """`correlate_over_batch` without groups: each slab of the filters comes from one slab of the images per place."""
+    size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
+    slabs = _slabs(x, sliding, [k * sliding.stride[0] for k in range(size)], sliding.dilation[0], dz.shape[1])
+    dz = dz.reshape(-1, *dz.shape[2:])
+    return jnp.stack([f(slab, dz, rest) for slab in slabs])
+
+
+def _slabs(x, sliding, firsts, step, count):
+    """x [N, D, *S, C] along D, `count` entries from each of `firsts` on: [N·count, *S, C] each, padded along D only."""
+    (low, high), between = sliding.padding[0], sliding.upsampling[0] - 1
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, high, between), *((0, 0, 0),) * (x.ndim - 2)])
+    slabs = [lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, axis=1) for first in firsts]
+    return [slab.reshape(-1, *slab.shape[2:]) for slab in slabs]
+
+
+def pointwise_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` without groups to filters of one entry: a product of matrices, [C, N·M] [N·M, O]."""
+    x = _every(sliding.pad(x), (0,) * (x.ndim - 2), sliding.dilation, dz.shape[1:-1])
+    summed = tuple(range(x.ndim - 1))
+    dw = lax.dot_general(
+        x,
+        dz,
+        ((summed, summed), ((), ())),
+        precision=arithmetic.precision,
+        preferred_element_type=arithmetic.dtype,
+    )
+    return dw.reshape((1,) * (x.ndim - 2) + dw.shape)
