@@ -40,17 +40,30 @@ def test_every_public_function_has_an_example():
     assert public <= shown
 
 
-def test_first_example_of_the_readme(tmp_path):
-    """Pasted into a file and run, in a new process."""
-    (code, *_) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(code.strip().splitlines()) <= 20
-    script = tmp_path / "example.py"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def run(code, folder):
+    """What the code prints, pasted into a file and run, in a new process."""
+    script = folder / "example.py"
     script.write_text(code)
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
-    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, cwd=folder)
     assert ran.returncode == 0, ran.stderr
-    assert "right" in ran.stdout
-    assert "WRONG" not in ran.stdout
+    return ran.stdout
+
+
+def test_first_example_of_the_readme(tmp_path):
+    assert len(EXAMPLES[0].strip().splitlines()) <= 20
+    printed = run(EXAMPLES[0], tmp_path)
+    assert "right" in printed
+    assert "WRONG" not in printed
+
+
+@pytest.mark.parametrize("code", EXAMPLES[1:], ids=lambda code: code.split()[1])
+def test_other_examples_of_the_readme(code, tmp_path):
+    """They print what the comments behind `print` say."""
+    assert run(code, tmp_path).splitlines() == re.findall(r"print\(.*\)  # (.*)", code)
 
 
 def test_tests_named_in_the_readme_exist():
