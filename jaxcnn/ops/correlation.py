@@ -20,6 +20,8 @@ from jaxcnn.ops.correlation_by_parts import (
     by_residue,
     by_slab,
     by_slab_over_batch,
+    by_subpixel,
+    of_one_entry,
     pointwise_over_batch,
 )
 from jaxcnn.ops.shapes import sum_dtype
@@ -31,67 +33,77 @@ _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
     """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
-    return _on_each_platform(_correlate_on_cpu, _correlate, *_of_one_dtype(x, w), sliding, groups, arithmetic)
+    x, w = _of_one_dtype(x, w)
+    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 else lax_correlate
+    options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
+    on_cpu = _way_on_cpu(x, w, **options)
+    return _on_each_platform(x, w, on_cpu, partial(elsewhere, **options))
 
 
 def correlate_over_batch(
     x: jax.Array, dz: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX
 ) -> jax.Array:
     """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
-    args = (*_of_one_dtype(x, dz), sliding, groups, arithmetic)
-    return _on_each_platform(_correlate_over_batch_on_cpu, _correlate_over_batch, *args)
+    x, dz = _of_one_dtype(x, dz)
+    if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times on a CPU
+        return by_entry_over_batch(x, dz, sliding, arithmetic)
+    if groups > 1:  # 4 to 600 times
+        part = partial(correlate_over_batch, sliding=sliding, arithmetic=arithmetic)
+        return by_group(part, x, dz, groups)
+    on_cpu = _way_over_batch_on_cpu(x, dz, sliding, arithmetic)
+    return _on_each_platform(x, dz, on_cpu, partial(lax_correlate_over_batch, sliding=sliding, arithmetic=arithmetic))
 
 
-def _on_each_platform(on_cpu, elsewhere, x, w, *options):
-    return lax.platform_dependent(
-        x, w, cpu=lambda x, w: on_cpu(x, w, *options), default=lambda x, w: elsewhere(x, w, *options)
-    )
+def _on_each_platform(x, w, on_cpu, elsewhere):
+    return elsewhere(x, w) if on_cpu is None else lax.platform_dependent(x, w, cpu=on_cpu, default=elsewhere)
 
 
 # XLA gathers a batch that is spread over devices for a grouped convolution, whence groups are computed one by one, and
-# for the filter gradient of a depthwise one, whence that is a sum of products, on every platform.
-def _correlate(x, w, sliding, groups, arithmetic):
-    if groups > 1 and w.shape[-2] > 1:
-        return by_group(lambda x, w: lax_correlate(x, w, sliding, 1, arithmetic), x, w, groups)
-    return lax_correlate(x, w, sliding, groups, arithmetic)
+# for the filter gradient of a depthwise one, whence that is a sum of products: on every platform.
+def _group_by_group(x, w, sliding, groups, arithmetic):
+    return by_group(partial(lax_correlate, sliding=sliding, groups=1, arithmetic=arithmetic), x, w, groups)
 
 
-def _correlate_over_batch(x, dz, sliding, groups, arithmetic):
-    if groups > 1 and groups == x.shape[-1]:
-        return by_entry_over_batch(x, dz, sliding, arithmetic)
-    if groups > 1:
-        return by_group(lambda x, dz: lax_correlate_over_batch(x, dz, sliding, arithmetic), x, dz, groups)
-    return lax_correlate_over_batch(x, dz, sliding, arithmetic)
+def _way_on_cpu(x, w, sliding, groups, arithmetic):
+    """The first way that applies, None where that is lax's; behind it what it gains on 2 cores."""
+    part = partial(_correlate_on_cpu, groups=1, arithmetic=arithmetic)
+    size, upsampling = w.shape[:-2], sliding.upsampling
+    stride_one = max(sliding.stride, default=1) == 1
+    dense = stride_one and groups == 1 and max(sliding.dilation, default=1) == 1
+    if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
+        return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
+    if dense and sliding.upsamples and all(k % u == 0 for k, u in zip(size, upsampling, strict=True)):  # 1 to 5 times
+        return partial(by_subpixel, part, sliding=sliding)
+    if stride_one and sliding.upsamples:  # no products with the zeros between the entries: 1 to 1000 times
+        return partial(by_residue, partial(_correlate_on_cpu, arithmetic=arithmetic), sliding=sliding, groups=groups)
+    if groups > 1 and 1 in (w.shape[-2], w.shape[-1] // groups):  # 10 to 50 times
+        few = math.prod(size) <= _FEW_ENTRIES
+        return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic) if few else None
+    if groups > 1:  # 1.5 to 6 times
+        return partial(by_group, partial(part, sliding=sliding), groups=groups)
+    if x.ndim > 4:  # 2 to 20 times
+        dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
+        return partial(by_slab, partial(part, arithmetic=wide), sliding=sliding, dtype=dtype)
+    return None
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
-    """The first way that applies; what it gains on 2 cores is behind it."""
-    summed_wide = replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
-    if sliding.upsamples and max(sliding.stride) == 1:  # no products with the zeros between the entries: up to 30 times
-        return by_residue(partial(_correlate_on_cpu, arithmetic=arithmetic), x, w, sliding, groups)
-    single = 1 in (w.shape[-2], w.shape[-1] // groups)
-    if groups > 1 and single and math.prod(w.shape[:-2]) <= _FEW_ENTRIES:  # 20 to 60 times
-        return by_entry(x, w, sliding, groups, arithmetic)
-    if groups > 1:  # 2 to 6 times, the filter gradient hundreds of times
-        return by_group(lambda x, w: _correlate_on_cpu(x, w, sliding, 1, arithmetic), x, w, groups)
-    if x.ndim > 4:  # 2 to 6 times
-        part = partial(_correlate_on_cpu, groups=1, arithmetic=summed_wide)
-        return by_slab(part, x, w, sliding).astype(arithmetic.dtype or x.dtype)
-    return lax_correlate(x, w, sliding, groups, arithmetic)
+    way = _way_on_cpu(x, w, sliding, groups, arithmetic)
+    return lax_correlate(x, w, sliding, groups, arithmetic) if way is None else way(x, w)
 
 
-def _correlate_over_batch_on_cpu(x, dz, sliding, groups, arithmetic):
-    """The first way that applies."""
-    again = partial(_correlate_over_batch_on_cpu, groups=1, arithmetic=arithmetic)
-    if groups > 1 and groups == x.shape[-1]:
-        return by_entry_over_batch(x, dz, sliding, arithmetic)
-    if groups > 1:
-        return by_group(partial(again, sliding=sliding), x, dz, groups)
-    if set(sliding.places(x.shape[1:-1], dz.shape[1:-1])) == {1}:  # 3 to 10 times
-        return pointwise_over_batch(x, dz, sliding, arithmetic)
-    if x.ndim > 4:  # 2 to 3 times
-        return by_slab_over_batch(again, x, dz, sliding)
-    return lax_correlate_over_batch(x, dz, sliding, arithmetic)
+def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
+    """The same for filter gradients, without groups."""
+    if set(sliding.places(x.shape[1:-1], dz.shape[1:-1])) == {1}:  # 1.5 to 4 times
+        return partial(pointwise_over_batch, sliding=sliding, arithmetic=arithmetic)
+    if x.ndim > 4:  # 3 to 20 times
+        return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
+    return None
+
+
+def _over_batch_on_cpu(x, dz, sliding, arithmetic):
+    way = _way_over_batch_on_cpu(x, dz, sliding, arithmetic)
+    return lax_correlate_over_batch(x, dz, sliding, arithmetic) if way is None else way(x, dz)
 
 
 def _of_one_dtype(x, w):

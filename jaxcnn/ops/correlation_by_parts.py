@@ -4,8 +4,10 @@ Each takes the function that computes the parts, so that one way can use another
 3-D convolution is computed residue by residue, each of them group by group, each group slab by slab.
 """
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable
 
 import jax
@@ -30,30 +32,76 @@ def by_group(f: Callable[..., jax.Array], x: jax.Array, w: jax.Array, groups: in
 # places of one residue r are a correlation of x itself with every (u/g)th weight.
 def by_residue(f, x, w, sliding, groups):
     """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved."""
-    size, channels = w.shape[:-2], w.shape[-1]
+    size, upsampling = w.shape[:-2], sliding.upsampling
     places = sliding.places(x.shape[1:-1], size)
-    steps = [-(-m // u) for m, u in zip(places, sliding.upsampling, strict=True)]
-    axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, sliding.upsampling, strict=True)
-    ones = (1,) * len(size)
-    parts = []
-    for residues in itertools.product(*(_residues(*axis) for axis in axes)):
-        if None in residues:
-            parts.append(jnp.zeros((x.shape[0], *steps, channels), x.dtype))
-            continue
-        weights, padding, dilation = zip(*residues, strict=True)
-        parts.append(f(x, w[weights], Sliding(ones, padding, dilation, ones), groups))
-    result = _interleave(jnp.stack([part.astype(parts[0].dtype) for part in parts], axis=-2), sliding.upsampling)
+    steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
+    axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
+    along = [dict(_residues(*axis)) for axis in axes]
+    ones, parts = (1,) * len(size), {}
+    for residues in itertools.product(*along):
+        weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
+        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, ones), groups)
+    if len(parts) == 1:
+        ((residues, part),) = parts.items()
+        between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
+        result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *between, (0, 0, 0)])
+    else:
+        zeros = jnp.zeros_like(next(iter(parts.values())))
+        result = _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
     return result[:, *(slice(m) for m in places)]
 
 
 def _residues(n, k, m, pads, d, u):
-    """For each residue r along an axis: its weights, the padding for m places, the dilation; None without weights."""
+    """Along an axis, for each residue with weights: these, the padding for m places, the dilation."""
     g = math.gcd(d, u)
     for r in range(u):
-        weights = slice(next((j for j in range(k) if (r + d * j - pads[0]) % u == 0), k), None, u // g)
-        first, count = weights.start, len(range(k)[weights])
-        low = -((r + d * first - pads[0]) // u)
-        yield (weights, (low, m - 1 + d // g * (count - 1) + 1 - n - low), d // g) if count else None
+        for first in (j for j in range(min(k, u)) if (r + d * j - pads[0]) % u == 0):
+            weights = slice(first, None, u // g)
+            low, reach = -((r + d * first - pads[0]) // u), d // g * (len(range(k)[weights]) - 1)
+            yield r, (weights, (low, m + reach - n - low), d // g)
+            break
+
+
+# The same with one convolution. Counted from a place c where u divides c - low, the residues are r = 1, ..., u, so that
+# all of them begin to meet x at the same entry: i = u·q + r + c meets x[q + t + 1 - a], a = (low - c) / u, with the
+# weight u·t + (u - r). They become u times as many filters, of ceil(k / u) weights; where u divides k none is zero.
+def by_subpixel(f, x, w, sliding):
+    """`correlate` with stride 1 and without dilation or groups: all residues at once, as channels, interleaved."""
+    rank, upsampling, channels = x.ndim - 2, sliding.upsampling, w.shape[-1]
+    places = sliding.places(x.shape[1:-1], w.shape[:-2])
+    count = [-(-k // u) for k, u in zip(w.shape, upsampling, strict=False)]
+    start = [low % u - u for (low, _), u in zip(sliding.padding, upsampling, strict=True)]
+    steps = [-(-(m - 1 - c) // u) for m, c, u in zip(places, start, upsampling, strict=True)]
+    fill = [(0, t * u - k, 0) for k, t, u in zip(w.shape, count, upsampling, strict=False)]
+    filled = lax.pad(w, np.zeros((), w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])
+    split = filled.reshape(*(n for pair in zip(count, upsampling, strict=True) for n in pair), *w.shape[-2:])
+    weights, residues = range(0, 2 * rank, 2), tuple(range(1, 2 * rank, 2))
+    filters = lax.rev(split, residues).transpose(*weights, 2 * rank, *residues, 2 * rank + 1)
+    filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
+    before = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
+    axes = zip(before, steps, count, x.shape[1:-1], strict=True)
+    padding = tuple((low, q + t - 1 - n - low) for low, q, t, n in axes)
+    ones = (1,) * rank
+    z = f(x, filters, Sliding(ones, padding, ones, ones))
+    z = _interleave(z.reshape(*z.shape[:-1], math.prod(upsampling), channels), upsampling)
+    return z[:, *(slice(-c - 1, -c - 1 + m) for c, m in zip(start, places, strict=True))]
+
+
+# One entry x meets weight j at the place i = low - j: the reversed filter, from low - (k - 1) on.
+def of_one_entry(x, w, sliding, arithmetic):
+    """`correlate` of images of one entry, with stride 1 and without dilation or groups: a product of matrices."""
+    places = sliding.places(x.shape[1:-1], w.shape[:-2])
+    rank = len(places)
+    z = lax.dot_general(
+        x.reshape(x.shape[0], x.shape[-1]),
+        lax.rev(w, tuple(range(rank))),
+        (((1,), (rank,)), ((), ())),
+        precision=arithmetic.precision,
+        preferred_element_type=arithmetic.dtype,
+    )
+    before = [low - (k - 1) for (low, _), k in zip(sliding.padding, w.shape, strict=False)]
+    around = [(low, m - k - low, 0) for low, m, k in zip(before, places, w.shape, strict=False)]
+    return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
 
 
 def _interleave(parts, upsampling):
@@ -78,11 +126,12 @@ def by_entry(x, w, sliding, groups, arithmetic):
     grouped = jnp.swapaxes(w.reshape(*size, shared, groups, each), -3, -2).astype(dtype)
     weights = grouped.reshape(*size, *(1,) * (x.ndim - 1), channels, each)
     padded = lax.optimization_barrier(sliding.pad(x))
-    total = 0.0
+    terms = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
         seen = _every(padded, first, sliding.stride, places).astype(dtype)
-        total = total + (seen * weights[entry][..., 0] if each == 1 else seen[..., None] * weights[entry])
+        terms.append(seen * weights[entry][..., 0] if each == 1 else seen[..., None] * weights[entry])
+    total = functools.reduce(operator.add, terms)
     if shared > 1:
         total = jnp.sum(total.reshape(*total.shape[:-1], groups, shared), axis=-1)
     return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
@@ -129,8 +178,9 @@ def _sums_over_places_jvp(primals, tangents):
     return _sums_over_places(maps), tuple(jnp.sum(a, axis=places) for a in dmaps)
 
 
-def by_slab(f, x, w, sliding):
-    """`correlate` without groups: slabs across the first spatial axis are images of one rank less, and are summed.
+def by_slab(f, x, w, sliding, dtype):
+    """`correlate` without groups: slabs across the first spatial axis are images of one rank less; what f makes of them
+    is summed in its dtype.
 
     Of few channels, the slabs that one place sees are more channels of one image.
     """
@@ -139,8 +189,8 @@ def by_slab(f, x, w, sliding):
     if x.shape[-1] < _FEW_CHANNELS:
         total = f(jnp.concatenate(slabs, axis=-1), jnp.concatenate(list(w), axis=-2), rest)
     else:
-        total = sum(f(slab, w_k, rest) for slab, w_k in zip(slabs, w, strict=True))
-    return total.reshape(x.shape[0], places, *total.shape[1:])
+        total = functools.reduce(operator.add, [f(slab, w_k, rest) for slab, w_k in zip(slabs, w, strict=True)])
+    return total.reshape(x.shape[0], places, *total.shape[1:]).astype(dtype)
 
 
 def by_slab_over_batch(f, x, dz, sliding):
