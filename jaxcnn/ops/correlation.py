@@ -17,14 +17,16 @@ from jaxcnn.ops.correlation_by_parts import (
     by_entry,
     by_entry_over_batch,
     by_group,
+    by_product,
+    by_product_over_batch,
     by_residue,
     by_slab,
     by_slab_over_batch,
     by_subpixel,
     of_one_entry,
-    pointwise_over_batch,
 )
 from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.sharding import on_several_mesh_axes
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
@@ -34,6 +36,8 @@ _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
     """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
     x, w = _of_one_dtype(x, w)
+    if on_several_mesh_axes(x, w):
+        return _by_products(x, w, sliding, groups, arithmetic)
     elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 else lax_correlate
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
     on_cpu = _way_on_cpu(x, w, **options)
@@ -50,8 +54,22 @@ def correlate_over_batch(
     if groups > 1:  # 4 to 600 times
         part = partial(correlate_over_batch, sliding=sliding, arithmetic=arithmetic)
         return by_group(part, x, dz, groups)
+    if on_several_mesh_axes(x, dz):
+        return by_product_over_batch(x, dz, sliding, arithmetic)
     on_cpu = _way_over_batch_on_cpu(x, dz, sliding, arithmetic)
     return _on_each_platform(x, dz, on_cpu, partial(lax_correlate_over_batch, sliding=sliding, arithmetic=arithmetic))
+
+
+# Where an array is split along one axis of a mesh and repeated along another, XLA computes some convolutions wrong, too
+# large by the number of repetitions (jaxlib 0.10.2; the filter gradient of images whose rows are split, for one), and
+# with Auto axes nothing says how an array is split. Products of matrices are right.
+def _by_products(x, w, sliding, groups, arithmetic):
+    if sliding.upsamples and max(sliding.stride) == 1:
+        return by_residue(partial(_by_products, arithmetic=arithmetic), x, w, sliding, groups)
+    if groups > 1 and 1 in (w.shape[-2], w.shape[-1] // groups):
+        return by_entry(x, w, sliding, groups, arithmetic)
+    part = partial(by_product, sliding=sliding, arithmetic=arithmetic)
+    return by_group(part, x, w, groups) if groups > 1 else part(x, w)
 
 
 def _on_each_platform(x, w, on_cpu, elsewhere):
@@ -95,7 +113,7 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     """The same for filter gradients, without groups."""
     if set(sliding.places(x.shape[1:-1], dz.shape[1:-1])) == {1}:  # 1.5 to 4 times
-        return partial(pointwise_over_batch, sliding=sliding, arithmetic=arithmetic)
+        return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     return None

@@ -9,6 +9,8 @@ import itertools
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -92,13 +94,8 @@ def of_one_entry(x, w, sliding, arithmetic):
     """`correlate` of images of one entry, with stride 1 and without dilation or groups: a product of matrices."""
     places = sliding.places(x.shape[1:-1], w.shape[:-2])
     rank = len(places)
-    z = lax.dot_general(
-        x.reshape(x.shape[0], x.shape[-1]),
-        lax.rev(w, tuple(range(rank))),
-        (((1,), (rank,)), ((), ())),
-        precision=arithmetic.precision,
-        preferred_element_type=arithmetic.dtype,
-    )
+    vectors = x.reshape(x.shape[0], x.shape[-1])
+    z = _product(vectors, lax.rev(w, tuple(range(rank))), (1,), (rank,), arithmetic)
     before = [low - (k - 1) for (low, _), k in zip(sliding.padding, w.shape, strict=False)]
     around = [(low, m - k - low, 0) for low, m, k in zip(before, places, w.shape, strict=False)]
     return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
@@ -137,6 +134,7 @@ def by_entry(x, w, sliding, groups, arithmetic):
     return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
 
 
+@partial(jax.jit, static_argnames=("sliding", "arithmetic"), inline=True)  # one pass outside jit as well
 def by_entry_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` of each channel of x with its own channels of dz: [*K, 1, O].
 
@@ -209,15 +207,34 @@ def _slabs(x, sliding, firsts, step, count):
     return [slab.reshape(-1, *slab.shape[2:]) for slab in slabs]
 
 
-def pointwise_over_batch(x, dz, sliding, arithmetic):
-    """`correlate_over_batch` without groups to filters of one entry: a product of matrices, [C, N·M] [N·M, O]."""
-    x = _every(sliding.pad(x), (0,) * (x.ndim - 2), sliding.dilation, dz.shape[1:-1])
-    summed = tuple(range(x.ndim - 1))
-    dw = lax.dot_general(
-        x,
-        dz,
-        ((summed, summed), ((), ())),
+def by_product(x, w, sliding, arithmetic):
+    """`correlate` without groups: for each entry of the filters a product of matrices, [N·M, C] [C, O]; their sum."""
+    places, size = sliding.places(x.shape[1:-1], w.shape[:-2]), w.shape[:-2]
+    padded, dtype = sliding.pad(x), arithmetic.dtype or x.dtype
+    wide = replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
+    terms = []
+    for entry in np.ndindex(*size):
+        first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
+        terms.append(_product(_every(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
+    return functools.reduce(operator.add, terms).astype(dtype)
+
+
+def by_product_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` without groups: each entry of the filters is a product of matrices, [C, N·M] [N·M, O]."""
+    places, size = dz.shape[1:-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    padded, summed = sliding.pad(x), tuple(range(x.ndim - 1))
+    entries = []
+    for entry in np.ndindex(*size):
+        first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
+        entries.append(_product(_every(padded, first, sliding.dilation, places), dz, summed, summed, arithmetic))
+    return jnp.stack(entries).reshape(*size, *entries[0].shape)
+
+
+def _product(a, b, a_axes, b_axes, arithmetic):
+    return lax.dot_general(
+        a,
+        b,
+        ((a_axes, b_axes), ((), ())),
         precision=arithmetic.precision,
         preferred_element_type=arithmetic.dtype,
     )
-    return dw.reshape((1,) * (x.ndim - 2) + dw.shape)

@@ -25,16 +25,15 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(f)
-    def on_auto_axes(*args):
+    def f_on_any_mesh(*args):
         split = [type for type in map(jax.typeof, filter(_is_array, jax.tree.leaves(args))) if _is_split(type)]
         if not split:
             return f(*args)
-        mesh = split[0].sharding.mesh
-        anyhow = NamedSharding(mesh, P())
-        results = jax.eval_shape(lambda: _on_auto_axes(f, args, anyhow))
-        return _on_auto_axes(f, args, jax.tree.map(lambda y: NamedSharding(mesh, _spec(y.shape, split)), results))
+        return _on_auto_axes(
+            f, args, split[0].sharding.mesh, lambda y: jax.tree.map(lambda y: _spec(y.shape, split), y)
+        )
 
-    return on_auto_axes
+    return f_on_any_mesh
 
 
 def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[..., Any]:
@@ -43,30 +42,42 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
     Where a gradient varies between devices and its argument did not, each device has the part that its own data gave:
     the gradient is the sum.
     """
+    split = list(filter(_is_split, types))
+
+    def summed(*args):
+        return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
+
+    def specs(gradients):
+        return [None if g is None else type.sharding.spec for g, type in zip(gradients, types, strict=True)]
 
     def placed(*args):
-        if not any(map(_is_split, types)):
-            return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
-        mesh = next(filter(_is_split, types)).sharding.mesh
-        placements = [NamedSharding(mesh, type.sharding.spec) for type in types]
-        results = jax.eval_shape(lambda: _on_auto_axes(f, args, NamedSharding(mesh, P())))
-        as_types = [None if y is None else p for y, p in zip(results, placements, strict=True)]
-        return _on_auto_axes(f, args, as_types)
+        return _on_auto_axes(summed, args, split[0].sharding.mesh, specs) if split else summed(*args)
 
     return placed
 
 
-def _on_auto_axes(f, args, out_sharding):
+def on_several_mesh_axes(*arrays: jax.Array) -> bool:
+    """Whether the arrays may be split along one axis of a mesh and repeated along another."""
+    meshes = [jax.typeof(array).sharding.mesh for array in arrays]
+    sizes = [zip(mesh.axis_sizes, mesh.axis_types, strict=True) for mesh in meshes if not mesh.empty]
+    return any(sum(n > 1 and kind != AxisType.Manual for n, kind in axes) > 1 for axes in sizes)
+
+
+def _on_auto_axes(f, args, mesh, specs_of):
+    """f(*args) with the Explicit axes of the mesh as Auto ones; specs_of(results) says how these are split then."""
     leaves, structure = jax.tree.flatten(args)
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    explicit = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
 
     def of_arrays(*arrays):
         values = iter(arrays)
         return f(*jax.tree.unflatten(structure, [next(values) if _is_array(leaf) else leaf for leaf in leaves]))
 
-    mesh = jax.tree.leaves(out_sharding)[0].mesh
-    axes = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
-    return auto_axes(of_arrays, axes=axes, out_sharding=out_sharding)(*arrays)
+    def call(out_sharding):
+        arrays = [leaf for leaf in leaves if _is_array(leaf)]
+        return auto_axes(of_arrays, axes=explicit, out_sharding=out_sharding)(*arrays)
+
+    results = jax.eval_shape(lambda: call(NamedSharding(mesh, P())))
+    return call(jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs_of(results), is_leaf=_is_spec))
 
 
 def _spec(shape, types):
@@ -96,6 +107,10 @@ def _summed(gradient, type):
     if parts - whole:
         gradient = lax.psum(gradient, tuple(parts - whole))
     return lax.pcast(gradient, tuple(whole - parts), to="varying") if whole - parts else gradient
+
+
+def _is_spec(leaf):
+    return isinstance(leaf, P)
 
 
 def _is_array(leaf):

@@ -20,7 +20,7 @@ from jaxcnn.ops import (
     binary_cross_entropy,
     convolution,
     convolution_gradients,
-    correlation_by_parts,
+    correlation,
     cross_entropy,
     dense,
     dropout,
@@ -151,8 +151,8 @@ def first_filter_dropped(right):
     return lambda x, w, *options: right(x, w.at[..., 0].set(0), *options)
 
 
-def last_map_dropped(right):
-    return lambda maps: (*right(maps)[:-1], jnp.zeros_like(right(maps)[-1]))
+def last_entry_dropped(right):
+    return lambda *args: right(*args).at[-1].set(0)
 
 
 def spread_evenly(dy, winner, window):
@@ -381,7 +381,7 @@ WRAPPED = [
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (general_convolution, "input_grad", over_all, "conv_general_dilated"),
     (general_convolution, "filter_grad", last_image_dropped, "conv_general_dilated"),
-    (correlation_by_parts, "_sums_over_places", last_map_dropped, "depthwise_conv"),
+    (correlation, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
