@@ -130,7 +130,8 @@ def add_at_place(dy, place, image):
     """dx [N, *image, C], where dx[n, place[n, i, c], c] += dy[n, i, c]; places outside the image get nothing."""
 
     def add(dy, place):
-        return jnp.zeros(math.prod(image), sum_dtype(dy.dtype)).at[place].add(dy, mode="drop")
+        nothing = jnp.zeros(math.prod(image), dy.dtype)
+        return nothing.at[place].add(dy, mode="drop", wrap_negative_indices=False)
 
     dy_wide = dy.astype(sum_dtype(dy.dtype))
     dx = _per_image_and_channel(add)(_flat(dy_wide), _flat(place))
@@ -141,7 +142,7 @@ def take_from_place(x, place):
     """x[n, place[n, i, c], c] [N, *M, C], the transpose of `add_at_place`; 0 for places outside the image."""
 
     def take(x, place):
-        return x.at[place].get(mode="fill", fill_value=0)
+        return x.at[place].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
     return _per_image_and_channel(take)(_flat(x), _flat(place)).reshape(place.shape)
 
