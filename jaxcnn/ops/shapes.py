@@ -223,22 +223,28 @@ def window(
     padding: Any,
     dilation: Any = 1,
     *,
+    ceil_mode: bool = False,
     argument: str = "window",
 ) -> Window:
-    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from."""
+    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from.
+
+    In ceil_mode a last place may stick out behind the padded image, which may be the only one.
+    """
     rank = len(image)
     size = per_axis(function, argument, size, rank)
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    result = replace(unpadded, padding=_resolve_padding(function, padding, unpadded))
+    padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    result = _reaching_the_end(padded) if ceil_mode else padded
     fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
-    expected = f"no larger than the padded input {list(result.padded)}"
+    more = ", or by less than the stride" if ceil_mode else ""
+    expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
     return result
 
 
-def reaching_the_end(window: Window) -> Window:
+def _reaching_the_end(window: Window) -> Window:
     """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
 
     These are ceil((n + low + high - extent) / s) + 1 places, one less if the last began in the padding behind the
@@ -331,11 +337,12 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
     require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
 
 
-def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tuple[int, int], ...]:
-    rank = len(unpadded.image)
+def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
+    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
+    rank = len(window.image)
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
-        return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
+        return tuple(map(_NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
     return pads(function, "padding", padding, rank, "a string, an int")
 
 

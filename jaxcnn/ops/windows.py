@@ -80,5 +80,5 @@ def pooling_window(
     """The checked window of a pool over x [N, *S, C]; the stride is the size by default."""
     shapes.images(function, x)
     stride = window if stride is None else stride
-    geometry = shapes.window(function, x.shape[1:-1], window, stride, padding, dilation)
-    return shapes.reaching_the_end(geometry) if shapes.flag(function, "ceil_mode", ceil_mode) else geometry
+    ceil_mode = shapes.flag(function, "ceil_mode", ceil_mode)
+    return shapes.window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)

@@ -257,6 +257,11 @@ BAD_CALLS = [
         "lp_pool: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]",
     ),
     (lambda: jc.lp_pool(x, 5, 2), ValueError, "lp_pool: window must be no larger than the padded input [5, 4], got a"),
+    (  # as PyTorch, whose output size would be 0
+        lambda: jc.max_pool(x, 6, stride=1, ceil_mode=True),
+        ValueError,
+        "window must be no larger than the padded input [5, 4], or by less than the stride, got a window that spans [6",
+    ),
     (lambda: jc.lp_pool(x, 2, c6), TypeError, "lp_pool: p must be a finite number, got float32[6]"),
     (lambda: jc.lp_pool(x, 2, np.inf), ValueError, "lp_pool: p must be a finite number, got inf"),
     (lambda: jc.lp_pool(x, 2, 0), ValueError, "lp_pool: p must be a number above 0, got 0"),
