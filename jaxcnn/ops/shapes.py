@@ -7,7 +7,7 @@ one sentence that names the function, the argument, what was expected and what c
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,6 +152,16 @@ def integer(function: str, argument: str, value: Any, minimum: int | None = None
     assert result is not None
     require(minimum is None or result >= minimum, function, argument, expected, result)
     return result
+
+
+def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> int:
+    """A Python int that is one of those `known`; anything but an int is a TypeError."""
+    *others, last = map(str, known)
+    expected = f"{', '.join(others)} or {last}"
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(is_int, function, argument, expected, describe(value), TypeError)
+    require(value in known, function, argument, expected, value)
+    return int(value)
 
 
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
