@@ -208,6 +208,7 @@ def weighted_pool(
     expected = f"[*K, C] or [*K] with {rank} spatial axes and C = {x.shape[-1]} as x has"
     shapes.require(fits, "weighted_pool", "w", expected, shapes.describe(w))
     size = w.shape[:rank]
+    shapes.not_empty("weighted_pool", "w", size, w.shape)
     stride = size if stride is None else stride
     return _weighted_pool(x, w, shapes.window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w"))
 

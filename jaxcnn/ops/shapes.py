@@ -139,9 +139,11 @@ def above_zero(function: str, argument: str, value: Any) -> None:
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 
-def integer(function: str, argument: str, value: Any, minimum: int | None = None) -> int:
-    """A Python int of at least `minimum`; a bool, float or array is a TypeError."""
-    expected = "an int" if minimum is None else f"an int of at least {minimum}"
+def integer(
+    function: str, argument: str, value: Any, minimum: int | None = None, *, expected: str | None = None
+) -> int:
+    """A Python int of at least `minimum`; a bool, float or array is a TypeError. `expected` rewords what is."""
+    expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
     try:
         result = operator.index(value)
     except TypeError:
@@ -158,10 +160,9 @@ def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> 
     """A Python int that is one of those `known`; anything but an int is a TypeError."""
     *others, last = map(str, known)
     expected = f"{', '.join(others)} or {last}"
-    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    require(is_int, function, argument, expected, describe(value), TypeError)
-    require(value in known, function, argument, expected, value)
-    return int(value)
+    result = integer(function, argument, value, expected=expected)
+    require(result in known, function, argument, expected, result)
+    return result
 
 
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -185,13 +186,18 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
 
 def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
     """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
-    if not isinstance(value, Sequence):
-        both = integer(function, argument, value)
-        return ((both, both),) * rank
     expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
+    if not isinstance(value, Sequence):
+        both = integer(function, argument, value, expected=expected)
+        return ((both, both),) * rank
     pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
     require(pairs and len(value) == rank, function, argument, expected, value)
     return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+
+
+def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
+    """ValueError unless filters of a shape have an entry along each of the spatial axes, `size`."""
+    require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")
 
 
 def random_key(function: str, key: Any) -> None:
@@ -288,6 +294,7 @@ def filter_window(
     expected = f"[*K, C/groups, O] with {len(x_shape)} axes as x has"
     require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
     *size, channels, filters = w_shape
+    not_empty(function, argument, w_shape[:-2], w_shape)
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
@@ -321,7 +328,8 @@ def transposed_window(
     require(same, function, "w", expected, f"shape {list(w_shape)}")
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
-    size = per_axis(function, "w", tuple(w_shape[:-2]), rank)
+    size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
+    not_empty(function, "w", size, w_shape)
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
