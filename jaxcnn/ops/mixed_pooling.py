@@ -117,7 +117,7 @@ def softmax_pool(
 
     Returns:
         y [N, *M, C] with the M of `max_pool`, in the dtype of x. Half precision is computed in float32, and nothing
-        overflows, as only x_k - max_l x_l is divided by T. A NaN in a window is its result.
+        overflows, as only x_k - max_l x_l is divided by T. A NaN or +inf in a window makes its result NaN.
 
     Raises:
         TypeError: an argument is no floating-point array, the dtypes differ, a static argument is no int.

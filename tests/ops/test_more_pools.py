@@ -126,6 +126,12 @@ def test_softmax_pool_of_large_entries(dtype):
         assert np.isfinite(dt)
 
 
+def test_softmax_pool_of_infinity_is_nan():
+    x = jnp.array([1.0, np.inf, 2.0, 3.0]).reshape(1, 4, 1)
+    y = quick(lambda x: jc.softmax_pool(x, jnp.array(1.0), 2))(x)[0, :, 0]
+    assert np.isnan(y).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(("window", "stride", "low", "high"), [(3, 2, 1, 1), (2, 3, 0, 1), (4, 4, -1, 3)])
 def test_the_windows_over_a_place(window, stride, low, high):
     """Each window comes up once at each of the places that it is over, and nothing else does."""
