@@ -270,8 +270,21 @@ CASES = [
         op="softmax_pool",
     ),
     Case(
+        lambda x, temperature: jc.softmax_pool(x, temperature, 130, stride=2, padding=((1, 2),)),
+        lambda n: ((n, 133, 1), (1,)),
+        "large",
+        _share,
+        op="softmax_pool",
+    ),
+    Case(
         lambda x: jc.stochastic_pool(jax.random.key(1, impl="rbg"), x, 3, stride=2, padding="SAME"),
         lambda n: ((n, 7, 2),),
+        op="stochastic_pool",
+    ),
+    Case(
+        lambda x: jc.stochastic_pool(jax.random.key(1, impl="rbg"), x, (9, 8), stride=(3, 2), padding="SAME"),
+        lambda n: ((n, 5, 8, 2),),
+        "large",
         op="stochastic_pool",
     ),
     Case(

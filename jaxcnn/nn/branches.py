@@ -95,7 +95,7 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
 
     Args:
         branches: layers and functions of an array, which are called as those of `sequential`.
-        axis: along which they are joined.
+        axis: along which they are joined, not that of the batch.
 
     Returns:
         A layer with params {"conv1": ..., "sequential1": ...}, and state likewise; no entry for what has no parameters.
@@ -103,7 +103,7 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     Raises:
         TypeError: a branch is neither a layer nor a function.
         ValueError: there is no branch, or two have the same name; from init and apply if what comes out of the branches
-            has no such axis or differs in shape along the others.
+            has no such axis, or that is the batch's, or differs in shape along the others.
 
     Source: Szegedy et al., Going deeper with convolutions, 2015.
 
@@ -116,7 +116,8 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     axis = shapes.integer("nn.concatenate", "axis", axis)
 
     def check(x, *outputs):
-        shapes.axes("nn.concatenate", "axis", axis, len(outputs[0]))
+        (counted,) = shapes.axes("nn.concatenate", "axis", axis, len(outputs[0]))
+        shapes.require(counted > 0, "nn.concatenate", "axis", "another one than that of the batch", axis)
         same = len({_without(axis, y) for y in outputs}) == 1
         got = "output shapes " + ", ".join(str(list(y)) for y in outputs)
         shapes.require(same, "nn.concatenate", "branches", f"of one output shape but for axis {axis}", got)

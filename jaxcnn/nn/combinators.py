@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import numpy as np
 
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
@@ -47,7 +48,8 @@ def sequential(*layers: LayerLike) -> Layer:
 
     Raises:
         TypeError: an argument is neither a layer nor a function.
-        ValueError: two layers have the same name.
+        ValueError: two layers have the same name; from init and apply if several arrays come out of one in front of
+            another.
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn
@@ -62,15 +64,23 @@ def sequential(*layers: LayerLike) -> Layer:
     """
     members = named_members("nn.sequential", "layers", layers)
 
+    def one_array(name, x):
+        """x: the input of a layer or its shape; if there are several arrays, a tuple of them or of theirs."""
+        count = sum(isinstance(y, tuple | jax.Array | np.ndarray) for y in x) if isinstance(x, tuple) else 0
+        got = f"{count}: nn.parallel has a join for them"
+        shapes.require(count == 0, "nn.sequential", f"the input of {name}", "one array", got)
+
     def init(key, input_shape):
         params, state, shape = {}, {}, input_shape
         for i, (name, layer) in enumerate(members.items()):
+            one_array(name, shape)
             shape = init_member(i, name, layer, key, shape, params, state)
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
         for i, (name, layer) in enumerate(members.items()):
+            one_array(name, x)
             x = apply_member(i, name, layer, params, state, new_state, x, train, key)
         return x, new_state
 

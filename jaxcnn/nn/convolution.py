@@ -34,7 +34,7 @@ def conv(
         A layer with params {"w": [*K, C/groups, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: an argument that must be an int is none.
+        TypeError: an argument that must be an int is none, or bias is no bool.
         ValueError: channels or groups less than 1, or groups does not divide channels; from init if the input has no
             spatial axis, groups does not divide its channels, the padding is unknown or the filter is too large.
 
@@ -45,6 +45,7 @@ def conv(
     """
     channels = shapes.integer("nn.conv", "channels", channels, 1)
     groups = shapes.integer("nn.conv", "groups", groups, 1)
+    bias = shapes.flag("nn.conv", "bias", bias)
     shapes.require(channels % groups == 0, "nn.conv", "channels", f"a multiple of groups = {groups}", channels)
 
     def init(key, input_shape):
@@ -93,6 +94,7 @@ def depthwise_conv(
     (3, 3, 1, 32)
     """
     multiplier = shapes.integer("nn.depthwise_conv", "multiplier", multiplier, 1)
+    bias = shapes.flag("nn.depthwise_conv", "bias", bias)
 
     def init(key, input_shape):
         x_shape = _image_shape("nn.depthwise_conv", input_shape)
@@ -133,8 +135,7 @@ def separable_conv(
         bias, initializer: as for `conv`.
 
     Returns:
-        A layer with params {"depthwise": {"w": [*K, 1, C·m]}, "pointwise": {"w": [*1, C·m, O], "b": [O], zero at
-        first}} and no state.
+        A layer with params {"w_depth": [*K, 1, C·m], "w_point": [*1, C·m, O], "b": [O], zero at first} and no state.
 
     Raises:
         TypeError, ValueError: as for `conv`.
@@ -196,6 +197,7 @@ def conv_transpose(
     function = "nn.conv_transpose"
     channels = shapes.integer(function, "channels", channels, 1)
     groups = shapes.integer(function, "groups", groups, 1)
+    bias = shapes.flag(function, "bias", bias)
     shapes.require(channels % groups == 0, function, "channels", f"a multiple of groups = {groups}", channels)
     options = {"stride": stride, "padding": padding, "output_padding": output_padding}
     options |= {"dilation": dilation, "groups": groups}

@@ -23,7 +23,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         A layer with params {"w": [I, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: features is no int.
+        TypeError: features is no int, bias no bool.
         ValueError: features is less than 1; from init if the input is not [N, I].
 
     >>> params, _ = dense(10).init(jax.random.key(0), (1, 64))
@@ -31,6 +31,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
     (64, 10)
     """
     features = shapes.integer("nn.dense", "features", features, 1)
+    bias = shapes.flag("nn.dense", "bias", bias)
 
     def init(key, input_shape):
         x_shape = shapes.shape("nn.dense", "input_shape", input_shape)

@@ -93,7 +93,7 @@ def weighted_pool(
         A layer with params {"w": [*K, C], or [*K] if shared; 1/ΠK at first} and no state.
 
     Raises:
-        TypeError: an argument that must be an int is none.
+        TypeError: an argument that must be an int is none, or shared is no bool.
         ValueError: from init if the input has no spatial axis, the padding is unknown or the window is too large.
 
     >>> import jax
@@ -101,6 +101,7 @@ def weighted_pool(
     >>> params["w"].shape, float(params["w"][0, 0, 0])
     ((2, 2, 3), 0.25)
     """
+    shared = shapes.flag("nn.weighted_pool", "shared", shared)
 
     def init(key, input_shape):
         del key

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxcnn.nn.inspection import abstract_init
 from jaxcnn.nn.layer import LayerLike, Params, Shape, State, as_layer
 from jaxcnn.ops import shapes
 
+_FUNCTION = "nn.load_state_dict"
 _LEAVES = {
     "w": "weight",
     "b": "bias",
@@ -34,15 +36,19 @@ def load_state_dict(
         model: what the weights are for.
         input_shape: the shape of a batch, (N, *S, C).
         source: a safetensors file, as `safetensors.torch.save_file(model.state_dict(), path)` writes it, or the arrays
-            by name, or tensors on the CPU. The counts num_batches_tracked are left out.
+            by name, or tensors of a state_dict on the CPU, but for bfloat16. The counts num_batches_tracked are left
+            out.
 
     Returns:
         params and state as model.init gives them, float32.
 
     Raises:
         ImportError: source is a file and safetensors is not installed.
-        TypeError: source is neither a path nor a dict.
-        ValueError: names are missing, or there are others, or arrays of other shapes; all of them are listed.
+        TypeError: source is neither a path nor a dict of arrays of numbers by name; a tensor is on a GPU, of bfloat16,
+            or requires grad.
+        ValueError: names are missing, or there are others, or arrays of other shapes; all of them are listed. The file
+            is no safetensors file.
+        FileNotFoundError: there is no such file.
 
     >>> from jaxcnn import nn
     >>> model = nn.sequential(nn.named("conv1", nn.conv(4, 3, bias=False)), nn.named("bn1", nn.batch_norm()))
@@ -52,9 +58,9 @@ def load_state_dict(
     >>> params["conv1"]["w"].shape
     (3, 3, 3, 4)
     """
-    layer = as_layer("nn.load_state_dict", "model", model)
-    arrays = {name: np.asarray(array) for name, array in _read(source).items() if "num_batches_tracked" not in name}
-    template = abstract_init(layer, shapes.shape("nn.load_state_dict", "input_shape", input_shape))
+    layer = as_layer(_FUNCTION, "model", model)
+    template = abstract_init(layer, shapes.shape(_FUNCTION, "input_shape", input_shape))
+    arrays = _read(source)
     leaves = jax.tree_util.tree_leaves_with_path(template)
     expected = {_name(path): _channels_first(leaf.shape) for path, leaf in leaves}
     wrong = [f"no {name}" for name in expected if name not in arrays]
@@ -64,7 +70,7 @@ def load_state_dict(
         for name, shape in expected.items()
         if name in arrays and arrays[name].shape != shape
     ]
-    shapes.require(not wrong, "nn.load_state_dict", "source", "the weights of this model", ", ".join(wrong))
+    shapes.require(not wrong, _FUNCTION, "source", "the weights of this model", ", ".join(wrong))
 
     def converted(path, leaf):
         array = arrays[_name(path)]
@@ -85,13 +91,37 @@ def _channels_first(shape: Shape) -> Shape:
     return (*shape[-2:][::-1], *shape[:-2])
 
 
-def _read(source) -> Mapping[str, Any]:
-    if isinstance(source, Mapping):
-        return source
-    is_path = isinstance(source, (str, PathLike))
-    shapes.require(is_path, "nn.load_state_dict", "source", "a path or a dict", shapes.describe(source), TypeError)
+def _read(source) -> dict[str, np.ndarray]:
+    """The arrays by name, without the counts of batches."""
+    weights = source if isinstance(source, Mapping) else _read_file(source)
+    for name in weights:
+        is_name = isinstance(name, str)
+        shapes.require(is_name, _FUNCTION, "source", "arrays by name", f"a name {shapes.describe(name)}", TypeError)
+    return {name: _array(name, value) for name, value in weights.items() if "num_batches_tracked" not in name}
+
+
+def _read_file(path) -> Mapping[str, np.ndarray]:
+    is_path = isinstance(path, (str, PathLike))
+    shapes.require(is_path, _FUNCTION, "source", "a path or a dict", shapes.describe(path), TypeError)
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ImportError('to read a safetensors file takes safetensors: pip install "jaxcnn[train]"') from error
-    return load_file(source)
+    expected = "a safetensors file"
+    shapes.require(not Path(path).is_dir(), _FUNCTION, "source", expected, f"the folder {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{_FUNCTION}: source must be {expected}, got {path}: {error}") from error
+
+
+def _array(name, value) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # what PyTorch raises: on a GPU, with grad, bfloat16
+        raise TypeError(f"{_FUNCTION}: source must be arrays that NumPy can read, got {name}: {error}") from error
+    is_number = jnp.issubdtype(array.dtype, jnp.number)
+    got = f"{name} {shapes.describe(array)}"
+    shapes.require(is_number, _FUNCTION, "source", "arrays of numbers", got, TypeError)
+    return array

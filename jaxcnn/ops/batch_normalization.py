@@ -28,9 +28,11 @@ def batch_norm(
     Args:
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
-        eps: what keeps the root from zero, at least 0.
+        eps: what keeps the root from zero, at least 0; with 0 a channel of variance 0 is NaN.
         axis_name: inside `shard_map`, where a device sees its own part of the batch only, the axes of the mesh over
             which the batch is spread: all then use the statistics of the whole. Under `jit` the batch is whole anyway.
+            It may be the axis_name of a `vmap` too, where vmap(grad(f)) works, but not grad(vmap(f)): JAX calls the
+            backward pass of a custom rule outside of that axis, a NameError.
 
     Returns:
         (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For

@@ -43,10 +43,10 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
     shapes.require(v.ndim >= 2, "weight_norm", "v", "[..., O] with at least 2 axes", shapes.describe(v))
     shapes.vector("weight_norm", "g", g, v.shape[-1])
     count = max(math.prod(v.shape[:-1]), 1)
+    # An RMS norm: ‖v‖ = sqrt(count · mean(v²)).
     gamma = per_channel(g, v).astype(shapes.sum_dtype(v.dtype)) / math.sqrt(count)
-    return normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0, None)[
-        0
-    ]  # ‖v‖ = sqrt(count · mean(v²)): an RMS norm
+    w, *_ = normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0, None)
+    return w
 
 
 def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[jax.Array, jax.Array]:

@@ -27,6 +27,7 @@ def class_labels(function, labels, where, scores, *, argument="logits", distribu
     """Checks labels [...], or distributions [..., K] if these are allowed, and where [...] for the scores [..., K]."""
     *shape, classes = scores.shape if scores.ndim else (None,)
     shapes.require(classes is not None, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
+    shapes.require(bool(classes), function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
     checked_where = mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
     shapes.require(_is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)

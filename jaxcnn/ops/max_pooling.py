@@ -55,7 +55,8 @@ def max_pool(
 
     Raises:
         TypeError: x is no floating-point array, a static argument is no int or bool.
-        ValueError: the window is larger than the padded image, or lies in the padding altogether at some place.
+        ValueError: the window is larger than the padded image, in ceil_mode by the stride or more, or lies in the
+            padding altogether at some place.
 
     Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
         tie; an entry that was the maximum of several windows gets the sum. Keeps one byte for each window, the number

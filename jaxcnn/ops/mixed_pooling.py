@@ -15,7 +15,7 @@ from jaxcnn.ops.means import add_shares, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import entries, pooling_window, require_sight, windows_over_places
+from jaxcnn.ops.windows import fold_entries, fold_windows, pooling_window, require_sight
 from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
 
 
@@ -117,7 +117,7 @@ def softmax_pool(
 
     Returns:
         y [N, *M, C] with the M of `max_pool`, in the dtype of x. Half precision is computed in float32, and nothing
-        overflows, as only x_k - max_l x_l is divided by T. A NaN in a window is its result.
+        overflows, as only x_k - max_l x_l is divided by T. A NaN or +inf in a window makes its result NaN.
 
     Raises:
         TypeError: an argument is no floating-point array, the dtypes differ, a static argument is no int.
@@ -163,13 +163,15 @@ def _softmax_pool_bwd(window, residuals, dy):
     """Every place adds up what comes from the windows that it is in, one after the other."""
     x, temperature, maximum, total, rest = residuals
     wide, scale = _wide(x), jnp.broadcast_to(_wide(temperature), x.shape)
-    seen = [(_wide(maximum), np.inf), (_wide(dy) / total, 0.0), (rest, 0.0)]
-    dx = dscale = jnp.zeros_like(wide)
-    maps = (windows_over_places(a, window, np.array(outside, a.dtype)) for a, outside in seen)
-    for max_i, dy_i, rest_i in zip(*maps, strict=True):
+    zero, infinity = np.zeros((), wide.dtype), np.array(np.inf, wide.dtype)
+    seen = [(_wide(maximum), infinity), (_wide(dy) / total, zero), (rest, zero)]
+
+    def add(sums, max_i, dy_i, rest_i):
+        dx, dscale = sums
         t, e = _exp(wide - max_i, scale)
-        dx = dx + dy_i * e * (1 + (t - rest_i) / scale)
-        dscale = dscale - dy_i * e * t * (t - rest_i)
+        return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * t * (t - rest_i)
+
+    dx, dscale = fold_windows(add, (jnp.zeros_like(wide),) * 2, seen, window)
     return dx.astype(x.dtype), _sum_over_shared(dscale / scale / scale, temperature)
 
 
@@ -181,10 +183,14 @@ def _soft_maximum(x, temperature, window):
     x = _wide(x)
     maximum = window_max(lax.stop_gradient(x), window)  # y is the same whatever is subtracted
     scale = jnp.broadcast_to(_wide(temperature), maximum.shape)
-    total = weighted = jnp.zeros_like(maximum)
-    for x_k in entries(x, window, np.array(-np.inf, x.dtype)):
+
+    def add(sums, _, x_k):
+        total, weighted = sums
         t, e = _exp(x_k - maximum, scale)
-        total, weighted = total + e, weighted + e * t
+        return total + e, weighted + e * t
+
+    nothing = (jnp.zeros_like(maximum),) * 2
+    total, weighted = fold_entries(add, nothing, x, window, np.array(-np.inf, x.dtype))
     return maximum, total, weighted / total
 
 

@@ -47,8 +47,8 @@ def mean_pool(
 
     Raises:
         TypeError: x is no floating-point array, a static argument is no int, bool or number.
-        ValueError: the window is larger than the padded image, divisor is 0, or without count_include_pad the window
-            lies in the padding altogether at some place.
+        ValueError: the window is larger than the padded image, in ceil_mode by the stride or more, divisor is 0, or
+            without count_include_pad the window lies in the padding altogether at some place.
 
     Gradient: the convolution of dy/|window|, upsampled by s, with the filter that is one everywhere.
 
@@ -59,13 +59,12 @@ def mean_pool(
     """
     function = "mean_pool"
     (x,) = shapes.floating(function, x=x)
-    floor = pooling_window(function, x, window, stride, padding)
-    geometry = shapes.reaching_the_end(floor) if shapes.flag(function, "ceil_mode", ceil_mode) else floor
+    geometry = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
     if divisor is not None:
         counted = shapes.number(function, "divisor", divisor)
         shapes.require(counted != 0, function, "divisor", "a number other than 0", divisor)
     elif shapes.flag(function, "count_include_pad", count_include_pad):
-        counted = floor.padding
+        counted = shapes.padding_around(function, padding, geometry)
     else:
         require_sight(function, geometry)
         counted = inside(geometry)
@@ -115,7 +114,8 @@ def lp_pool(
 
     Raises:
         TypeError: x is no floating-point array, p is no number, a static argument is no int or bool.
-        ValueError: the window is larger than the image, p is not above 0 or not finite.
+        ValueError: the window is larger than the image, in ceil_mode by the stride or more, p is not above 0 or not
+            finite.
 
     Gradient: dx[j] = x[j]^(p-1) Σ_i y[i]^(1-p) dy[i] over the windows i that j is in, 0 from those whose sum is 0.
         Keeps x and y.
@@ -208,6 +208,7 @@ def weighted_pool(
     expected = f"[*K, C] or [*K] with {rank} spatial axes and C = {x.shape[-1]} as x has"
     shapes.require(fits, "weighted_pool", "w", expected, shapes.describe(w))
     size = w.shape[:rank]
+    shapes.not_empty("weighted_pool", "w", size, w.shape)
     stride = size if stride is None else stride
     return _weighted_pool(x, w, shapes.window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w"))
 

@@ -7,7 +7,7 @@ one sentence that names the function, the argument, what was expected and what c
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,9 +139,11 @@ def above_zero(function: str, argument: str, value: Any) -> None:
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 
-def integer(function: str, argument: str, value: Any, minimum: int | None = None) -> int:
-    """A Python int of at least `minimum`; a bool, float or array is a TypeError."""
-    expected = "an int" if minimum is None else f"an int of at least {minimum}"
+def integer(
+    function: str, argument: str, value: Any, minimum: int | None = None, *, expected: str | None = None
+) -> int:
+    """A Python int of at least `minimum`; a bool, float or array is a TypeError. `expected` rewords what is."""
+    expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
     try:
         result = operator.index(value)
     except TypeError:
@@ -151,6 +153,15 @@ def integer(function: str, argument: str, value: Any, minimum: int | None = None
     )
     assert result is not None
     require(minimum is None or result >= minimum, function, argument, expected, result)
+    return result
+
+
+def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> int:
+    """A Python int that is one of those `known`; anything but an int is a TypeError."""
+    *others, last = map(str, known)
+    expected = f"{', '.join(others)} or {last}"
+    result = integer(function, argument, value, expected=expected)
+    require(result in known, function, argument, expected, result)
     return result
 
 
@@ -175,13 +186,18 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
 
 def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
     """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
-    if not isinstance(value, Sequence):
-        both = integer(function, argument, value)
-        return ((both, both),) * rank
     expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
+    if not isinstance(value, Sequence):
+        both = integer(function, argument, value, expected=expected)
+        return ((both, both),) * rank
     pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
     require(pairs and len(value) == rank, function, argument, expected, value)
     return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+
+
+def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
+    """ValueError unless filters of a shape have an entry along each of the spatial axes, `size`."""
+    require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")
 
 
 def random_key(function: str, key: Any) -> None:
@@ -223,22 +239,28 @@ def window(
     padding: Any,
     dilation: Any = 1,
     *,
+    ceil_mode: bool = False,
     argument: str = "window",
 ) -> Window:
-    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from."""
+    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from.
+
+    In ceil_mode a last place may stick out behind the padded image, which may be the only one.
+    """
     rank = len(image)
     size = per_axis(function, argument, size, rank)
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    result = replace(unpadded, padding=_resolve_padding(function, padding, unpadded))
+    padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    result = _reaching_the_end(padded) if ceil_mode else padded
     fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
-    expected = f"no larger than the padded input {list(result.padded)}"
+    more = ", or by less than the stride" if ceil_mode else ""
+    expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
     return result
 
 
-def reaching_the_end(window: Window) -> Window:
+def _reaching_the_end(window: Window) -> Window:
     """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
 
     These are ceil((n + low + high - extent) / s) + 1 places, one less if the last began in the padding behind the
@@ -272,6 +294,7 @@ def filter_window(
     expected = f"[*K, C/groups, O] with {len(x_shape)} axes as x has"
     require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
     *size, channels, filters = w_shape
+    not_empty(function, argument, w_shape[:-2], w_shape)
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
@@ -305,7 +328,8 @@ def transposed_window(
     require(same, function, "w", expected, f"shape {list(w_shape)}")
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
-    size = per_axis(function, "w", tuple(w_shape[:-2]), rank)
+    size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
+    not_empty(function, "w", size, w_shape)
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
@@ -331,11 +355,12 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
     require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
 
 
-def _resolve_padding(function: str, padding: Any, unpadded: Window) -> tuple[tuple[int, int], ...]:
-    rank = len(unpadded.image)
+def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
+    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
+    rank = len(window.image)
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
-        return tuple(map(_NAMED_PADDINGS[padding], unpadded.image, unpadded.extent, unpadded.stride))
+        return tuple(map(_NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
     return pads(function, "padding", padding, rank, "a string, an int")
 
 

@@ -13,7 +13,7 @@ from jaxcnn.ops.means import add_shares, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import entries, pooling_window, require_sight
+from jaxcnn.ops.windows import fold_entries, pooling_window, require_sight
 from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
@@ -86,18 +86,23 @@ def _draw(key, x, window):
     """Which entry of each window is drawn, as a winner."""
     positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0)).astype(shapes.sum_dtype(x.dtype))
     largest = window_max(positive, window)
+    zero = jnp.zeros_like(largest)
 
-    def weights():
-        for w in entries(positive, window, np.array(-1.0, positive.dtype)):
+    def fold_weights(step, start):
+        def weigh(so_far, k, w):
             share = jnp.maximum(w / jnp.where(largest == 0, 1.0, largest), 0.0)
-            yield jnp.where(w == largest, 1.0, share)
+            return step(so_far, k, jnp.where(w == largest, 1.0, share))
 
+        return fold_entries(weigh, start, positive, window, np.array(-1.0, positive.dtype))
+
+    def draw(so_far, k, w):
+        drawn, below = so_far
+        return jnp.where((w > 0) & (below <= u), jnp.asarray(k, drawn.dtype), drawn), below + w
+
+    total = fold_weights(lambda total, _, w: total + w, zero)
     # In float32 whatever the dtype of x is: the same key draws the same.
-    u = jax.random.uniform(key, largest.shape, jnp.float32).astype(largest.dtype) * sum(weights())
-    drawn, below = jnp.zeros(largest.shape, np.min_scalar_type(-window.volume)), jnp.zeros_like(largest)
-    for k, w in enumerate(weights()):
-        drawn = jnp.where((w > 0) & (below <= u), jnp.array(k, drawn.dtype), drawn)
-        below = below + w
+    u = jax.random.uniform(key, largest.shape, jnp.float32).astype(largest.dtype) * total
+    drawn, _ = fold_weights(draw, (zero.astype(np.min_scalar_type(-window.volume)), zero))
     return winner_of_entry(drawn, window)
 
 

@@ -1,5 +1,6 @@
 """The windows of an image one entry at a time: from the image to the windows, and from the windows to the image."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,14 +10,32 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.shapes import Window
 
+FEW_ENTRIES = 64  # beyond, an unrolled loop over the entries takes seconds to compile
+
 
 def entries(x, window, outside):
     """For each entry k of the window, the last axis fastest, x at that entry of all places [N, *M, C]."""
-    padded = lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    padded = _padded(x, window, outside)
     for offset in np.ndindex(window.size):
         first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
         last = [f + s * (m - 1) + 1 for f, m, s in zip(first, window.output, window.stride, strict=True)]
         yield lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
+
+
+def fold_entries(step, start, x, window, outside):
+    """What step(so far, k, x_k) makes of start, one of the `entries` after the other: of many in a loop of XLA."""
+    if window.volume <= FEW_ENTRIES:
+        for k, x_k in enumerate(entries(x, window, outside)):
+            start = step(start, k, x_k)
+        return start
+    padded = _padded(x, window, outside)
+    spanned = [s * (m - 1) + 1 for m, s in zip(window.output, window.stride, strict=True)]
+
+    def visit(so_far, k, offset):
+        first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
+        return step(so_far, k, _box(padded, first, spanned)[:, *(slice(None, None, s) for s in window.stride)])
+
+    return _fold_offsets(visit, start, window)
 
 
 def windows_of_places(y, window, outside):
@@ -25,13 +44,17 @@ def windows_of_places(y, window, outside):
     `outside` where there is no such window. With u = uSample(y | s), in which `outside` is between and around, this is
     u at low + j - d·k for the place j: one slice of u for each k.
     """
-    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    pads = [(e - 1 - low, n - 1 + low - s * (m - 1), s - 1) for n, m, e, s, (low, _) in axes]
-    upsampled = lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
+    upsampled = _upsampled(y, window, outside)
     for offset in np.ndindex(window.size):
         first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
         last = [f + n for f, n in zip(first, window.image, strict=True)]
         yield lax.slice(upsampled, (0, *first, 0), (y.shape[0], *last, y.shape[-1]))
+
+
+def _upsampled(y, window, outside):
+    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
+    pads = [(e - 1 - low, n - 1 + low - s * (m - 1), s - 1) for n, m, e, s, (low, _) in axes]
+    return lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
 
 
 def windows_over_places(y, window, outside):
@@ -54,6 +77,43 @@ def windows_over_places(y, window, outside):
         blocks = lax.pad(repeated, outside, [(0, 0, 0), *more, (0, 0, 0)])
         joined = blocks.reshape(y.shape[0], *(s * m for _, m, _, s, _ in axes), y.shape[-1])
         yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
+
+
+def fold_windows(step, start, seen, window):
+    """What step(so far, y_i, ...) makes of start, one of the windows i that a place is in after the other.
+
+    `seen`: the maps y [N, *M, C], each with what is `outside`. Where a place is in many windows, there is a loop of XLA
+    over all entries that it may be in them.
+    """
+    at_once = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
+    if at_once <= FEW_ENTRIES:
+        for y_i in zip(*(windows_over_places(y, window, outside) for y, outside in seen), strict=True):
+            start = step(start, *y_i)
+        return start
+    upsampled = [_upsampled(y, window, outside) for y, outside in seen]
+
+    def visit(so_far, _, offset):
+        first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
+        return step(so_far, *(_box(y, first, window.image) for y in upsampled))
+
+    return _fold_offsets(visit, start, window)
+
+
+def _fold_offsets(visit, start, window):
+    """What visit(so far, k, offset of entry k) makes of start, in a loop of XLA, which has one body to compile."""
+    offsets = np.indices(window.size, np.int32).reshape(len(window.size), -1)
+    return lax.scan(lambda so_far, k: (visit(so_far, *k), None), start, (np.arange(window.volume), tuple(offsets)))[0]
+
+
+def _box(a, first, size):
+    """a [N, *S, C] from a place on that may be traced: [N, *size, C]."""
+    for axis, (start, length) in enumerate(zip(first, size, strict=True), start=1):
+        a = lax.dynamic_slice_in_dim(a, start, length, axis)
+    return a
+
+
+def _padded(x, window, outside):
+    return lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
 
 
 def positions(window):
@@ -80,5 +140,5 @@ def pooling_window(
     """The checked window of a pool over x [N, *S, C]; the stride is the size by default."""
     shapes.images(function, x)
     stride = window if stride is None else stride
-    geometry = shapes.window(function, x.shape[1:-1], window, stride, padding, dilation)
-    return shapes.reaching_the_end(geometry) if shapes.flag(function, "ceil_mode", ceil_mode) else geometry
+    ceil_mode = shapes.flag(function, "ceil_mode", ceil_mode)
+    return shapes.window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)

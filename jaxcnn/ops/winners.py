@@ -12,28 +12,26 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.windows import entries, inside_image, positions, windows_of_places
-
-_FEW_ENTRIES = 64  # beyond, the unrolled loop over the entries takes seconds to compile
+from jaxcnn.ops.windows import FEW_ENTRIES, entries, inside_image, positions, windows_of_places
 
 
 def max_and_winner(x, window):
     """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
-    if window.volume <= _FEW_ENTRIES:
+    if window.volume <= FEW_ENTRIES:
         return _winner_by_entry(x, window)
     return window_max(x, window), _winner_by_place(lax.stop_gradient(x), window)
 
 
 def add_at_winner(dy, winner, window):
     """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
-    if window.volume <= _FEW_ENTRIES:
+    if window.volume <= FEW_ENTRIES:
         return _add_by_entry(dy, winner, window)
     return add_at_place(dy, winner, window.image)
 
 
 def take_from_winner(x, winner, window):
     """y [N, *M, C]: the entry of x [N, *S, C] that won each window, the transpose of `add_at_winner`."""
-    if window.volume > _FEW_ENTRIES:
+    if window.volume > FEW_ENTRIES:
         return take_from_place(x, winner)
     y = jnp.zeros(winner.shape, x.dtype)
     for k, x_k in enumerate(entries(x, window, np.zeros((), x.dtype))):
@@ -43,12 +41,12 @@ def take_from_winner(x, winner, window):
 
 def winner_of_entry(entry, window):
     """What `add_at_winner` takes where entry k [N, *M, C] of each window wins."""
-    return entry if window.volume <= _FEW_ENTRIES else _smallest(_place_of_entry(entry, window), window)
+    return entry if window.volume <= FEW_ENTRIES else _smallest(_place_of_entry(entry, window), window)
 
 
 def place_of_winner(winner, window):
     """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
-    return winner.astype(jnp.int32) if window.volume > _FEW_ENTRIES else _place_of_entry(winner, window)
+    return winner.astype(jnp.int32) if window.volume > FEW_ENTRIES else _place_of_entry(winner, window)
 
 
 def _place_of_entry(entry, window):
@@ -62,7 +60,7 @@ def _place_of_entry(entry, window):
 
 def window_max(x, window):
     """The maximum of each window of x [N, *S, C]: [N, *M, C]. JAX derives no gradient of a dilated `reduce_window`."""
-    if max(window.dilation) > 1 and window.volume <= _FEW_ENTRIES:
+    if max(window.dilation) > 1 and window.volume <= FEW_ENTRIES:
         return _winner_by_entry(x, window)[0]
     if max(window.dilation) > 1:
         return take_from_place(x, _winner_by_place(lax.stop_gradient(x), window))
@@ -130,7 +128,8 @@ def add_at_place(dy, place, image):
     """dx [N, *image, C], where dx[n, place[n, i, c], c] += dy[n, i, c]; places outside the image get nothing."""
 
     def add(dy, place):
-        return jnp.zeros(math.prod(image), sum_dtype(dy.dtype)).at[place].add(dy, mode="drop")
+        nothing = jnp.zeros(math.prod(image), dy.dtype)
+        return nothing.at[place].add(dy, mode="drop", wrap_negative_indices=False)
 
     dy_wide = dy.astype(sum_dtype(dy.dtype))
     dx = _per_image_and_channel(add)(_flat(dy_wide), _flat(place))
@@ -141,7 +140,7 @@ def take_from_place(x, place):
     """x[n, place[n, i, c], c] [N, *M, C], the transpose of `add_at_place`; 0 for places outside the image."""
 
     def take(x, place):
-        return x.at[place].get(mode="fill", fill_value=0)
+        return x.at[place].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
     return _per_image_and_channel(take)(_flat(x), _flat(place)).reshape(place.shape)
 

@@ -123,6 +123,11 @@ def test_remat_computes_the_same_and_saves_less():
             "nn.concatenate: axis must be different axes of an array that has 4, got 4",
         ),
         (
+            lambda: nn.concatenate(double, double, axis=-4).init(KEY, X.shape),
+            ValueError,
+            "nn.concatenate: axis must be another one than that of the batch, got -4",
+        ),
+        (
             lambda: nn.skip(nn.sequential(nn.max_pool(2), nn.conv_transpose(2, 2, stride=2))).init(KEY, (1, 8, 7, 3)),
             ValueError,
             r"nn.skip: inner must be of an output shape that is \[1, 8, 7, 3\] but for the channels, got output shape "

@@ -165,6 +165,16 @@ def test_an_error_says_in_which_layer_it_arose():
             r"nn.sequential: layers\[1\] must be a Layer or a function of",
         ),
         (
+            lambda: nn.sequential(nn.parallel(jnp.sin, jnp.cos), nn.dense(3)).init(KEY, (1, 8)),
+            ValueError,
+            "nn.sequential: the input of dense1 must be one array, got 2: nn.parallel has a join for them$",
+        ),
+        (
+            lambda: nn.sequential(nn.parallel(jnp.sin, jnp.cos), jaxcnn.relu).apply({}, {}, jnp.ones(3)),
+            ValueError,
+            "nn.sequential: the input of relu1 must be one array, got 2: nn.parallel has a join for them$",
+        ),
+        (
             lambda: nn.residual("body"),
             TypeError,
             "nn.residual: body must be a Layer or a function of an array, got str",

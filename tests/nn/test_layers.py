@@ -322,6 +322,11 @@ BAD = [
     (lambda: nn.conv(0, 3), ValueError, "nn.conv: channels must be an int of at least 1, got 0"),
     (lambda: nn.conv(2.0, 3), TypeError, "nn.conv: channels must be an int of at least 1, got float 2.0"),
     (lambda: nn.conv(4, 3, groups=0), ValueError, "nn.conv: groups must be an int of at least 1, got 0"),
+    (lambda: nn.conv(4, 3, bias=None), TypeError, "nn.conv: bias must be True or False, got NoneType None"),
+    (lambda: nn.depthwise_conv(3, bias=0), TypeError, "nn.depthwise_conv: bias must be True or False, got int 0"),
+    (lambda: nn.conv_transpose(4, 3, bias=0), TypeError, "nn.conv_transpose: bias must be True or False, got int 0"),
+    (lambda: nn.dense(4, bias="no"), TypeError, "nn.dense: bias must be True or False, got str 'no'"),
+    (lambda: nn.weighted_pool(2, shared=1), TypeError, "nn.weighted_pool: shared must be True or False, got int 1"),
     (lambda: nn.conv(4, 3, groups=3), ValueError, "nn.conv: channels must be a multiple of groups = 3, got 4"),
     (initialised(nn.conv(4, 0), 1, 8, 8, 3), ValueError, "nn.conv: size must be an int of at least 1, got 0"),
     (

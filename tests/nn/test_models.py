@@ -117,22 +117,52 @@ def test_a_block_may_start_as_its_shortcut(zero_init):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "error", "message"),
     [
-        (lambda: nn.vgg(12), "nn.vgg: depth must be 11, 13, 16 or 19, got 12"),
-        (lambda: nn.resnet(20), "nn.resnet: depth must be 18, 34, 50, 101 or 152, got 20"),
-        (lambda: nn.resnext(18), "nn.resnext: depth must be 50, 101 or 152, got 18"),
-        (lambda: nn.resnet_cifar(18), r"nn.resnet_cifar: depth must be 6n \+ 2, got 18"),
-        (lambda: nn.audio_cnn(7), "nn.audio_cnn: depth must be 3, 5, 11 or 18, got 7"),
-        (lambda: nn.convnext(width=0), "nn.convnext: width must be an int of at least 1, got 0"),
-        (lambda: nn.unet(padding="CAUSAL"), "nn.unet: padding must be one of 'SAME', 'VALID', got 'CAUSAL'"),
-        (lambda: nn.unet_3d(depth=-1), "nn.unet_3d: depth must be an int of at least 0, got -1"),
+        (lambda: nn.vgg(12), ValueError, "nn.vgg: depth must be 11, 13, 16 or 19, got 12"),
+        (lambda: nn.resnet(20), ValueError, "nn.resnet: depth must be 18, 34, 50, 101 or 152, got 20"),
+        (lambda: nn.resnext(18), ValueError, "nn.resnext: depth must be 50, 101 or 152, got 18"),
+        (lambda: nn.resnet_cifar(18), ValueError, r"nn.resnet_cifar: depth must be 6n \+ 2, got 18"),
+        (lambda: nn.audio_cnn(7), ValueError, "nn.audio_cnn: depth must be 3, 5, 11 or 18, got 7"),
+        (lambda: nn.convnext(width=0), ValueError, "nn.convnext: width must be an int of at least 1, got 0"),
+        (
+            lambda: nn.unet(padding="CAUSAL"),
+            ValueError,
+            "nn.unet: padding must be one of 'SAME', 'VALID', got 'CAUSAL'",
+        ),
+        (lambda: nn.unet_3d(depth=-1), ValueError, "nn.unet_3d: depth must be an int of at least 0, got -1"),
         (
             lambda: nn.output_shape(nn.unet(depth=2, width=2), (1, 8, 6, 1)),
+            ValueError,
             r"nn.skip: inner must be of an output shape that is \[1, 4, 3, 4\] but for the channels, got output shape",
+        ),
+        (lambda: nn.resnet("18"), TypeError, "nn.resnet: depth must be 18, 34, 50, 101 or 152, got str '18'"),
+        (lambda: nn.resnet([18]), TypeError, r"nn.resnet: depth must be 18, 34, 50, 101 or 152, got list \[18\]"),
+        (lambda: nn.vgg(11, batch_norm=3), TypeError, "nn.vgg: batch_norm must be True or False, got int 3"),
+        (lambda: nn.vgg(11, cifar="no"), TypeError, "nn.vgg: cifar must be True or False, got str 'no'"),
+        (lambda: nn.resnet(18, cifar=1), TypeError, "nn.resnet: cifar must be True or False, got int 1"),
+        (lambda: nn.resnet(18, zero_init="yes"), TypeError, "nn.resnet: zero_init must be True or False, got str"),
+        (lambda: nn.resnext(cifar=1), TypeError, "nn.resnext: cifar must be True or False, got int 1"),
+        (lambda: nn.resnext(zero_init=1), TypeError, "nn.resnext: zero_init must be True or False, got int 1"),
+        (lambda: nn.unet(batch_norm=1), TypeError, "nn.unet: batch_norm must be True or False, got int 1"),
+        (lambda: nn.convnext(blocks=3), TypeError, "nn.convnext: blocks must be a tuple of one int or more, got int 3"),
+        (
+            lambda: nn.convnext(blocks=()),
+            ValueError,
+            r"nn.convnext: blocks must be a tuple of one int or more, got \(\)",
+        ),
+        (
+            lambda: nn.output_shape(nn.autoencoder(depth=3), (1, 28, 28, 1)),
+            ValueError,
+            r"nn.autoencoder: input_shape must be \(N, \*S, C\) with S a multiple of 2\^depth = 8, got \(1, 28, 28,",
+        ),
+        (
+            lambda: nn.autoencoder(depth=3).apply({}, {}, jnp.ones((1, 8, 12, 1), jnp.float32)),
+            ValueError,
+            r"nn.autoencoder: x must be \[N, \*S, C\] with S a multiple of 2\^depth = 8, got float32\[1, 8, 12, 1\]",
         ),
     ],
 )
-def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match="^" + message):
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match="^" + message):
         call()

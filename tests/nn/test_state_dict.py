@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import QUICK_TO_COMPILE
@@ -114,6 +115,45 @@ def test_what_does_not_fit_is_listed():
         r"beyond them, fc.weight \[36, 2\] rather than \[2, 36\]$",
     ):
         nn.load_state_dict(model, (1, 3, 3, 1), weights)
+
+
+class Unreadable:
+    """As a tensor that requires grad."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({1: np.ones(1)}, "arrays by name, got a name int 1"),
+        (
+            {"bias": Unreadable()},
+            "arrays that NumPy can read, got bias: Can't call numpy.. on Tensor that requires grad",
+        ),
+        ({"bias": np.array(["a"])}, r"arrays of numbers, got bias <U1\[1\]"),
+    ],
+)
+def test_what_is_no_array_of_numbers(weights, message):
+    with pytest.raises(TypeError, match=f"^nn.load_state_dict: source must be {message}"):
+        nn.load_state_dict(nn.dense(1), (1, 2), weights)
+
+
+def test_files_that_hold_no_weights(tmp_path):
+    (tmp_path / "corrupt.safetensors").write_bytes(b"these are no tensors at all")
+    with pytest.raises(ValueError, match=r"^nn.load_state_dict: source must be a safetensors file, got .*corrupt.safe"):
+        nn.load_state_dict(nn.dense(1), (1, 2), tmp_path / "corrupt.safetensors")
+    with pytest.raises(ValueError, match=r"^nn.load_state_dict: source must be a safetensors file, got the folder "):
+        nn.load_state_dict(nn.dense(1), (1, 2), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"missing.safetensors"):
+        nn.load_state_dict(nn.dense(1), (1, 2), tmp_path / "missing.safetensors")
+
+
+def test_tensors_of_bfloat16_in_a_file(tmp_path):
+    save_file({"weight": np.ones((1, 2), jnp.bfloat16), "bias": np.ones(1, jnp.bfloat16)}, tmp_path / "half")
+    params, _ = nn.load_state_dict(nn.dense(1), (1, 2), tmp_path / "half")
+    np.testing.assert_array_equal(params["w"], np.ones((2, 1), np.float32))
 
 
 def test_bad_arguments(monkeypatch):

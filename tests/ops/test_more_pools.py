@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from compilation import QUICK_TO_COMPILE
+from compilation import QUICK_TO_COMPILE, quick_vjp
 
 import jaxcnn as jc
 from jaxcnn.ops import shapes
@@ -73,6 +73,36 @@ def test_softmax_pool():
     np.testing.assert_allclose(y, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("window", "stride"), [((9, 8), (9, 8)), ((9, 8), (2, 3)), ((13, 9), (1, 1))])
+def test_softmax_pool_of_large_windows(window, stride):
+    """The entries are in a loop; in the last case so are the windows that a place is in."""
+    x, temperature = RNG.normal(size=(2, 15, 11, 1)), np.array([0.3])
+    expected = pooled(x, lambda entries, c: softmax_mean(entries, temperature[c]), window, stride, padding=1)
+
+    pool = partial(jc.softmax_pool, window=window, stride=stride, padding=1)
+    y, backward = quick_vjp(pool, x, temperature)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    dy = RNG.normal(size=expected.shape)
+    _, derived_backward = quick_vjp(jc.derived(pool), x, temperature)
+    for got, derived in zip(backward(dy), derived_backward(dy), strict=True):
+        np.testing.assert_allclose(got, derived, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, None])
+def test_the_program_does_not_grow_with_a_large_window(stride):
+    """An unrolled loop over 256 entries took 14 s to compile."""
+    x, key = jnp.ones((1, 32, 32, 1)), jax.random.key(0)
+
+    def length(window):
+        pools = (
+            lambda x: jc.softmax_pool(x, jnp.ones(1), window, stride=stride),
+            lambda x: jc.stochastic_pool(key, x, window, stride=stride),
+        )
+        return [len(jax.jit(jax.grad(lambda x, f=f: f(x).sum())).lower(x).as_text().splitlines()) for f in pools]
+
+    assert length(16) == length(9)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_softmax_pool_of_large_entries(dtype):
     """Entries of 1e4 that differ by T keep their weights; the gradients sum to 1, as y moves with x."""
@@ -94,6 +124,12 @@ def test_softmax_pool_of_large_entries(dtype):
         assert not dx[0, 5, 0]
         assert np.isfinite(dx).all()
         assert np.isfinite(dt)
+
+
+def test_softmax_pool_of_infinity_is_nan():
+    x = jnp.array([1.0, np.inf, 2.0, 3.0]).reshape(1, 4, 1)
+    y = quick(lambda x: jc.softmax_pool(x, jnp.array(1.0), 2))(x)[0, :, 0]
+    assert np.isnan(y).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("window", "stride", "low", "high"), [(3, 2, 1, 1), (2, 3, 0, 1), (4, 4, -1, 3)])

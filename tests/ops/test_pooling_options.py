@@ -92,9 +92,18 @@ def test_max_unpool_puts_the_maxima_back(window):
 
 
 def test_indices_under_jit_that_are_out_of_range_get_lost():
-    y = jnp.ones((1, 2, 1))
-    x = jax.jit(lambda y, indices: jc.max_unpool(y, indices, 2))(y, jnp.array([[[1], [4]]]))
-    np.testing.assert_array_equal(x[0, :, 0], [0, 1, 0, 0])
+    """As do their gradients: an index of -1 is not the last place."""
+    y, places = jnp.ones((1, 3, 1)), jnp.array([1, 6, -1]).reshape(1, 3, 1)
+
+    @jax.jit
+    def value_and_gradient(y, indices):
+        x, vjp = jax.vjp(lambda y: jc.max_unpool(y, indices, 2), y)
+        return x, vjp(jnp.ones_like(x))[0]
+
+    for indices in (places, places.astype(jnp.int8)):
+        x, dy = value_and_gradient(y, indices)
+        np.testing.assert_array_equal(x[0, :, 0], [0, 1, 0, 0, 0, 0])
+        np.testing.assert_array_equal(dy[0, :, 0], [1, 0, 0])
 
 
 @pytest.mark.parametrize(("n", "m"), [(7, 3), (7, 7), (3, 5), (8, 2), (5, 1)])

@@ -31,8 +31,7 @@ def audio_cnn(depth: int = 5, classes: int = 10, *, width: int | None = None) ->
     >>> nn.output_shape(nn.audio_cnn(), (5, 32000, 1))
     (5, 10)
     """
-    shapes.require(depth in _STAGES, "nn.audio_cnn", "depth", "3, 5, 11 or 18", depth)
-    published, counts = _STAGES[depth]
+    published, counts = _STAGES[shapes.one_of("nn.audio_cnn", "depth", depth, _STAGES)]
     width = published if width is None else shapes.integer("nn.audio_cnn", "width", width, 1)
 
     def stack(channels, size, stride=1):

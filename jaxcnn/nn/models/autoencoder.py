@@ -1,5 +1,6 @@
 """Convolutional autoencoders."""
 
+from dataclasses import replace
 from functools import partial
 
 from jaxcnn.nn.combinators import named, sequential
@@ -20,6 +21,10 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
         width: how many feature maps the first convolution has; every next one has twice as many.
         code: how many channels the code has, [N, *(S/2^depth), code].
 
+    Raises:
+        TypeError: depth or width is no int.
+        ValueError: depth or width is less than 1; from init and apply if 2^depth does not divide S.
+
     Source: Masci et al., Stacked convolutional auto-encoders for hierarchical feature extraction, 2011.
 
     >>> from jaxcnn import nn
@@ -34,7 +39,22 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
     doubled = partial(conv_transpose, size=4, stride=2, padding=1)
     down = [layer for wide in widths for layer in (halved(wide), relu)]
     up = [layer for wide in reversed(widths[:-1]) for layer in (doubled(wide), relu)]
-    return sequential(
+    model = sequential(
         named("encoder", sequential(*down, conv(code, 1))),
         named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
     )
+    multiple = f"with S a multiple of 2^depth = {2**depth}"
+
+    def fits(shape):
+        return not any(n % 2**depth for n in shape[1:-1])
+
+    def init(key, input_shape):
+        x_shape = shapes.shape(function, "input_shape", input_shape)
+        shapes.require(fits(x_shape), function, "input_shape", f"(N, *S, C) {multiple}", x_shape)
+        return model.init(key, x_shape)
+
+    def apply(params, state, x, **options):
+        shapes.require(fits(x.shape), function, "x", f"[N, *S, C] {multiple}", shapes.describe(x))
+        return model.apply(params, state, x, **options)
+
+    return replace(model, init=init, apply=apply)

@@ -90,10 +90,11 @@ def vgg(
     >>> nn.output_shape(nn.vgg(11, 10, width=4, cifar=True), (5, 32, 32, 3))
     (5, 10)
     """
-    shapes.require(depth in _VGG, "nn.vgg", "depth", "11, 13, 16 or 19", depth)
+    counts = _VGG[shapes.one_of("nn.vgg", "depth", depth, _VGG)]
     width = shapes.integer("nn.vgg", "width", width, 1)
+    batch_norm, cifar = shapes.flag("nn.vgg", "batch_norm", batch_norm), shapes.flag("nn.vgg", "cifar", cifar)
     layers = []
-    for i, count in enumerate(_VGG[depth]):
+    for i, count in enumerate(counts):
         for _ in range(count):
             layers.append(conv(width * min(2**i, 8), 3, padding=1, bias=not (batch_norm and cifar)))
             layers += [batch_norm_layer(), relu] if batch_norm else [relu]

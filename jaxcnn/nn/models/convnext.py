@@ -37,6 +37,10 @@ def convnext(classes: int = 1000, *, blocks: Sequence[int] = (3, 3, 9, 3), width
     (5, 10)
     """
     width = shapes.integer("nn.convnext", "width", width, 1)
+    several = isinstance(blocks, Sequence) and not isinstance(blocks, str)
+    expected = "a tuple of one int or more"
+    shapes.require(several, "nn.convnext", "blocks", expected, shapes.describe(blocks), TypeError)
+    shapes.require(len(blocks) > 0, "nn.convnext", "blocks", expected, blocks)
     blocks = [shapes.integer("nn.convnext", "blocks", count, 1) for count in blocks]
     layers = [_conv(width, 4), _norm()]
     before, last = 0, max(sum(blocks) - 1, 1)

@@ -48,8 +48,9 @@ def resnet(
     >>> nn.output_shape(nn.resnet(18, 10, width=4, cifar=True), (5, 32, 32, 3))
     (5, 10)
     """
-    shapes.require(depth in _BASIC | _BOTTLENECK, "nn.resnet", "depth", "18, 34, 50, 101 or 152", depth)
+    depth = shapes.one_of("nn.resnet", "depth", depth, _BASIC | _BOTTLENECK)
     width = shapes.integer("nn.resnet", "width", width, 1)
+    cifar, zero_init = shapes.flag("nn.resnet", "cifar", cifar), shapes.flag("nn.resnet", "zero_init", zero_init)
     if depth in _BOTTLENECK:
         block = partial(_bottleneck, groups=1, share=1, zero_init=zero_init)
         return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
@@ -82,10 +83,11 @@ def resnext(
     >>> nn.output_shape(nn.resnext(50, 10, groups=4, group_width=2, width=4, cifar=True), (5, 32, 32, 3))
     (5, 10)
     """
-    shapes.require(depth in _BOTTLENECK, "nn.resnext", "depth", "50, 101 or 152", depth)
-    width = shapes.integer("nn.resnext", "width", width, 1)
-    groups = shapes.integer("nn.resnext", "groups", groups, 1)
-    group_width = shapes.integer("nn.resnext", "group_width", group_width, 1)
+    function = "nn.resnext"
+    depth = shapes.one_of(function, "depth", depth, _BOTTLENECK)
+    width, groups = shapes.integer(function, "width", width, 1), shapes.integer(function, "groups", groups, 1)
+    group_width = shapes.integer(function, "group_width", group_width, 1)
+    cifar, zero_init = shapes.flag(function, "cifar", cifar), shapes.flag(function, "zero_init", zero_init)
     block = partial(_bottleneck, groups=groups, share=Fraction(groups * group_width, width), zero_init=zero_init)
     return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
 

@@ -66,6 +66,7 @@ def _widths(function, depth, width):
 
 def _unet(function, classes, levels, ups, batch_norm, padding, bias_up=True) -> Layer:
     """levels: the feature maps of the two convolutions on the way down; ups: those of what comes up to each level."""
+    batch_norm = shapes.flag(function, "batch_norm", batch_norm)
     crop = shapes.choice(function, "padding", padding, ("SAME", "VALID")) == "VALID"
 
     def stack(channels) -> list[LayerLike]:
