@@ -1,0 +1,95 @@
+"""The process of one peer: it reads requests from stdin and answers each with one line of JSON."""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark import networks, operations
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class Loaded:
+    """A compiled function with its arguments.
+
+    Attributes:
+        start: starts one call and returns what to wait for.
+        wait: waits for the result of the last start.
+        outcome: numbers by which the peers are compared.
+        burst: calls that are started before waiting. On an accelerator they run in order while the next is being
+            started, as in training; on a CPU they could run at the same time, so there it is 1.
+        facts: what else is known: seconds of compilation, bytes of memory.
+    """
+
+    start: Callable[[], Any]
+    wait: Callable[[Any], Any]
+    outcome: list[float]
+    burst: int
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self) -> float:
+        """Seconds per call."""
+        begin = time.perf_counter()
+        for _ in range(self.burst):
+            result = self.start()
+        self.wait(result)
+        return (time.perf_counter() - begin) / self.burst
+
+    def handful(self, budget: float) -> list[float]:
+        """The seconds of 1 to 10 bursts that take about `budget` seconds, after one untimed call to fill the caches."""
+        first = self.seconds()
+        if first > budget:
+            return [first]
+        return [self.seconds() for _ in range(min(10, round(budget / (first * self.burst)) or 1))]
+
+
+def serve(name: str, platform: str | None) -> None:
+    """Answers requests until stdin ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+
+    def answer(**content):
+        print(json.dumps(content), file=answers, flush=True)
+
+    try:
+        peer = importlib.import_module(f"benchmark.peers.{name}").Peer(platform)
+    except ModuleNotFoundError as error:
+        return answer(missing=f"not installed ({error})")
+    if platform not in (None, peer.platform):
+        return answer(missing=f"finds no {platform}")
+    answer(about=peer.about)
+
+    loaded: Loaded | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            match request.pop("do"):
+                case "network":
+                    loaded = None  # frees its memory first
+                    loaded = peer.load_network(networks.choose(request["name"], request["quick"]), request["dtype"])
+                    answer(outcome=loaded.outcome, **loaded.facts)
+                case "operation":
+                    loaded = None
+                    operation = operations.choose(request["name"], request["quick"])
+                    loaded = peer.load_operation(operation, request["part"], request["dtype"])
+                    answer(outcome=loaded.outcome, **loaded.facts)
+                case "product":
+                    loaded = None
+                    loaded = peer.load_product(request["dtype"], request["quick"])
+                    answer(flops=loaded.facts["flops"])
+                case "time":
+                    assert loaded is not None
+                    answer(seconds=loaded.handful(request["budget"]))
+        except Exception as error:
+            traceback.print_exc()
+            answer(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
