@@ -1,11 +1,12 @@
 """The networks, each a list of layers, and what can be said of them from their shapes alone.
 
-A peer is a module with one function for each kind of layer; `forward` calls them in order. All paddings are the same
+A peer has one method for each kind of layer; `forward` calls them in order. All paddings are the same
 on both sides, and all pools divide without padding, so that every framework can compute the same function.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 from math import prod
 from typing import Any
 
@@ -182,7 +183,7 @@ QUICK = {
 
 
 def forward(layers: tuple, parameters: Iterator, x: Any, peer: Any) -> Any:
-    """x through the layers, computed by the functions of a peer; each layer takes its parameters as they come."""
+    """x through the layers, computed by the methods of a peer; each layer takes its parameters as they come."""
     for layer in layers:
         match layer:
             case Conv():
@@ -217,10 +218,7 @@ class Shapes:
     def __init__(self, network: Network):
         self.parameters: list[tuple[type, dict[str, tuple[int, ...]]]] = []
         self.flops = 0
-        self.output = forward(network.layers, self, network.input, self)
-
-    def __next__(self) -> None:
-        """The parameters do not exist yet."""
+        forward(network.layers, repeat(None), network.input, self)
 
     def _note(self, kind, multiplications, **shapes):
         passes = 3 if self.parameters else 2

@@ -75,8 +75,8 @@ class Operation:
     def draw(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """x, w and dy."""
         random = np.random.default_rng(0)
-        x, w, dy = (shape and random.standard_normal(shape) for shape in (self.input, self.filter_shape, self.output))
-        return x, w, dy
+        x, dy = random.standard_normal(self.input), random.standard_normal(self.output)
+        return x, None if self.filter_shape is None else random.standard_normal(self.filter_shape), dy
 
 
 def conv(input, filters, kernel, **options):

@@ -40,9 +40,8 @@ class Loaded:
     def seconds(self) -> float:
         """Seconds per call."""
         begin = time.perf_counter()
-        for _ in range(self.burst):
-            result = self.start()
-        self.wait(result)
+        results = [self.start() for _ in range(self.burst)]
+        self.wait(results[-1])
         return (time.perf_counter() - begin) / self.burst
 
     def handful(self, budget: float) -> list[float]:
@@ -51,6 +50,14 @@ class Loaded:
         if first > budget:
             return [first]
         return [self.seconds() for _ in range(min(10, round(budget / (first * self.burst)) or 1))]
+
+
+def load(peer: Any, do: str, dtype: str, quick: bool, name: str = "", part: str = "") -> Loaded:
+    if do == "network":
+        return peer.load_network(networks.choose(name, quick), dtype)
+    if do == "operation":
+        return peer.load_operation(operations.choose(name, quick), part, dtype)
+    return peer.load_product(dtype, quick)
 
 
 def serve(name: str, platform: str | None) -> None:
@@ -62,7 +69,7 @@ def serve(name: str, platform: str | None) -> None:
         print(json.dumps(content), file=answers, flush=True)
 
     try:
-        peer = importlib.import_module(f"benchmark.peers.{name}").Peer(platform)
+        peer = importlib.import_module(f"benchmark.peers.{name}_peer").Peer(platform)
     except ModuleNotFoundError as error:
         return answer(missing=f"not installed ({error})")
     if platform not in (None, peer.platform):
@@ -73,23 +80,13 @@ def serve(name: str, platform: str | None) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            match request.pop("do"):
-                case "network":
-                    loaded = None  # frees its memory first
-                    loaded = peer.load_network(networks.choose(request["name"], request["quick"]), request["dtype"])
-                    answer(outcome=loaded.outcome, **loaded.facts)
-                case "operation":
-                    loaded = None
-                    operation = operations.choose(request["name"], request["quick"])
-                    loaded = peer.load_operation(operation, request["part"], request["dtype"])
-                    answer(outcome=loaded.outcome, **loaded.facts)
-                case "product":
-                    loaded = None
-                    loaded = peer.load_product(request["dtype"], request["quick"])
-                    answer(flops=loaded.facts["flops"])
-                case "time":
-                    assert loaded is not None
-                    answer(seconds=loaded.handful(request["budget"]))
+            if request["do"] == "time":
+                assert loaded is not None
+                answer(seconds=loaded.handful(request["budget"]))
+            else:
+                loaded = None  # frees its memory first
+                loaded = load(peer, **request)
+                answer(outcome=loaded.outcome, **loaded.facts)
         except Exception as error:
             traceback.print_exc()
             answer(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")

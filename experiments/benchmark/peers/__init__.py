@@ -1,1 +1,1 @@
-"""One module for each peer, with a function for each kind of layer; `networks.forward` puts them together."""
+"""One module for each peer, whose class `Peer` has a method for each kind of layer; `networks.forward` calls them."""

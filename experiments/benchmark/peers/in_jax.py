@@ -28,14 +28,20 @@ class JaxPeer:
         versions = {name: version(name) for name in ("jax", "jaxlib", *self.packages)}
         self.about = {"platform": self.platform, "device_kind": devices[0].device_kind, "versions": versions}
 
-    def cross_entropy(self, logits, labels):
+    @staticmethod
+    def cross_entropy(logits, labels):
         return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels).mean()
 
-    def squared_error(self, y, target):
+    @staticmethod
+    def squared_error(y, target):
         return jnp.mean(jnp.square(y.astype(jnp.float32) - target.astype(jnp.float32)))
 
     def add(self, x, y):
         return x + y
+
+    def place(self, images):
+        """Images [N, *S, C] in the layout of the peer."""
+        return images
 
     def prepare(self, network, dtype) -> tuple[Any, Any]:
         """The parameters, and the network as a function of parameters and a batch."""
@@ -47,7 +53,7 @@ class JaxPeer:
         parameters, model = self.prepare(network, dtype)
         of = self.squared_error if network.reconstructs else self.cross_entropy
         images, labels = draw_batch(network)
-        x = jnp.asarray(images, dtype)
+        x = jnp.asarray(self.place(images), dtype)
         y = x if network.reconstructs else jnp.asarray(labels)
 
         def step(state, x, y):

@@ -1,7 +1,7 @@
 """PyTorch's functional layers, channels last in memory for two spatial axes; run eagerly, as it is by default."""
 
-import torch
-from torch.nn import functional
+import torch  # pyright: ignore[reportMissingImports]
+from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
 from benchmark.networks import EPS, LEARNING_RATE, MOMENTUM, draw_batch, draw_parameters, forward
 from benchmark.worker import Loaded, cores
