@@ -89,6 +89,7 @@ def networks(report: dict[str, Any]) -> str:
         table(["network", *peers, *(f"{peer} / jaxcnn" for peer in others)], times),
     ]
     compiled = [peer for peer in ("jaxcnn", "lax") if peer in peers]
+    compilations = max(len(row["peers"]["jaxcnn"].get("compile_seconds", ())) for row in rows)
     head = ["network", "input", "GFLOP"]
     head += [f"{what}, {peer}" for what in ("share of peak", "compiled in s", "memory in MB") for peer in compiled]
     cells = []
@@ -98,14 +99,13 @@ def networks(report: dict[str, Any]) -> str:
         cells.append(
             [row["name"], "x".join(map(str, row["input"])), number(row["flops"] / 1e9)]
             + [f"{number(100 * share, 0)} %" for share in shares]
-            + [number(float(np.median(result["compile_seconds"] or [np.nan]))) for result in results]
+            + [number(float(np.median(result.get("compile_seconds", [np.nan])))) for result in results]
             + [number(result.get("memory_bytes", np.nan) / 1e6, 1) for result in results]
         )
     parts += [
         "Operations are those of convolutions and dense layers, from their shapes. Compiling is tracing, lowering and "
-        "compiling with empty caches, the median of "
-        f"{max(len(row['peers']['jaxcnn']['compile_seconds']) for row in rows)}. Memory is that of arguments, results "
-        "that are not stored in place of arguments, and temporaries, as `memory_analysis()` of the compiled step says.",
+        f"compiling with empty caches, the median of {compilations}. Memory is that of arguments, results that are not "
+        "stored in place of arguments, and temporaries, as `memory_analysis()` of the compiled step says.",
         table(head, cells),
     ]
     return "\n\n".join(parts)

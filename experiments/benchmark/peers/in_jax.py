@@ -64,7 +64,8 @@ class JaxPeer:
             return (parameters, velocity), value
 
         state = (parameters, jax.tree.map(jnp.zeros_like, parameters))
-        compiled, facts = compile_afresh(step, state, x, y, donate=0)
+        compile = compiler(step, state, x, y, donate=0)
+        compiled, _ = compile()
 
         def start():
             nonlocal state
@@ -72,7 +73,7 @@ class JaxPeer:
             return state, value
 
         losses = [float(start()[1]) for _ in range(2)]
-        return Loaded(start, jax.block_until_ready, losses, self.burst, facts)
+        return Loaded(start, jax.block_until_ready, losses, self.burst, memory(compiled), lambda: compile()[1])
 
     def apply(self, operation, x, w):
         """One operation of the table, w being None for pooling."""
@@ -107,20 +108,29 @@ class JaxPeer:
         return loaded
 
     def _load(self, function, *arguments):
-        compiled, facts = compile_afresh(function, *arguments)
+        compiled, _ = compiler(function, *arguments)()
         results = [np.asarray(a.astype(jnp.float32)).ravel() for a in jax.tree.leaves(compiled(*arguments))]
         outcome = [float(a[i]) for a in results for i in np.linspace(0, a.size - 1, 32).astype(int)]
-        return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst, facts)
+        return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst)
 
 
-def compile_afresh(function, *arguments, donate=()):
-    """The compiled function, with the seconds that this took and the bytes of memory that it needs."""
-    jax.clear_caches()
-    begin = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-    facts = {"compile_seconds": time.perf_counter() - begin}
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        facts["memory_bytes"] = kept + memory.temp_size_in_bytes
-    return compiled, facts
+def compiler(function, *arguments, donate=()):
+    """What compiles the function for such arguments, with empty caches, and returns it with the seconds it took."""
+    shapes = jax.eval_shape(lambda *arguments: arguments, *arguments)
+
+    def compile():
+        jax.clear_caches()
+        begin = time.perf_counter()
+        compiled = jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
+        return compiled, time.perf_counter() - begin
+
+    return compile
+
+
+def memory(compiled):
+    """Bytes of arguments, of results that are not stored in place of arguments, and of temporaries."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return {}
+    lasting = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return {"memory_bytes": lasting + analysis.temp_size_in_bytes}
