@@ -26,9 +26,8 @@ class Operation:
 
     @property
     def name(self) -> str:
-        n, *size, channels = self.input
-        maps = f" {channels} to {self.filters}" if self.has_filter else f" {channels}"
-        text = f"{self.kind} {n} of {'x'.join(map(str, size))},{maps}, kernel {self.kernel}"
+        text = f"{self.kind} {'x'.join(map(str, self.input))}"
+        text += f" to {self.filters}, kernel {self.kernel}" if self.has_filter else f", window {self.kernel}"
         for option, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
             if getattr(self, option) != default:
                 text += f", {option} {getattr(self, option)}"

@@ -171,7 +171,7 @@ def chart(report: dict[str, Any], file: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     panels = [name for name in ("networks", "operations") if report[name]]
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(10, 4.5 * len(panels)), squeeze=False, layout="constrained")
@@ -195,6 +195,8 @@ def chart(report: dict[str, Any], file: str) -> None:
             axis.set_xticks([])
             axis.set_title("Operations, lax against jaxcnn")
         axis.set_yscale("log")
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(ticker.LogFormatter(minor_thresholds=(2, 0.5)))
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_ylabel("times longer than jaxcnn")
         axis.legend()

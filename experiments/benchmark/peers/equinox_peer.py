@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.networks import EPS, ConvTranspose, Shapes, draw_parameters, forward
+from benchmark.layers import EPS, ConvTranspose, Shapes, forward
+from benchmark.networks import draw_parameters
 from benchmark.peers.in_jax import JaxPeer
 
 NAMES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}

@@ -3,7 +3,8 @@
 import flax.linen as linen
 import jax.numpy as jnp
 
-from benchmark.networks import EPS, draw_parameters, forward
+from benchmark.layers import EPS, forward
+from benchmark.networks import draw_parameters
 from benchmark.peers.in_jax import JaxPeer
 
 NAMES = {"w": "kernel", "b": "bias", "gamma": "scale", "beta": "bias"}

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmark.networks import LEARNING_RATE, MOMENTUM, draw_batch, draw_parameters, forward
+from benchmark.layers import forward
+from benchmark.networks import LEARNING_RATE, MOMENTUM, draw_batch, draw_parameters
 from benchmark.worker import Loaded
 
 jax.config.update("jax_enable_compilation_cache", False)  # compilation is measured, too

@@ -1,7 +1,7 @@
 """jaxcnn: its ops, with its backward pass."""
 
 import jaxcnn
-from benchmark.networks import EPS
+from benchmark.layers import EPS
 from benchmark.peers.in_jax import JaxPeer
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmark.networks import EPS
+from benchmark.layers import EPS
 from benchmark.peers.in_jax import JaxPeer
 
 

@@ -3,7 +3,8 @@
 import torch  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-from benchmark.networks import EPS, LEARNING_RATE, MOMENTUM, draw_batch, draw_parameters, forward
+from benchmark.layers import EPS, forward
+from benchmark.networks import LEARNING_RATE, MOMENTUM, draw_batch, draw_parameters
 from benchmark.worker import Loaded, cores
 
 CONV = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
