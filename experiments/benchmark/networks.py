@@ -117,7 +117,17 @@ NETWORKS = {
     ),
 }
 QUICK = {
-    "LeNet": replace(NETWORKS["LeNet"], input=(4, 28, 28, 1)),
+    "every layer": Network(
+        (4, 12, 12, 3),
+        (
+            *(*normalised(16, 3), MaxPool(2), *separable(16, 16)),
+            *(
+                *grouped_block(16, 32, 2, project=True),
+                Residual((GlobalMeanPool(), Dense(8), Relu()), (Flatten(), Dense(8))),
+            ),
+            Dense(10),
+        ),
+    ),
     "autoencoder": replace(NETWORKS["autoencoder"], input=(4, 16, 16, 3)),
 }
 
