@@ -1,0 +1,104 @@
+"""The benchmark runs, its peers compute the same, and it says what it left out. What it measured is not looked at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "experiments" / "benchmark.py"
+
+
+def benchmark(*arguments, path=None):
+    """A run in a process of its own, with `path` in front of what it can import."""
+    paths = [str(p) for p in (path, os.environ.get("PYTHONPATH")) if p]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run in which PyTorch is not installed, and its JSON."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "torch.py").write_text("raise ModuleNotFoundError('No module named torch')")
+    files = ("--json", folder / "times.json", "--chart", folder / "ratios.png")
+    ran = benchmark("--quick", "--peers", "jaxcnn,lax,flax,equinox,torch", *files, path=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert (folder / "ratios.png").read_bytes().startswith(b"\x89PNG")
+    return ran, json.loads((folder / "times.json").read_text())
+
+
+def test_a_missing_peer_is_named(quick):
+    ran, report = quick
+    assert "torch is skipped: not installed (No module named torch)" in ran.stderr
+    assert list(report["missing"]) == ["torch"]
+
+
+def test_machine_and_versions_are_told(quick):
+    ran, report = quick
+    machine = report["machine"]
+    assert machine.keys() == {"platform", "device", "cores", "system", "versions", "date"}
+    assert machine["platform"] == "cpu"
+    assert {"Python", "numpy", "jax", "jaxlib", "jaxcnn"} <= machine["versions"].keys()
+    assert ran.stdout.startswith(machine["device"])
+    assert report["peak_flops"] > 0
+
+
+def test_training_steps(quick):
+    ran, report = quick
+    assert [row["name"] for row in report["networks"]] == ["every layer", "autoencoder"]
+    for row in report["networks"]:
+        assert row.keys() == {"name", "input", "flops", "peers"}
+        assert list(row["peers"]) == ["jaxcnn", "lax", "flax", "equinox"]
+        for peer, result in row["peers"].items():
+            compiled = {"compile_seconds"} if peer in ("jaxcnn", "lax") else set()
+            assert result.keys() == {"seconds", "memory_bytes", "outcome"} | compiled
+            assert_times([*result["seconds"], *result.get("compile_seconds", []), result["memory_bytes"]])
+            before, after = result["outcome"]
+            assert after < before
+            np.testing.assert_allclose(result["outcome"], row["peers"]["jaxcnn"]["outcome"], rtol=1e-3)
+        assert f"| {row['name']} |" in ran.stdout
+
+
+def test_operations(quick):
+    ran, report = quick
+    parts = [("forward", "input", "filter"), ("forward", "input", "filter"), ("forward", "input")]
+    assert [tuple(row["parts"]) for row in report["operations"]] == parts
+    for row in report["operations"]:
+        assert row.keys() == {"name", "flops", "bytes", "parts"}
+        assert row["bytes"] > 0
+        for results in row["parts"].values():
+            assert list(results) == ["jaxcnn", "lax"]
+            for result in results.values():
+                assert result.keys() == {"seconds"}
+                assert_times(result["seconds"])
+        assert f"| {row['name']} |" in ran.stdout
+
+
+def assert_times(times):
+    assert len(times) > 0
+    assert np.all(np.isfinite(times) & (np.array(times) > 0))
+
+
+def test_unknown_names_are_refused():
+    ran = benchmark("--peers", "theano")
+    assert ran.returncode == 2
+    assert "unknown theano; there are jaxcnn, lax" in ran.stderr
+
+
+def test_a_peer_that_computes_something_else_is_not_timed(tmp_path):
+    """Here the loss of lax is one per cent too large."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'lax' in sys.argv:\n"
+        "    import optax\n"
+        "    right = optax.softmax_cross_entropy_with_integer_labels\n"
+        "    optax.softmax_cross_entropy_with_integer_labels = lambda *args: 1.01 * right(*args)\n"
+    )
+    ran = benchmark("--quick", "--networks", "every layer", "--peers", "jaxcnn,lax", path=tmp_path)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "every layer: lax computes" in ran.stdout
