@@ -181,6 +181,50 @@ def test_batch_and_places_over_devices(name):
     assert jax.typeof(got[1][0]).sharding.spec == P("batch", "rows", None, None)
 
 
+IDLE = {  # what is split along one axis of the mesh, and repeated along the other
+    "rows": (P(None, "a"), P()),
+    "columns": (P(None, None, "b"), P()),
+    "channels": (P("a"), P(None, None, "b")),
+    "channels of filters": (P(), P(None, None, "b")),
+    "filters": (P("a"), P(None, None, None, "b")),
+    "rows, filters": (P(None, "a"), P(None, None, None, "b")),
+}
+WITH_FILTERS = {
+    "conv": (jc.conv, (3, 3, 4, 8)),
+    "strided": (partial(jc.conv, stride=2), (3, 3, 4, 8)),
+    "grouped": (partial(jc.conv, groups=2), (3, 3, 2, 8)),
+    "transposed": (partial(jc.conv_transpose, stride=2), (3, 3, 8, 4)),
+}
+
+
+@pytest.mark.parametrize("split", IDLE)
+@pytest.mark.parametrize("name", WITH_FILTERS)
+def test_an_idle_mesh_axis(name, split):
+    """XLA multiplies some of its own convolutions by the number of repetitions there."""
+    f, w_shape = WITH_FILTERS[name]
+    rng = np.random.default_rng(0)
+    args, specs = [jnp.asarray(rng.normal(size=shape)) for shape in ((4, 8, 8, 4), w_shape)], IDLE[split]
+    g = value_and_gradients(lambda *args: jnp.sum(jnp.sin(f(*args))))
+    expected = compiled(g)([jnp.ones(())], args)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = mesh_of(kind, a=4, b=2)
+        with jax.set_mesh(mesh):
+            spread = [jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip(args, specs, strict=True)]
+            assert_close(compiled(g)([jnp.ones(())], spread), expected)
+
+
+def test_shard_map_over_one_axis_of_a_mesh_whose_other_axis_splits_the_filters():
+    gradient = jax.grad(lambda w, x: jnp.sum(jc.conv(x, w) ** 2))
+    w, x = (jnp.asarray(np.random.default_rng(0).normal(size=shape)) for shape in ((3, 3, 3, 4), (8, 5, 4, 3)))
+    mesh = mesh_of(AxisType.Explicit, batch=4, model=2)
+    with jax.set_mesh(mesh):
+        spread = jax.shard_map(gradient, in_specs=(P(), P("batch")), out_specs=P(), axis_names={"batch"})
+        split = P(None, None, None, "model")
+        dw = jax.jit(spread)(jax.device_put(w, split), jax.device_put(x, P("batch")))
+    assert jax.typeof(dw).sharding.spec == split
+    assert_close(dw, gradient(w, x))
+
+
 @pytest.mark.optimized
 def test_number_of_collectives():
     """One sum over the devices for all gradients that they share; two more for the statistics of batch norm."""
