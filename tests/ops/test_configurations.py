@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from compilation import QUICK_TO_COMPILE
 from jax import lax
 
 import jaxcnn
+from jaxcnn.ops import correlation
 
 COUNTS = {
     "conv": 250,
@@ -417,3 +419,41 @@ def test_the_settings_are_many_and_of_every_kind():
     assert present["max_pool"]["more than 64 entries"] >= 10
     assert sum(setting.terms <= SMALL for setting in drawn) >= 400
     assert all(setting.terms <= SMALL for setting in drawn if str(setting) == ABORTS_XLA)
+
+
+@pytest.mark.parametrize("op", ["conv", "depthwise_conv"])
+@pytest.mark.parametrize("number", range(3, 60, 8))
+def test_conv_as_elsewhere_than_on_a_cpu(op, number, monkeypatch):
+    """Here a CPU computes what other platforms compute."""
+    for way in ("_way_on_cpu", "_way_over_batch_on_cpu"):
+        monkeypatch.setattr(correlation, way, lambda *args, **options: None)
+    setting = SETTINGS[op][number % len(SETTINGS[op])]
+    groups = {"groups": setting.groups} if op == "conv" else {}
+    ours = partial(getattr(jaxcnn, op), **setting.sliding, dilation=setting.dilation, **groups)
+    assert_conv_agrees(setting, with_gradients(ours), bias=False)
+
+
+WAYS = [
+    "by_entry",
+    "by_entry_over_batch",
+    "by_group",
+    "by_product_over_batch",
+    "by_residue",
+    "by_slab",
+    "by_slab_over_batch",
+    "by_subpixel",
+    "of_one_entry",
+    "lax_correlate",
+    "lax_correlate_over_batch",
+]
+
+
+def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
+    ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
+    for name, way in ways.items():
+        monkeypatch.setattr(correlation, name, way)
+    for setting in (*SETTINGS["conv"], *SETTINGS["depthwise_conv"]):
+        f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
+        x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
+        jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
+    assert [name for name, way in ways.items() if not way.called] == []
