@@ -231,6 +231,7 @@ CASES = [
     Case(partial(jc.max_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),
     Case(partial(jc.max_pool, window=3, stride=2, padding="SAME"), lambda n: ((n, 7, 6, 2),), "overlapping"),
     Case(partial(jc.max_pool, window=3, stride=1, padding=1), lambda n: ((n, 5, 4, 2),), "ties", _ties),
+    Case(partial(jc.max_pool, window=(4, 5)), lambda n: ((n, 9, 11, 2),), "side-by-side", _ties),
     Case(partial(jc.max_pool, window=9, stride=2, padding="SAME"), lambda n: ((n, 11, 10, 2),), "large"),
     Case(partial(jc.max_pool, window=9, stride=3), lambda n: ((n, 11, 13, 2),), "large-ties", _ties),
     Case(
@@ -251,6 +252,7 @@ CASES = [
         lambda n: ((n, 6, 8, 2),),
         "without-padding",
     ),
+    Case(partial(jc.mean_pool, window=3, padding=((1, -1), (2, -2))), lambda n: ((n, 7, 8, 2),), "shifted"),
     Case(partial(jc.mean_pool, window=3, stride=2, padding=1, ceil_mode=True), lambda n: ((n, 6, 8, 2),), "ceil"),
     Case(partial(jc.mean_pool, window=3, divisor=2.5), lambda n: ((n, 6, 8, 2),), "divisor"),
     Case(partial(jc.mean_pool, window=(2, 3)), lambda n: ((n, 7, 9, 2),)),

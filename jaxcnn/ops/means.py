@@ -29,7 +29,7 @@ def add_shares(dy, window, counted):
     """dx [N, *S, C]: each dy [N, *M, C], divided, added to all entries of its window: `window_mean` transposed."""
     wide = dy.astype(sum_dtype(dy.dtype))
     shares = wide / _divisor(window, counted, wide.dtype)
-    if window.size == window.stride and window.padded == window.image and window.volume > _SMALL_BOX:
+    if window.side_by_side and window.volume > _SMALL_BOX:
         return _repeat(shares, window).astype(dy.dtype)
     pads = zip(input_grad_padding(window), window.stride, strict=True)
     upsampled = _pad(shares, [(low, high, s - 1) for (low, high), s in pads])
@@ -42,7 +42,7 @@ def inside(window):
 
 
 def _repeat(shares, window):
-    """The same where no windows overlap: each share at every entry of its window, and zeros in the remainder."""
+    """Each share [N, *M, C] at every entry of its window, of windows side by side, and zeros in the remainder."""
     images, channels = shares.shape[0], shares.shape[-1]
     between = [length for m in window.output for length in (m, 1)]
     inside = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]

@@ -41,6 +41,12 @@ class Window:
         return math.prod(self.size)
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether the windows cover the image from its first place on without overlap, up to a remainder."""
+        rank = len(self.size)
+        return self.size == self.stride and self.padding == ((0, 0),) * rank and self.dilation == (1,) * rank
+
+    @property
     def extent(self) -> tuple[int, ...]:
         """How many places it spans: d(k - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
