@@ -197,6 +197,10 @@ SETTINGS["conv"] += [
     Setting("conv", 254, (2, 5, 4, 3), (3, 1), 3, ((9, 0), (0, 7)), filters=4),
     Setting("conv", 255, (2, 4, 0), (2,), 1, "VALID", filters=3),
     Setting("conv", 256, (2, 4, 3), (2,), 1, "VALID", filters=0),
+    # the stride divides the filter, and there are many channels or entries
+    Setting("conv", 257, (2, 9, 7, 8), (4, 2), 2, ((1, 0), (2, 1)), filters=3),
+    Setting("conv", 258, (2, 11, 9), (6,), 3, ((-1, 2),), filters=2),
+    Setting("conv", 259, (1, 17, 15, 2), (8, 8), 8, "SAME", filters=2),
 ]
 
 
