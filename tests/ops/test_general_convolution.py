@@ -162,7 +162,10 @@ def test_drop_in_for_flax_nnx():
     def gradients(convolution):
         layer = flax.nnx.Conv(4, 6, (3, 2), rngs=flax.nnx.Rngs(0), conv_general_dilated=convolution, **OPTIONS)
         graph, params = flax.nnx.split(layer)
-        loss = lambda p, x: jnp.sum(jnp.sin(flax.nnx.merge(graph, p)(x)))  # noqa: E731
+
+        def loss(params, x):
+            return jnp.sum(jnp.sin(flax.nnx.merge(graph, params)(x)))
+
         return lambda x: jax.value_and_grad(loss, (0, 1))(params, x)
 
     assert_same_layer(gradients(conv_general_dilated), gradients(lax.conv_general_dilated), x)
@@ -183,7 +186,10 @@ def test_drop_in_for_equinox():
     def gradients(layer):
         options = {"stride": (2, 1), "padding": 1, "dilation": (1, 2), "groups": 2, "dtype": jnp.float32}
         module = layer(4, 6, (3, 2), **options, key=jax.random.key(0))
-        loss = lambda m, x: jnp.sum(jnp.sin(jax.vmap(m)(x)))  # noqa: E731
+
+        def loss(module, x):
+            return jnp.sum(jnp.sin(jax.vmap(module)(x)))
+
         return lambda x: equinox.filter_value_and_grad(loss)(module, x)
 
     assert_same_layer(gradients(Conv), gradients(equinox.nn.Conv2d), x)

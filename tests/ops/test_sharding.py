@@ -229,7 +229,10 @@ def test_shard_map_over_one_axis_of_a_mesh_whose_other_axis_splits_the_filters()
 def test_number_of_collectives():
     """One sum over the devices for all gradients that they share; two more for the statistics of batch norm."""
     x = jnp.ones((DEVICES, 6, 5, 8))
-    norm = lambda x, gamma, beta: jc.batch_norm(x, gamma, beta)[0]  # noqa: E731
+
+    def norm(x, gamma, beta):
+        return jc.batch_norm(x, gamma, beta)[0]
+
     expected = {
         "conv": (jc.conv, [(3, 3, 8, 4), (4,)], 1),
         "grouped": (partial(jc.conv, groups=2), [(3, 3, 4, 4)], 1),
