@@ -31,7 +31,6 @@ from jaxcnn.ops.sharding import on_several_mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
-_FEW_CHANNELS = 8  # a convolution to fewer is slow
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
@@ -86,31 +85,35 @@ def _group_by_group(x, w, sliding, groups, arithmetic):
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
     """The first way that applies, None where that is lax's; behind it what it gains on 2 cores."""
     part = partial(_correlate_on_cpu, groups=1, arithmetic=arithmetic)
-    size, upsampling, channels = w.shape[:-2], sliding.upsampling, w.shape[-1]
+    *size, channels, filters = w.shape
     stride_one = max(sliding.stride, default=1) == 1
     dense = stride_one and groups == 1 and max(sliding.dilation, default=1) == 1
-    single = groups > 1 and 1 in (w.shape[-2], channels // groups)
+    single = groups > 1 and 1 in (channels, filters // groups)
     if groups > 1 and not single:  # 1.5 to 6 times
         return partial(by_group, partial(part, sliding=sliding), groups=groups)
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
-    if dense and sliding.upsamples and _in_subpixels(size, upsampling, channels):  # 1.1 to 6 times
+    if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
+        return partial(by_product, sliding=sliding, arithmetic=arithmetic)
+    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.5 to 20 times
         return partial(by_subpixel, part, sliding=sliding)
-    if stride_one and sliding.upsamples and (single or x.ndim > 4):  # no products with zeros: 4 to 1000 times
+    if stride_one and sliding.upsamples and (single or x.ndim > 4 or filters >= 32):  # no products with zeros: 1.1 to 1000 times
         return partial(by_residue, partial(_correlate_on_cpu, arithmetic=arithmetic), sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if groups == 1 and x.ndim > 4 and math.prod(size) > 1:  # 2 to 20 times
         dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
         return partial(by_slab, partial(part, arithmetic=wide), sliding=sliding, dtype=dtype)
+    if groups == 1 and x.ndim == 4 and channels >= 8 and filters >= 16:  # 1.1 to 2 times
+        return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
     return None
 
 
-def _in_subpixels(size, upsampling, channels):
-    """Whether the stride divides the filter, and moving the results to their places costs less than the zeros do."""
-    if any(k % u for k, u in zip(size, upsampling, strict=True)):
+def _in_subpixels(size, upsampling, channels, filters):
+    """Whether the stride divides the filter, and one convolution to more channels is faster than one for each residue."""
+    if any(k % u for k, u in zip(size, upsampling, strict=True)) or tuple(size) == upsampling:
         return False
-    return math.prod(size) >= _FEW_ENTRIES if size == upsampling else channels >= _FEW_CHANNELS
+    return channels < 8 or filters < 32
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
@@ -124,6 +127,8 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
+    if x.ndim == 4 and dz.shape[-1] >= 32:  # 1.1 to 2.5 times
+        return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 
 

@@ -36,6 +36,13 @@ class Sliding:
         spans = (d * (k - 1) + 1 for k, d in zip(size, self.dilation, strict=True))
         return tuple((n - e) // s + 1 for n, e, s in zip(padded, spans, self.stride, strict=True))
 
+    def doubled(self) -> "Sliding":
+        """The same sliding with every distance along the first spatial axis doubled: zeros come between the entries,
+        and nothing meets them."""
+        (low, high), *pads = self.padding
+        stride, dilation, upsampling = ((2 * n, *rest) for n, *rest in (self.stride, self.dilation, self.upsampling))
+        return Sliding(stride, ((2 * low, 2 * high), *pads), dilation, upsampling)
+
     def pad(self, x: jax.Array) -> jax.Array:
         """The images x [N, *S, C] with all their zeros, between the entries and around."""
         pads = [(low, high, u - 1) for (low, high), u in zip(self.padding, self.upsampling, strict=True)]
