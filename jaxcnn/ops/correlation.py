@@ -97,7 +97,9 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.5 to 20 times
         return partial(by_subpixel, part, sliding=sliding)
-    if stride_one and sliding.upsamples and (single or x.ndim > 4 or filters >= 32):  # no products with zeros: 1.1 to 1000 times
+    if (
+        stride_one and sliding.upsamples and (single or x.ndim > 4 or filters >= 32)
+    ):  # no products with zeros: 1.1 to 1000 times
         return partial(by_residue, partial(_correlate_on_cpu, arithmetic=arithmetic), sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)

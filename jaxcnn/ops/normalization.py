@@ -177,10 +177,11 @@ def _normalise_fwd(x, gamma, beta, axes, eps, axis_name):
 def _normalise_bwd(axes, eps, axis_name, residuals, cotangents):
     x, gamma, beta, mean, var = residuals
     normalised, r = standardised(x, mean, var, eps)
+    summed, _ = standardised(x, *_apart((mean, var)), eps)
     dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
     shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     inner = tuple(axis for axis in shared if axis in axes)
-    plain, weighted = _sum(dy, inner), _sum(dy * normalised, inner)
+    plain, weighted = _sum(dy, inner), _sum(dy * summed, inner)
     dbeta = None if beta is None else _sum(plain, shared)
     dgamma = _sum(weighted, shared)
     mean_term = 0.0 if beta is None else _mean(scale * plain, x, axes, axis_name)
@@ -201,7 +202,7 @@ def _with_statistics(x, gamma, beta, axes, eps, axis_name):
     """y, mean and var; the variance from the differences to the mean, which loses no digits where the mean is large."""
     wide = x.astype(shapes.sum_dtype(x.dtype))
     mean = None if beta is None else _mean(wide, x, axes, axis_name)
-    var = _mean(jnp.square(wide if mean is None else wide - mean), x, axes, axis_name)
+    var = _mean(jnp.square(wide if mean is None else wide - _apart(mean)), x, axes, axis_name)
     normalised, _ = standardised(x, mean, var, eps)
     y = gamma.astype(wide.dtype) * normalised
     if beta is not None:
@@ -214,6 +215,12 @@ def standardised(x, mean, var, eps):
     r = lax.rsqrt(var + eps)
     wide = x.astype(r.dtype)
     return (wide if mean is None else wide - mean) * r, r
+
+
+# XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each.
+def _apart(statistics):
+    """The same statistics, such that what is computed with them shares nothing with what is computed without."""
+    return lax.optimization_barrier(statistics)
 
 
 def per_channel(a, x):
