@@ -26,7 +26,7 @@ from jaxcnn.ops.correlation_by_parts import (
     of_one_entry,
 )
 from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.sharding import on_several_mesh_axes
+from jaxcnn.ops.sharding import mesh_axes
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
@@ -36,7 +36,7 @@ _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
     """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
     x, w = _of_one_dtype(x, w)
-    if on_several_mesh_axes(x, w):
+    if mesh_axes(x, w) > 1:
         return _by_products(x, w, sliding, groups, arithmetic)
     elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 else lax_correlate
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
@@ -54,7 +54,7 @@ def correlate_over_batch(
     if groups > 1:  # 4 to 600 times
         part = partial(correlate_over_batch, sliding=sliding, arithmetic=arithmetic)
         return by_group(part, x, dz, groups)
-    if on_several_mesh_axes(x, dz):
+    if mesh_axes(x, dz) > 1:
         return by_product_over_batch(x, dz, sliding, arithmetic)
     on_cpu = _way_over_batch_on_cpu(x, dz, sliding, arithmetic)
     return _on_each_platform(x, dz, on_cpu, partial(lax_correlate_over_batch, sliding=sliding, arithmetic=arithmetic))
@@ -129,7 +129,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
-    if x.ndim == 4 and dz.shape[-1] >= 32:  # 1.1 to 2.5 times
+    if x.ndim == 4 and dz.shape[-1] >= 32 and not mesh_axes(x, dz):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

@@ -56,11 +56,11 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
     return placed
 
 
-def on_several_mesh_axes(*arrays: jax.Array) -> bool:
-    """Whether the arrays may be split along one axis of a mesh and repeated along another."""
+def mesh_axes(*arrays: jax.Array) -> int:
+    """Along how many axes of a mesh, with more than one device each, the arrays may be split."""
     meshes = [jax.typeof(array).sharding.mesh for array in arrays]
     sizes = [zip(mesh.axis_sizes, mesh.axis_types, strict=True) for mesh in meshes if not mesh.empty]
-    return any(sum(n > 1 and kind != AxisType.Manual for n, kind in axes) > 1 for axes in sizes)
+    return max((sum(n > 1 and kind != AxisType.Manual for n, kind in axes) for axes in sizes), default=0)
 
 
 def _on_auto_axes(f, args, mesh, specs_of):
