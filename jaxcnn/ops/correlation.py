@@ -31,6 +31,7 @@ from jaxcnn.ops.sharding import mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
+_FEW_CHANNELS = 8  # a convolution of fewer is slow
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
@@ -84,38 +85,44 @@ def _group_by_group(x, w, sliding, groups, arithmetic):
 
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
     """The first way that applies, None where that is lax's; behind it what it gains on 2 cores."""
-    part = partial(_correlate_on_cpu, groups=1, arithmetic=arithmetic)
+    part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
+    single = groups > 1 and 1 in (channels, filters // groups)
+    if groups > 1 and not single:  # 1.5 to 10 times
+        return partial(by_group, partial(part, sliding=sliding, groups=1), groups=groups)
     stride_one = max(sliding.stride, default=1) == 1
     dense = stride_one and groups == 1 and max(sliding.dilation, default=1) == 1
-    single = groups > 1 and 1 in (channels, filters // groups)
-    if groups > 1 and not single:  # 1.5 to 6 times
-        return partial(by_group, partial(part, sliding=sliding), groups=groups)
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
-    if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
-        return partial(by_product, sliding=sliding, arithmetic=arithmetic)
-    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.5 to 20 times
-        return partial(by_subpixel, part, sliding=sliding)
-    if (
-        stride_one and sliding.upsamples and (single or x.ndim > 4 or filters >= 32)
-    ):  # no products with zeros: 1.1 to 1000 times
-        return partial(by_residue, partial(_correlate_on_cpu, arithmetic=arithmetic), sliding=sliding, groups=groups)
+    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels):  # 1.1 to 20 times
+        return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
+    if stride_one and sliding.upsamples and (single or _in_residues(size, sliding.upsampling, filters)):  # 1.1 to 1000
+        return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
+    if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
+        return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     if groups == 1 and x.ndim > 4 and math.prod(size) > 1:  # 2 to 20 times
         dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
-        return partial(by_slab, partial(part, arithmetic=wide), sliding=sliding, dtype=dtype)
-    if groups == 1 and x.ndim == 4 and channels >= 8 and filters >= 16:  # 1.1 to 2 times
+        part_of_slab = partial(_correlate_on_cpu, groups=1, arithmetic=wide)
+        return partial(by_slab, part_of_slab, sliding=sliding, dtype=dtype)
+    if groups == 1 and x.ndim == 4 and channels >= 8 and filters >= 32:  # 1.1 to 2 times
         return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
     return None
 
 
-def _in_subpixels(size, upsampling, channels, filters):
-    """Whether the stride divides the filter, and one convolution to more channels is faster than one for each residue."""
-    if any(k % u for k, u in zip(size, upsampling, strict=True)) or tuple(size) == upsampling:
+def _in_subpixels(size, upsampling, channels):
+    """Whether no place between meets zeros only, and one convolution to all residues is the fastest."""
+    if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return False
-    return channels < 8 or filters < 32
+    return tuple(size) == upsampling or channels < _FEW_CHANNELS
+
+
+def _in_residues(size, upsampling, filters):
+    """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
+    if len(size) > 2 or math.prod(size) == 1:
+        return True
+    return math.prod(size) * filters >= 144 and math.prod(upsampling) <= 16
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
@@ -129,7 +136,9 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
-    if x.ndim == 4 and dz.shape[-1] >= 32 and not mesh_axes(x, dz):  # 1.1 to 2.5 times
+    if (
+        x.ndim == 4 and len(x) * max(x.shape[-1], 8) >= 256 and dz.shape[-1] >= 32 and not mesh_axes(x, dz)
+    ):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

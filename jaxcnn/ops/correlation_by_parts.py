@@ -192,11 +192,17 @@ def by_slab(f, x, w, sliding, dtype):
 
 
 def by_slab_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without groups: each slab of the filters comes from one slab of the images per place."""
+    """`correlate_over_batch` without groups: each slab of the filters comes from one slab of the images per place.
+
+    Of few channels, the slabs that one place sees are more channels of one image.
+    """
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     slabs = _slabs(x, sliding, [k * sliding.stride[0] for k in range(size)], sliding.dilation[0], dz.shape[1])
     dz = dz.reshape(-1, *dz.shape[2:])
-    return jnp.stack([f(slab, dz, rest) for slab in slabs])
+    if x.shape[-1] >= _FEW_CHANNELS:
+        return jnp.stack([f(slab, dz, rest) for slab in slabs])
+    dw = f(jnp.concatenate(slabs, axis=-1), dz, rest)
+    return jnp.stack(jnp.split(dw, size, axis=-2))
 
 
 def _slabs(x, sliding, firsts, step, count):

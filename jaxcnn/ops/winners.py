@@ -1,6 +1,6 @@
 """Where the maximum of each window is, and how a gradient gets back to it.
 
-`max_pooling.py` says what max-pooling and its backward pass are; this file knows two ways to compute them. Both agree
+`max_pooling.py` says what max-pooling and its backward pass are; this file knows three ways to compute them. All agree
 on who wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
 """
 
@@ -17,6 +17,9 @@ from jaxcnn.ops.windows import FEW_ENTRIES, entries, inside_image, positions, wi
 
 def max_and_winner(x, window):
     """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
+    if window.volume <= FEW_ENTRIES and window.side_by_side:
+        y = window_max(x, window)
+        return y, _winner_in_block(lax.stop_gradient(x), lax.stop_gradient(y), window)
     if window.volume <= FEW_ENTRIES:
         return _winner_by_entry(x, window)
     return window_max(x, window), _winner_by_place(lax.stop_gradient(x), window)
@@ -24,6 +27,8 @@ def max_and_winner(x, window):
 
 def add_at_winner(dy, winner, window):
     """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
+    if window.volume <= FEW_ENTRIES and window.side_by_side:
+        return _add_in_block(dy, winner, window)
     if window.volume <= FEW_ENTRIES:
         return _add_by_entry(dy, winner, window)
     return add_at_place(dy, winner, window.image)
@@ -65,6 +70,43 @@ def window_max(x, window):
     if max(window.dilation) > 1:
         return take_from_place(x, _winner_by_place(lax.stop_gradient(x), window))
     return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
+
+
+# Windows side by side are blocks of the image, of which every place belongs to one: a reshape [N, M_1, k_1, M_2, k_2,
+# ..., C] tells them apart.
+def _winner_in_block(x, y, window):
+    """The first entry of each window that is y, its maximum, or NaN."""
+    covered = tuple(slice(m * k) for m, k in zip(window.output, window.size, strict=True))
+    blocks = x[:, *covered].reshape(x.shape[0], *_blocks(window.output, window.size), x.shape[-1])
+    wins = (blocks == _over_blocks(y, window)) | jnp.isnan(blocks)
+    entry = jnp.where(wins, _entry_in_block(window, np.int32), np.int32(window.volume))
+    within = tuple(range(2, entry.ndim - 1, 2))
+    return jnp.min(entry, axis=within).astype(np.min_scalar_type(-window.volume))
+
+
+def _add_in_block(dy, winner, window):
+    """dx: dy at the winner of its block, 0 elsewhere and in the remainder that no window covers."""
+    wins = _over_blocks(winner, window) == _entry_in_block(window, winner.dtype)
+    blocks = jnp.where(wins, _over_blocks(dy, window), np.zeros((), dy.dtype))
+    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
+    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
+    dx = blocks.reshape(dy.shape[0], *covered, dy.shape[-1])
+    return lax.pad(dx, np.zeros((), dy.dtype), [(0, 0, 0), *remainder, (0, 0, 0)])
+
+
+def _blocks(outer, inner):
+    return [length for pair in zip(outer, inner, strict=True) for length in pair]
+
+
+def _over_blocks(y, window):
+    """y [N, *M, C] with an axis of length 1 for the entries within each window."""
+    return y.reshape(y.shape[0], *_blocks(window.output, (1,) * len(window.size)), y.shape[-1])
+
+
+def _entry_in_block(window, dtype):
+    """Which entry of its window each place of a block is."""
+    entry = np.arange(window.volume, dtype=dtype)
+    return entry.reshape(1, *_blocks((1,) * len(window.size), window.size), 1)
 
 
 # A small window is visited entry by entry, in a handful of passes over memory, each of them vectorised.
