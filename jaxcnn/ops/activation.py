@@ -72,8 +72,17 @@ def relu(z: jax.Array) -> jax.Array:
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. The derivative at 0 is 0. Keeps the
-        mask z > 0.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy, 0 at z = 0. Keeps the mask z > 0.
+
     Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
 
     >>> relu(jnp.array([-1.0, 2.0]))
@@ -94,8 +103,19 @@ def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
 
         f(z) = z for z > 0, else a z        f'(z) = 1 for z > 0, else a        a = negative_slope
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless negative_slope is a
-    number. The derivative at 0 is a. Keeps the mask z > 0.
+    Args:
+        z: any shape.
+        negative_slope: a, a Python number.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array, negative_slope is no number.
+        ValueError: negative_slope is not finite.
+
+    Gradient: dz = f'(z) dy, a dy at z = 0. Keeps the mask z > 0.
+
     Source: Maas et al., Rectifier nonlinearities improve neural network acoustic models, 2013.
 
     >>> leaky_relu(jnp.array([-1.0, 2.0]), 0.5)
@@ -166,8 +186,19 @@ def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
 
         f(z) = z for z > 0, else α (exp(z) - 1)        f'(z) = 1 for z > 0, else α exp(z)
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless alpha is a number. The
-        derivative at 0 is α. Keeps z.
+    Args:
+        z: any shape.
+        alpha: α, a Python number.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array, alpha is no number.
+        ValueError: alpha is not finite.
+
+    Gradient: dz = f'(z) dy, α dy at z = 0. Keeps z.
+
     Source: Clevert et al., Fast and accurate deep network learning by exponential linear units, 2016.
 
     >>> elu(jnp.array([0.0, 2.0]))
@@ -188,7 +219,17 @@ def selu(z: jax.Array) -> jax.Array:
 
         f(z) = λ elu(z, α)        f'(z) = λ for z > 0, else λ α exp(z)        λ = 1.0507..., α = 1.6732...
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. The derivative at 0 is λ α. Keeps z.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy, λ α dy at z = 0. Keeps z.
+
     Source: Klambauer et al., Self-normalizing neural networks, 2017.
 
     >>> round(float(selu(jnp.array(1.0))), 3)
@@ -211,8 +252,19 @@ def celu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
 
         f(z) = z for z > 0, else α (exp(z/α) - 1)        f'(z) = 1 for z > 0, else exp(z/α)
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless alpha is a number,
-        ValueError if it is 0. Keeps z.
+    Args:
+        z: any shape.
+        alpha: α, a Python number other than 0.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array, alpha is no number.
+        ValueError: alpha is 0 or not finite.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Barron, Continuously differentiable exponential linear units, 2017.
 
     >>> celu(jnp.array([0.0, 2.0]))
@@ -237,8 +289,18 @@ def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
 
     With approximate=True, Φ(z) is (1 + tanh u)/2 with u = sqrt(2/π) (z + 0.044715 z³), in f and in f'.
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array, or unless approximate is a bool.
-        Keeps z.
+    Args:
+        z: any shape.
+        approximate: whether Φ is the approximation.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array, approximate is no bool.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
 
     >>> round(float(gelu(jnp.array(1.0))), 3)
@@ -277,7 +339,17 @@ def silu(z: jax.Array) -> jax.Array:
 
         f(z) = z σ(z)        f'(z) = σ(z) (1 + z (1 - σ(z)))
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Elfwing et al., Sigmoid-weighted linear units, 2018; Ramachandran et al., Searching for activation
         functions, 2017.
 
@@ -299,7 +371,17 @@ def mish(z: jax.Array) -> jax.Array:
 
         f(z) = z t, t = tanh(softplus(z))        f'(z) = t + z (1 - t²) σ(z)
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Misra, Mish: a self regularized non-monotonic activation function, 2019.
 
     >>> round(float(mish(jnp.array(1.0))), 3)
@@ -321,7 +403,17 @@ def softplus(z: jax.Array) -> jax.Array:
 
         f(z) = log(1 + exp(z))        f'(z) = σ(z) = 1 - exp(-f(z))
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps y.
+
     Source: Dugas et al., Incorporating second-order functional knowledge for better option pricing, 2000.
 
     >>> round(float(softplus(jnp.array(0.0))), 3)
@@ -338,7 +430,17 @@ def softsign(z: jax.Array) -> jax.Array:
 
         f(z) = z / (1 + |z|)        f'(z) = 1 / (1 + |z|)²
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
 
     >>> softsign(jnp.array([-1.0, 3.0]))
@@ -359,7 +461,17 @@ def sigmoid(z: jax.Array) -> jax.Array:
 
         f(z) = σ(z) = 1 / (1 + exp(-z))        f'(z) = y (1 - y)
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps y.
+
     Source: lecture, "Backpropagation through Convolution: Activation".
 
     >>> round(float(sigmoid(jnp.array(2.0))), 3)
@@ -376,7 +488,17 @@ def tanh(z: jax.Array) -> jax.Array:
 
         f(z) = tanh(z)        f'(z) = (1 - y) (1 + y)
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps y.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps y.
+
     Source: lecture, "Backpropagation through Convolution: Activation".
 
     >>> round(float(tanh(jnp.array(1.0))), 3)
@@ -393,7 +515,17 @@ def hard_sigmoid(z: jax.Array) -> jax.Array:
 
         f(z) = min(max(z + 3, 0), 6) / 6        f'(z) = 1/6 for -3 < z < 3, else 0
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps the mask -3 < z < 3.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy, 0 at z = -3 and z = 3. Keeps the mask -3 < z < 3.
+
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 1.5]))
@@ -414,7 +546,17 @@ def hard_silu(z: jax.Array) -> jax.Array:
 
         f(z) = z hard_sigmoid(z)        f'(z) = 0 for z <= -3, 1 for z >= 3, else (2 z + 3) / 6
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps z.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
     Source: Howard et al., Searching for MobileNetV3, 2019.
 
     >>> hard_silu(jnp.array([-4.0, 0.0, 1.5]))
@@ -435,7 +577,17 @@ def hard_tanh(z: jax.Array) -> jax.Array:
 
         f(z) = min(max(z, -1), 1)        f'(z) = 1 for -1 < z < 1, else 0
 
-    z, y: any shape, the same dtype. TypeError unless z is a floating-point array. Keeps the mask -1 < z < 1.
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy, 0 at z = -1 and z = 1. Keeps the mask -1 < z < 1.
+
     Source: Collobert, Large scale machine learning, 2004.
 
     >>> hard_tanh(jnp.array([-4.0, 0.5]))
@@ -454,9 +606,20 @@ _HARD_TANH = _Activation(
 def softmax(z: jax.Array) -> jax.Array:
     """Softmax over the last axis.
 
-        y_i = exp(z_i) / Σ_j exp(z_j)        dz_i = y_i (dy_i - Σ_j y_j dy_j)
+        y_i = exp(z_i) / Σ_j exp(z_j)
 
-    z, y: [..., K], the same dtype. TypeError unless z is a floating-point array, ValueError if it has no axis. Keeps y.
+    Args:
+        z: [..., K].
+
+    Returns:
+        y, of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+        ValueError: z has no axis.
+
+    Gradient: dz_i = y_i (dy_i - Σ_j y_j dy_j). Keeps y.
+
     Source: Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990.
 
     >>> softmax(jnp.array([1.0, 1.0, 1.0, 1.0]))
@@ -501,9 +664,20 @@ defvjp(_softmax, _softmax_fwd, _softmax_bwd)
 def log_softmax(z: jax.Array) -> jax.Array:
     """Logarithm of the softmax over the last axis, stable for large z.
 
-        y_i = z_i - log Σ_j exp(z_j)        dz_i = dy_i - exp(y_i) Σ_j dy_j
+        y_i = z_i - log Σ_j exp(z_j)
 
-    z, y: [..., K], the same dtype. TypeError unless z is a floating-point array, ValueError if it has no axis. Keeps y.
+    Args:
+        z: [..., K].
+
+    Returns:
+        y, of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+        ValueError: z has no axis.
+
+    Gradient: dz_i = dy_i - exp(y_i) Σ_j dy_j. Keeps y.
+
     Source: as for `softmax`.
 
     >>> round(float(log_softmax(jnp.array([1e4, 1e4]))[0]), 3)

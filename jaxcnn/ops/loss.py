@@ -55,7 +55,14 @@ def mean_absolute_error(
 
         L = |y - target|
 
-    Args, Returns, Raises: as for `mean_squared_error`.
+    Args:
+        y, target, where, reduction: as for `mean_squared_error`.
+
+    Returns:
+        A scalar, or the shape of y for "none", in the dtype of y. Half precision is computed in float32.
+
+    Raises:
+        TypeError, ValueError: as `mean_squared_error`.
 
     Gradient: dy = sign(y - target) dL of the entry, 0 where they are equal; dtarget = -dy. Keeps y - target.
 
@@ -78,7 +85,12 @@ def huber(
         y, target, where, reduction: as for `mean_squared_error`.
         delta: δ, a Python number above 0.
 
-    Returns, Raises: as `mean_squared_error`; also TypeError unless delta is a number, ValueError unless it is above 0.
+    Returns:
+        A scalar, or the shape of y for "none", in the dtype of y. Half precision is computed in float32.
+
+    Raises:
+        TypeError: as `mean_squared_error`, or delta is no number.
+        ValueError: as `mean_squared_error`, or delta is not above 0 or not finite.
 
     Gradient: dy = d, within -δ and δ, times dL of the entry; dtarget = -dy. Keeps d.
 
