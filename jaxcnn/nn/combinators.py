@@ -18,9 +18,12 @@ def named(name: str, layer: LayerLike) -> Layer:
         name: what its parameters are found under; not empty, and without "/".
         layer: a layer, or a function of an array.
 
+    Returns:
+        The same layer, called `name` by whatever it becomes part of.
+
     Raises:
         TypeError: layer is neither.
-        ValueError: the name is empty or has a "/".
+        ValueError: name is no string, is empty or has a "/".
 
     >>> from jaxcnn import nn
     >>> params, _ = nn.sequential(nn.named("head", nn.dense(10))).init(jax.random.key(0), (1, 64))

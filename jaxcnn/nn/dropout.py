@@ -34,10 +34,14 @@ def dropout(rate: float) -> Layer:
 def spatial_dropout(rate: float) -> Layer:
     """In training drops each channel of each image with probability `rate`: `jaxcnn.spatial_dropout`.
 
-    Args, Raises: as for `dropout`.
+    Args:
+        rate: the share that is dropped, from 0 to 1.
 
     Returns:
         A layer without params and state; x [N, *S, C].
+
+    Raises:
+        TypeError, ValueError: as for `dropout`; ValueError from apply in training if x has no spatial axis.
 
     >>> import jax.numpy as jnp
     >>> y, _ = spatial_dropout(0.5).apply({}, {}, jnp.ones((4, 5, 8)), train=True, key=jax.random.key(0))
@@ -50,10 +54,14 @@ def spatial_dropout(rate: float) -> Layer:
 def drop_path(rate: float) -> Layer:
     """In training drops each image with probability `rate`: `jaxcnn.drop_path`. The last layer of a residual branch.
 
-    Args, Raises: as for `dropout`.
+    Args:
+        rate: the share that is dropped, from 0 to 1.
 
     Returns:
         A layer without params and state; x [N, ...].
+
+    Raises:
+        TypeError, ValueError: as for `dropout`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = drop_path(0.5).apply({}, {}, jnp.ones((8, 5, 3)), train=True, key=jax.random.key(0))
@@ -74,9 +82,9 @@ def drop_block(rate: float, block: PerAxis) -> Layer:
         A layer without params and state; x [N, *S, C].
 
     Raises:
-        TypeError: rate is no number.
-        ValueError: rate is not within [0, 1]; from apply in training if there is no key, or block is no size of a
-            window in the image.
+        TypeError: rate is no number; from apply in training if block is no int.
+        ValueError: rate is not within [0, 1]; from apply in training if there is no key, x has no spatial axis, or
+            block is less than 1 or larger than the image.
 
     >>> import jax.numpy as jnp
     >>> y, _ = drop_block(0.5, 3).apply({}, {}, jnp.ones((1, 9, 9, 1)), train=True, key=jax.random.key(0))

@@ -47,7 +47,13 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
 
 
 def flatten() -> Layer:
-    """Sorts every image into one row, x [N, *S, C] -> [N, ΠS · C]: `jaxcnn.flatten`.
+    """Sorts every image into one row: `jaxcnn.flatten`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, ΠS · C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.flatten`.
 
     >>> y, _ = flatten().apply({}, {}, jnp.ones((2, 4, 4, 3)))
     >>> y.shape
@@ -90,6 +96,9 @@ def prelu() -> Layer:
 
     Returns:
         A layer with params {"a": [C], 0.25 at first} (He et al., 2015) and no state.
+
+    Raises:
+        ValueError: from init if the input has less than 2 axes.
 
     >>> params, _ = prelu().init(jax.random.key(0), (1, 28, 28, 2))
     >>> params["a"]

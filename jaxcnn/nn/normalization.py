@@ -42,7 +42,7 @@ def batch_norm(
         var and zeros for beta and mean.
 
     Raises:
-        TypeError: momentum or eps is no number.
+        TypeError: momentum or eps is no number; from apply in training if axis_name is no name.
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 
@@ -105,10 +105,15 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
 def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Divides by the root mean square along some axes, by default the channels of each place: `jaxcnn.rms_norm`.
 
-    Args, Raises: as for `layer_norm`.
+    Args:
+        axes: an int or several, counted from the end if negative.
+        eps: what keeps the root from zero.
 
     Returns:
         A layer with params {"gamma": ones} of the shape that x has along the axes, and no state.
+
+    Raises:
+        TypeError, ValueError: as for `layer_norm`.
 
     >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]

@@ -1,4 +1,8 @@
-"""Pooling as layers, x [N, *S, C] -> [N, *M, C]."""
+"""Pooling as layers, x [N, *S, C] -> [N, *M, C].
+
+Whether a window fits shows when x has a shape: most errors come from apply, and from the init of a model that the layer
+is part of, which asks it for the shape of what comes out.
+"""
 
 from functools import partial
 
@@ -17,7 +21,16 @@ def max_pool(
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
 ) -> Layer:
-    """The largest entry of each window: `jaxcnn.max_pool`, whose arguments and errors it has.
+    """The largest entry of each window: `jaxcnn.max_pool`.
+
+    Args:
+        window, stride, padding, dilation, ceil_mode: as for `jaxcnn.max_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.max_pool`.
 
     >>> y, _ = max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -36,7 +49,16 @@ def mean_pool(
     count_include_pad: bool = True,
     divisor: float | None = None,
 ) -> Layer:
-    """The mean of each window: `jaxcnn.mean_pool`, whose arguments and errors it has.
+    """The mean of each window: `jaxcnn.mean_pool`.
+
+    Args:
+        window, stride, padding, ceil_mode, count_include_pad, divisor: as for `jaxcnn.mean_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.mean_pool`.
 
     >>> y, _ = mean_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -48,7 +70,16 @@ def mean_pool(
 
 
 def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
-    """The p-norm of each window: `jaxcnn.lp_pool`, whose arguments and errors it has.
+    """The p-norm of each window: `jaxcnn.lp_pool`.
+
+    Args:
+        window, p, stride, ceil_mode: as for `jaxcnn.lp_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.lp_pool`.
 
     >>> y, _ = lp_pool(2, 2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -60,7 +91,16 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
 
 
 def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
-    """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`, whose errors it has.
+    """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`.
+
+    Args:
+        shape: as for `jaxcnn.adaptive_max_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *shape, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.adaptive_max_pool`.
 
     >>> y, _ = adaptive_max_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
     >>> y.shape
@@ -70,7 +110,16 @@ def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
 
 
 def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
-    """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`, whose errors it has.
+    """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`.
+
+    Args:
+        shape: as for `jaxcnn.adaptive_mean_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *shape, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.adaptive_mean_pool`.
 
     >>> y, _ = adaptive_mean_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
     >>> y.shape
