@@ -24,11 +24,18 @@ def save(path: str | PathLike[str], tree: Any) -> None:
 
 
 def restore(path: str | PathLike[str]) -> Any:
-    """Reads what `save` wrote: the same nested dicts, of NumPy arrays.
+    """Reads what `save` wrote.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The same nested dicts, of NumPy arrays.
 
     Raises:
         ImportError: orbax-checkpoint is not installed.
         FileNotFoundError: there is no such folder.
+        ValueError: it is no folder that `save` wrote.
     """
     with require_orbax().StandardCheckpointer() as checkpointer:
         return checkpointer.restore(Path(path).absolute())

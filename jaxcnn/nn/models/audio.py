@@ -25,6 +25,13 @@ def audio_cnn(depth: int = 5, classes: int = 10, *, width: int | None = None) ->
         width: how many feature maps the first convolution has, by default those of the paper; every stage behind the
             second has twice as many as the one before.
 
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., ..., "dense1": ...} and the state of its batch norms.
+
+    Raises:
+        TypeError: depth, classes or width is no int.
+        ValueError: depth is another, classes or width is less than 1; from init if the input has no spatial axis.
+
     Source: Dai et al., Very deep convolutional neural networks for raw waveforms, 2017.
 
     >>> from jaxcnn import nn

@@ -28,6 +28,15 @@ def mobilenet_v1(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.001
         alpha: the share of the feature maps that every layer keeps.
         rate: of the dropout in front of the last layer.
 
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., "depthwise_conv1": ..., ..., "dense1": ...} and the state
+        of its batch norms. train=True takes a key, for the dropout.
+
+    Raises:
+        TypeError: classes is no int, alpha or rate no number.
+        ValueError: classes is less than 1, alpha less than 1/32, rate not within [0, 1]; from init if the input has no
+            spatial axis.
+
     Source: Howard et al., MobileNets: efficient convolutional neural networks for mobile vision applications, 2017.
 
     >>> from jaxcnn import nn
@@ -49,6 +58,15 @@ def mobilenet_v2(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.2) 
         classes: how many there are.
         alpha: the share of the feature maps that every layer keeps, rounded to a multiple of 8.
         rate: of the dropout in front of the last layer.
+
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., "sequential1": ..., "residual1": ..., ..., "dense1": ...}
+        and the state of its batch norms. train=True takes a key, for the dropout.
+
+    Raises:
+        TypeError: classes is no int, alpha or rate no number.
+        ValueError: classes is less than 1, alpha negative, rate not within [0, 1]; from init if the input has no
+            spatial axis.
 
     Source: Sandler et al., MobileNetV2: inverted residuals and linear bottlenecks, 2018.
 

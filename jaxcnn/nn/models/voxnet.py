@@ -19,6 +19,15 @@ def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
         classes: how many there are.
         width: how many feature maps the convolutions have; the hidden dense layer has 4 times as many features.
 
+    Returns:
+        A layer with params {"conv1": ..., "conv2": ..., "dense1": ..., "dense2": ...} and no state. train=True takes a
+        key, for the dropout.
+
+    Raises:
+        TypeError: classes or width is no int.
+        ValueError: classes or width is less than 1; from init if the input has no spatial axis, or one of less than 11
+            places.
+
     Source: Maturana and Scherer, VoxNet: a 3D convolutional neural network for real-time object recognition, 2015.
 
     >>> from jaxcnn import nn
