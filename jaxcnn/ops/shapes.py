@@ -9,6 +9,7 @@ import numbers
 import operator
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import jax
@@ -70,9 +71,14 @@ def require(
         raise error(f"{function}: {argument} must be {expected}, got {got}")
 
 
+def is_array(value: Any) -> bool:
+    """Whether it is an array of JAX or NumPy, or the shape and dtype of one."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
 def describe(value: Any) -> str:
     """What came, in words: an array by its dtype and shape, anything else by its type and value."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if is_array(value):
         return f"{value.dtype}{list(value.shape)}"
     return f"{type(value).__name__} {value!r}"
 
@@ -81,8 +87,7 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
-        is_array = hasattr(value, "dtype") and hasattr(value, "shape")
-        require(is_array, function, argument, "a floating-point array", describe(value), TypeError)
+        require(is_array(value), function, argument, "a floating-point array", describe(value), TypeError)
         array = jnp.asarray(value)
         is_float = jnp.issubdtype(array.dtype, jnp.floating)
         require(is_float, function, argument, "a floating-point array", describe(array), TypeError)
@@ -94,9 +99,14 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     return tuple(result)
 
 
+def array(function: str, argument: str, value: Any) -> None:
+    """TypeError unless `value` is an array, of any dtype."""
+    require(is_array(value), function, argument, "an array", describe(value), TypeError)
+
+
 def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
     """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
-    is_integer = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
+    is_integer = is_array(value) and jnp.issubdtype(value.dtype, jnp.integer)
     require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
     require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
     if not isinstance(value, jax.core.Tracer):
@@ -218,6 +228,16 @@ def flag(function: str, argument: str, value: Any) -> bool:
     """TypeError unless `value` is True or False."""
     require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
     return value
+
+
+def called(function: str, argument: str, value: Any, expected: str = "a function") -> None:
+    """TypeError unless `value` can be called."""
+    require(callable(value), function, argument, expected, describe(value), TypeError)
+
+
+def path(function: str, argument: str, value: Any, expected: str = "a path") -> None:
+    """TypeError unless `value` is a path."""
+    require(isinstance(value, str | PathLike), function, argument, expected, describe(value), TypeError)
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
