@@ -79,8 +79,8 @@ def parallel(*branches: LayerLike, join: Callable[..., Any] | None = None) -> La
     ((1, 8, 8, 2), (1, 8, 8, 4))
     """
     members = _several("nn.parallel", branches)
-    fits = join is None or callable(join)
-    shapes.require(fits, "nn.parallel", "join", "a function of the outputs", shapes.describe(join), TypeError)
+    if join is not None:
+        shapes.called("nn.parallel", "join", join, "a function of the outputs")
 
     def joined(x, *outputs):
         return outputs if join is None else join(*outputs)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxcnn.nn.layer import Layer
+from jaxcnn.nn.layer import Layer, no_parameters, required_key
 from jaxcnn.ops import dropout as ops
 from jaxcnn.ops import shapes
 from jaxcnn.ops.shapes import PerAxis
@@ -102,7 +102,6 @@ def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
         del params
         if not train:
             return x, state
-        shapes.require(key is not None, function, "key", "a JAX random key when train=True", key)
-        return drop(key, x, rate), state
+        return drop(required_key(function, key), x, rate), state
 
-    return Layer(lambda key, input_shape: ({}, {}), apply, name)
+    return Layer(no_parameters, apply, name)

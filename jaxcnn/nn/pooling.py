@@ -8,7 +8,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.nn.layer import Layer, images_shape, no_parameters, one_per_channel, required_key, without_parameters
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
@@ -154,9 +154,7 @@ def weighted_pool(
 
     def init(key, input_shape):
         del key
-        x_shape = shapes.shape("nn.weighted_pool", "input_shape", input_shape)
-        expected = "(N, *S, C) with at least 3 axes"
-        shapes.require(len(x_shape) >= 3, "nn.weighted_pool", "input_shape", expected, x_shape)
+        x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
         geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
@@ -192,7 +190,7 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
         del train, key
         return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
 
-    return Layer(_one_per_channel("mixed_pool", "share", 0.5), apply, "mixed_pool")
+    return Layer(one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply, "mixed_pool")
 
 
 def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
@@ -221,7 +219,8 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         temperature = jnp.exp(params["log_temperature"])
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
-    return Layer(_one_per_channel("softmax_pool", "log_temperature", 0.0), apply, "softmax_pool")
+    init = one_per_channel("log_temperature", 0.0, partial(images_shape, "nn.softmax_pool"))
+    return Layer(init, apply, "softmax_pool")
 
 
 def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
@@ -248,20 +247,7 @@ def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: 
         del params
         if not train:
             return stochastic_pooling.stochastic_pool_inference(x, window, stride=stride, padding=padding), state
-        shapes.require(key is not None, "nn.stochastic_pool", "key", "a JAX random key when train=True", key)
-        assert key is not None
+        key = required_key("nn.stochastic_pool", key)
         return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
 
-    return Layer(lambda key, input_shape: ({}, {}), apply, "stochastic_pool")
-
-
-def _one_per_channel(name: str, parameter: str, value: float):
-    """The init of a layer with one parameter per channel."""
-
-    def init(key, input_shape):
-        del key
-        function, x_shape = f"nn.{name}", shapes.shape(f"nn.{name}", "input_shape", input_shape)
-        shapes.require(len(x_shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", x_shape)
-        return {parameter: jnp.full(x_shape[-1], value, jnp.float32)}, {}
-
-    return init
+    return Layer(no_parameters, apply, "stochastic_pool")
