@@ -17,26 +17,10 @@ from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, glo
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
 from jaxcnn.ops.padding import pad
-from jaxcnn.ops.activation import (
-    celu,
-    elu,
-    gelu,
-    hard_sigmoid,
-    hard_silu,
-    hard_tanh,
-    leaky_relu,
-    log_softmax,
-    mish,
-    prelu,
-    relu,
-    selu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    softsign,
-    tanh,
-)
+from jaxcnn.ops.rectifiers import celu, elu, leaky_relu, prelu, relu, selu, softplus
+from jaxcnn.ops.self_gated import gelu, hard_silu, mish, silu
+from jaxcnn.ops.sigmoids import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh
+from jaxcnn.ops.softmax import log_softmax, softmax
 from jaxcnn.ops.dense import dense, flatten
 from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm

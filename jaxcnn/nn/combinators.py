@@ -56,7 +56,7 @@ def sequential(*layers: LayerLike) -> Layer:
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn
-    >>> from jaxcnn.ops.activation import relu
+    >>> from jaxcnn.ops.rectifiers import relu
     >>> model = nn.sequential(nn.conv(16, 3), relu, nn.max_pool(2), nn.flatten(), nn.dense(10))
     >>> params, state = model.init(jax.random.key(0), (1, 8, 8, 1))
     >>> sorted(params), state

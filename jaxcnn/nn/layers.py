@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.layer import HE_NORMAL, Layer, one_per_channel, rows_shape, weights, without_parameters
-from jaxcnn.ops import activation, shapes
 from jaxcnn.ops import dense as dense_op
+from jaxcnn.ops import rectifiers, shapes
 
 
 def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NORMAL) -> Layer:
@@ -109,6 +109,6 @@ def prelu() -> Layer:
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        return activation.prelu(x, params["a"]), state
+        return rectifiers.prelu(x, params["a"]), state
 
     return Layer(one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu")), apply, "prelu")

@@ -127,6 +127,11 @@ def sum_dtype(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
+def wide(a: jax.Array) -> jax.Array:
+    """An array in the dtype that sums over it are accumulated in."""
+    return a.astype(sum_dtype(a.dtype))
+
+
 def images(function: str, x: jax.Array, argument: str = "x") -> None:
     """ValueError unless x is [N, *S, C] with at least one spatial axis."""
     require(x.ndim >= 3, function, argument, "[N, *S, C] with at least 3 axes", describe(x))

@@ -7,8 +7,8 @@ from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 
 # feature maps of the first convolution, and how many convolutions each stage behind it has
 _STAGES = {3: (256, (1,)), 5: (128, (1, 1, 1)), 11: (64, (2, 2, 3, 2)), 18: (64, (4, 4, 4, 4))}

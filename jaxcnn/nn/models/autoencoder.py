@@ -7,7 +7,7 @@ from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
+from jaxcnn.ops.rectifiers import relu
 
 
 def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int = 8) -> Layer:

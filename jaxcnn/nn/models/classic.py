@@ -9,8 +9,9 @@ from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import adaptive_mean_pool, max_pool, mean_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu, tanh
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
+from jaxcnn.ops.sigmoids import tanh
 
 
 def digits_cnn(classes: int = 10) -> Layer:

@@ -12,8 +12,8 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, layer_scale
 from jaxcnn.nn.normalization import layer_norm
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import gelu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.self_gated import gelu
 
 _INITIALIZER = truncated_normal(0.02)
 

@@ -11,8 +11,8 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 
 # feature maps and stride of each depthwise separable block
 _V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))

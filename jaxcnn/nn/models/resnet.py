@@ -18,8 +18,8 @@ from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 from jaxcnn.ops.resampling import downsample
 
 # how many blocks the four stages have

@@ -7,7 +7,7 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
+from jaxcnn.ops.rectifiers import relu
 
 
 def unet(

@@ -9,7 +9,7 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import leaky_relu, relu
+from jaxcnn.ops.rectifiers import leaky_relu, relu
 
 
 def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
