@@ -145,7 +145,7 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
 def _dropout_plain(key, x, draw, options):
     """`draw` gives the mask and the share of it by which the rest is scaled."""
     kept, share = draw(key, *options)
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     return jnp.where(kept, wide / jnp.asarray(share, wide.dtype), 0.0).astype(x.dtype)
 
 

@@ -226,7 +226,7 @@ defvjp(_hinge, _hinge_fwd, _hinge_bwd)
 
 def _excess(logits, labels, where, margin):
     """m - z_v + z_k, 0 for k = v."""
-    z = masked(logits.astype(shapes.sum_dtype(logits.dtype)), where)
+    z = masked(shapes.wide(logits), where)
     is_label = distribution(labels, z.shape[-1], z.dtype) > 0
     z_v = jnp.sum(jnp.where(is_label, z, 0.0), axis=-1, keepdims=True)
     return jnp.where(is_label, 0.0, margin - z_v + z)

@@ -178,7 +178,7 @@ defvjp(_stochastic_pool_inference, _stochastic_pool_inference_fwd, _stochastic_p
 
 def _expectation(x, window):
     """y, and the mean of w over the entries of each window that are inside the image."""
-    x = x.astype(shapes.sum_dtype(x.dtype))
+    x = shapes.wide(x)
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
     mean, of_squares, of_all = (window_mean(a, window, inside(window)) for a in (w, w * w, x))
     return jnp.where(mean > 0, of_squares / jnp.where(mean > 0, mean, 1.0), of_all), mean
