@@ -29,7 +29,9 @@ from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.ops.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
 from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
-from jaxcnn.ops.loss import dice, hinge, huber, mean_absolute_error, mean_squared_error
+from jaxcnn.ops.hinge import hinge
+from jaxcnn.ops.dice import dice
+from jaxcnn.ops.regression import huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.penalty import l1_penalty, l2_penalty
 from jaxcnn.transforms import derived
 from jaxcnn import check, data, nn, train
