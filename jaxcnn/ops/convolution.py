@@ -18,8 +18,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.shapes import Padding, PerAxis, Window
+from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
 
 
