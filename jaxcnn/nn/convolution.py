@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import HE_NORMAL, Layer, Params, images_shape, weights
+from jaxcnn.nn.layer import Layer, Params
+from jaxcnn.nn.parameters import HE_NORMAL, images_shape, weights
 from jaxcnn.ops import convolution, shapes, transposed_convolution
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 

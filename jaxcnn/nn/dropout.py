@@ -1,10 +1,12 @@
 """Dropout of entries, channels, images and blocks, as layers that are random in training and nothing otherwise."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
-from jaxcnn.nn.layer import Layer, no_parameters, required_key
+from jaxcnn.nn.layer import Layer, no_parameters
+from jaxcnn.nn.parameters import required_key
 from jaxcnn.ops import dropout as ops
 from jaxcnn.ops import shapes
 from jaxcnn.ops.shapes import PerAxis
@@ -91,7 +93,7 @@ def drop_block(rate: float, block: PerAxis) -> Layer:
     >>> round(float(jnp.mean(y)), 3)
     1.0
     """
-    return _random("drop_block", lambda key, x, rate: ops.drop_block(key, x, rate, block), rate)
+    return _random("drop_block", partial(ops.drop_block, block=block), rate)
 
 
 def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.nn.initializers import Initializer, he_normal
 
 from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]
 State = dict[str, Any]
-HE_NORMAL = he_normal()
 
 
 def _no_parts(input_shape: Shape) -> list[tuple[str, "Layer", Shape]]:
@@ -41,6 +38,7 @@ class Layer:
         parts: parts(input_shape) -> the layers it is made of, each as (name, layer, its input shape).
         numbered: whether `sequential` puts a number behind the name.
 
+    >>> import jax.numpy as jnp
     >>> def init(key, input_shape):
     ...     return {"scale": jnp.ones(input_shape[-1])}, {}
     >>> def apply(params, state, x, *, train=False, key=None):
@@ -62,18 +60,6 @@ def no_parameters(key: jax.Array, input_shape: Shape) -> tuple[Params, State]:
     """The init of a layer without parameters and state."""
     del key, input_shape
     return {}, {}
-
-
-def one_per_channel(
-    parameter: str, value: float, checked: Callable[[Any], Shape]
-) -> Callable[[jax.Array, Shape], tuple[Params, State]]:
-    """The init of a layer with one parameter [C], `value` at first; checked(input_shape) is a shape that ends in C."""
-
-    def init(key, input_shape):
-        del key
-        return {parameter: jnp.full(checked(input_shape)[-1], value, jnp.float32)}, {}
-
-    return init
 
 
 def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
@@ -101,39 +87,3 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
         named = named.func
     name = getattr(named, "__name__", "")
     return without_parameters(name if name.isidentifier() else "function", value)
-
-
-def required_key(function: str, key: Any) -> jax.Array:
-    """The key of a layer that is random in training; ValueError if there is none."""
-    shapes.require(key is not None, function, "key", "a JAX random key when train=True", key)
-    return key
-
-
-def images_shape(function: str, input_shape: Any) -> Shape:
-    """The shape of images as a tuple; ValueError unless it is (N, *S, C)."""
-    shape = shapes.shape(function, "input_shape", input_shape)
-    shapes.require(len(shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", shape)
-    return shape
-
-
-def rows_shape(function: str, input_shape: Any) -> Shape:
-    """The shape of images or rows as a tuple; ValueError unless it is (N, *S, C) or (N, C)."""
-    shape = shapes.shape(function, "input_shape", input_shape)
-    shapes.require(len(shape) >= 2, function, "input_shape", "(N, *S, C) or (N, C)", shape)
-    return shape
-
-
-def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape) -> jax.Array:
-    """What the initializer draws; TypeError unless that is an array of the shape."""
-    expected = "a function of key, shape and dtype such as nn.he_normal()"
-    shapes.called(function, "initializer", initializer, expected)
-    w = initializer(key, shape, jnp.float32)
-    fits = shapes.is_array(w) and w.shape == shape
-    shapes.require(fits, function, "initializer", expected, f"one that makes {shapes.describe(w)}", TypeError)
-    return w
-
-
-def weights(function: str, key: jax.Array, shape: Shape, bias: bool, initializer: Initializer) -> Params:
-    """Weights w [..., O], and biases b [O] of zero if there are any."""
-    w = drawn(function, initializer, key, shape)
-    return {"w": w, "b": jnp.zeros(shape[-1], jnp.float32)} if bias else {"w": w}

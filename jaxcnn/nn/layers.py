@@ -5,7 +5,8 @@ from functools import partial
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import HE_NORMAL, Layer, one_per_channel, rows_shape, weights, without_parameters
+from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, rows_shape, weights
 from jaxcnn.ops import dense as dense_op
 from jaxcnn.ops import rectifiers, shapes
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import Layer, Shape, drawn, images_shape, rows_shape, without_parameters
+from jaxcnn.nn.layer import Layer, Shape, without_parameters
+from jaxcnn.nn.parameters import drawn, images_shape, rows_shape
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.shapes import PerAxis
 

@@ -8,7 +8,8 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.nn.layer import Layer, images_shape, no_parameters, one_per_channel, required_key, without_parameters
+from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
+from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
