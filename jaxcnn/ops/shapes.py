@@ -49,16 +49,25 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
-        require(is_array(value), function, argument, "a floating-point array", describe(value), TypeError)
-        array = jnp.asarray(value)
-        is_float = jnp.issubdtype(array.dtype, jnp.floating)
-        require(is_float, function, argument, "a floating-point array", describe(array), TypeError)
+        array = _as_jax(value)
+        is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
+        got = describe(value if array is None else array)
+        require(is_float, function, argument, "a floating-point array", got, TypeError)
+        assert array is not None
         if result:
             first = next(iter(arrays))
             same = array.dtype == result[0].dtype
             require(same, function, argument, f"{result[0].dtype} as {first} is", describe(array), TypeError)
         result.append(array)
     return tuple(result)
+
+
+def _as_jax(value: Any) -> jax.Array | None:
+    """The JAX array of an array; None if there is none: of strings, of objects, or of a shape and a dtype alone."""
+    try:
+        return jnp.asarray(value) if is_array(value) else None
+    except TypeError:
+        return None
 
 
 def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
@@ -163,7 +172,9 @@ def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> 
 
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite Python float within [low, high]; a string, bool or traced array is a TypeError."""
-    expected = "a finite number" if low == -math.inf else f"a number from {low:g} to {high:g}"
+    expected = f"a number from {low:g} to {high:g}"
+    if high == math.inf:
+        expected = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     require(is_number, function, argument, expected, describe(value), TypeError)
     result = float(value)
