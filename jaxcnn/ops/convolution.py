@@ -56,8 +56,7 @@ def conv(
         TypeError: an argument is not a floating-point array, or the dtypes differ, or a static argument is no int.
         ValueError: shapes, groups or the padding do not fit, or the filter is larger than the padded image.
 
-    Gradient:
-        `conv_input_grad`, `conv_filter_grad`, and for b the sum of dz over images and places.
+    Gradient: dx by `conv_input_grad`, dw by `conv_filter_grad`, and db = Σ dz over images and places.
 
     Source: lecture, "Backpropagation through Multi-Channel Convolution".
 

@@ -166,7 +166,7 @@ defvjp(_dropout, _dropout_fwd, _dropout_bwd)
 
 def _draw(key, rate, shape):
     """The mask, and the share that is kept on average; 1 where nothing is kept, to divide by."""
-    return jax.random.bernoulli(key, 1 - rate, shape), 1 - rate or 1.0
+    return jax.random.bernoulli(key, 1 - rate, shape), (1 - rate) or 1.0
 
 
 def _draw_blocks(key, rate, shape, blocks):

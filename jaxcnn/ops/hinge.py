@@ -58,7 +58,7 @@ def hinge(
 
 def _hinge_plain(logits, labels, where, margin, reduction):
     classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
-    losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / max(classes, 1)
+    losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / classes
     return reduce(losses, reduction, counted(labels, classes, where)).astype(logits.dtype)
 
 
@@ -75,7 +75,7 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     within, labels, where = residuals
     classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
     dlosses = spread(dloss.astype(dtype), labels.shape, reduction, counted(labels, classes, where))
-    each = jnp.where(within, (dlosses / max(classes, 1))[..., None], 0.0)
+    each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
     is_label = distribution(labels, classes, dtype) > 0
     dz = jnp.where(is_label, -jnp.sum(each, axis=-1, keepdims=True), each)
     return dz.astype(dloss.dtype), None, None

@@ -25,9 +25,9 @@ def mask(function, where, shape):
 
 def class_labels(function, labels, where, scores, *, argument="logits", distributions=False):
     """Checks labels [...], or distributions [..., K] if these are allowed, and where [...] for the scores [..., K]."""
-    *shape, classes = scores.shape if scores.ndim else (None,)
-    shapes.require(classes is not None, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
-    shapes.require(bool(classes), function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
+    shapes.require(scores.ndim > 0, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
+    *shape, classes = scores.shape
+    shapes.require(classes > 0, function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
     checked_where = mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
     shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
@@ -61,18 +61,18 @@ def counted(labels, classes, where):
     """Which examples count: those that `where` keeps and whose label some class has; None for all of them."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return where
-    inside = (labels >= 0) & (_wide(labels) < classes)
+    inside = (labels >= 0) & (_countable(labels) < classes)
     return inside if where is None else inside & where
 
 
 def distribution(labels, classes, dtype):
     """Labels as distributions over the classes [..., K]; all zero where a label is none of them."""
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        return jax.nn.one_hot(_wide(labels), classes, dtype=dtype)
+        return jax.nn.one_hot(_countable(labels), classes, dtype=dtype)
     return jax.lax.stop_gradient(labels.astype(dtype))
 
 
-def _wide(labels):
+def _countable(labels):
     """Integers that the number of classes fits into."""
     return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
 
