@@ -37,7 +37,8 @@ def describe(value: Any) -> str:
     """What came, in words: an array by its dtype and shape, anything else by its type and value."""
     if is_array(value):
         return f"{value.dtype}{list(value.shape)}"
-    return f"{type(value).__name__} {value!r}"
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 100 else text[:97] + '...'}"
 
 
 def is_array(value: Any) -> bool:

@@ -48,11 +48,12 @@ def evaluate(
         (loss, accuracy), both means over the set.
 
     Raises:
-        TypeError: model is no layer, x or y no array, batch_size no int.
+        TypeError: model is no layer, state no TrainState, x or y no array, batch_size no int.
         ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
             has not, batch_size is less than 1.
     """
     model = as_layer("train.evaluate", "model", model)
+    _require_state("train.evaluate", state)
     batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
     shapes.array("train.evaluate", "x", x)
     shapes.array("train.evaluate", "y", y)
@@ -67,6 +68,11 @@ def evaluate(
         total_loss += float(batch_loss) * len(y[batch])
         correct += int(batch_correct)
     return total_loss / len(x), correct / len(x)
+
+
+def _require_state(function: str, state: Any) -> None:
+    is_state = hasattr(state, "params") and hasattr(state, "statistics")
+    shapes.require(is_state, function, "state", "a TrainState", shapes.describe(state), TypeError)
 
 
 def _classes(model: Layer, state: TrainState, x: Any) -> int:
@@ -122,12 +128,14 @@ def fit(
         The state after the last step.
 
     Raises:
-        TypeError: model is no layer, batches no function, test no pair of arrays, epochs no int, out no path.
+        TypeError: model is no layer, state no TrainState, batches no function, test no pair of arrays, epochs no int,
+            out no path.
         ValueError: epochs is less than 1, an epoch has no batches, a label is no class that the model has.
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
     model, epochs = as_layer("train.fit", "model", model), shapes.integer("train.fit", "epochs", epochs, 1)
+    _require_state("train.fit", state)
     shapes.called("train.fit", "batches", batches, "a function of the epoch")
     is_pair = isinstance(test, Sequence) and len(test) == 2
     shapes.require(is_pair, "train.fit", "test", "a pair (x, y)", shapes.describe(test), TypeError)

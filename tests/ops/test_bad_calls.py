@@ -22,6 +22,8 @@ def key():
 BAD_CALLS = [
     # what is not a floating-point array
     (lambda: jc.conv([1.0], w), TypeError, "conv: x must be a floating-point array, got list [1.0]"),
+    (lambda: jc.relu([row, row]), TypeError, "relu: z must be a floating-point array, got list [array([[0., 0., 0., "),
+    (lambda: jc.relu([0.5] * 99), TypeError, f"got list [{'0.5, ' * 19}0..."),
     (lambda: jc.conv(3.0, w), TypeError, "conv: x must be a floating-point array, got float 3.0"),
     (
         lambda: jc.conv(x.astype(np.uint8), w),

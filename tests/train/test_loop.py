@@ -90,6 +90,13 @@ def test_no_arrays_to_evaluate(model, x, y, message):
         train.evaluate(model, start(), x, y)
 
 
+def test_parameters_are_no_state():
+    with pytest.raises(TypeError, match=r"^train.evaluate: state must be a TrainState, got dict"):
+        train.evaluate(MODEL, start().params, X, Y)
+    with pytest.raises(TypeError, match=r"^train.fit: state must be a TrainState, got tuple"):
+        train.fit(MODEL, STEP, (start().params, {}), batches, (X, Y), epochs=1, out="never")
+
+
 def test_metrics_has_one_object_per_epoch(tmp_path):
     state = fit(tmp_path / "new" / "run")
     lines = metrics(tmp_path / "new" / "run")
