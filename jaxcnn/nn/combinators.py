@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
+from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
 
@@ -74,6 +74,7 @@ def sequential(*layers: LayerLike) -> Layer:
         shapes.require(count == 0, "nn.sequential", f"the input of {name}", "one array", got)
 
     def init(key, input_shape):
+        shapes.random_key("nn.sequential", key)
         params, state, shape = {}, {}, input_shape
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, shape)
@@ -81,6 +82,7 @@ def sequential(*layers: LayerLike) -> Layer:
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
+        check_trees("nn.sequential", params, state)
         new_state = {}
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, x)

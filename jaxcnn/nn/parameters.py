@@ -31,6 +31,7 @@ def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape)
     """What the initializer draws; TypeError unless that is an array of the shape."""
     expected = "a function of key, shape and dtype such as nn.he_normal()"
     shapes.called(function, "initializer", initializer, expected)
+    shapes.random_key(function, key)
     w = initializer(key, shape, jnp.float32)
     fits = shapes.is_array(w) and w.shape == shape
     shapes.require(fits, function, "initializer", expected, f"one that makes {shapes.describe(w)}", TypeError)

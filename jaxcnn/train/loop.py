@@ -19,7 +19,7 @@ from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops import shapes
 from jaxcnn.ops.cross_entropy import softmax_cross_entropy
-from jaxcnn.train.step import Loss, TrainState
+from jaxcnn.train.step import Loss, TrainState, require_state
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 Batches = Sequence[tuple[Any, Any]]
@@ -53,7 +53,7 @@ def evaluate(
             has not, batch_size is less than 1.
     """
     model = as_layer("train.evaluate", "model", model)
-    _require_state("train.evaluate", state)
+    require_state("train.evaluate", state, ("params", "statistics"))
     batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
     shapes.array("train.evaluate", "x", x)
     shapes.array("train.evaluate", "y", y)
@@ -68,11 +68,6 @@ def evaluate(
         total_loss += float(batch_loss) * len(y[batch])
         correct += int(batch_correct)
     return total_loss / len(x), correct / len(x)
-
-
-def _require_state(function: str, state: Any) -> None:
-    is_state = hasattr(state, "params") and hasattr(state, "statistics")
-    shapes.require(is_state, function, "state", "a TrainState", shapes.describe(state), TypeError)
 
 
 def _classes(model: Layer, state: TrainState, x: Any) -> int:
@@ -135,7 +130,7 @@ def fit(
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
     model, epochs = as_layer("train.fit", "model", model), shapes.integer("train.fit", "epochs", epochs, 1)
-    _require_state("train.fit", state)
+    require_state("train.fit", state)
     shapes.called("train.fit", "batches", batches, "a function of the epoch")
     is_pair = isinstance(test, Sequence) and len(test) == 2
     shapes.require(is_pair, "train.fit", "test", "a pair (x, y)", shapes.describe(test), TypeError)

@@ -1,7 +1,7 @@
 """The state of a training run, and the one jitted step that takes it further."""
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -120,6 +120,7 @@ def make_step(
 
     @partial(jax.jit, donate_argnums=0)
     def step(state, x, y):
+        require_state("step", state)
         key = jax.random.fold_in(state.key, state.step)
         gradient = jax.value_and_grad(risk, has_aux=True)
         (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
@@ -172,6 +173,12 @@ def sgd(
         shapes.require(_is_scalar(value), "train.sgd", argument, "a number", shapes.describe(value), TypeError)
     decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
     return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
+
+
+def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
+    """TypeError unless it has these fields of a `TrainState`."""
+    has_all = all(hasattr(state, field) for field in fields)
+    shapes.require(has_all, function, "state", "a TrainState", shapes.describe(state), TypeError)
 
 
 def _require_optimizer(function: str, optimizer: Any) -> None:

@@ -176,6 +176,10 @@ def test_sgd_is_nesterovs_momentum():
             lambda: train.make_step(nn.dense(2), SGD, penalty=1e-4),
             "train.make_step: penalty must be a function or None, got float 0.0001",
         ),
+        (
+            lambda: train.make_step(nn.dense(2), SGD)({"w": X}, X, Y),
+            "step: state must be a TrainState, got dict {'w': ",
+        ),
         (lambda: train.sgd("0.1"), "train.sgd: learning_rate must be a number or a schedule, got str '0.1'"),
         (lambda: train.sgd(0.1, momentum=None), "train.sgd: momentum must be a number, got NoneType None"),
         (lambda: train.sgd(0.1, weight_decay="no"), "train.sgd: weight_decay must be a number, got str 'no'"),
