@@ -50,7 +50,8 @@ def sequential(*layers: LayerLike) -> Layer:
         the others leaves their parameters as they are.
 
     Raises:
-        TypeError: an argument is neither a layer nor a function.
+        TypeError: an argument is neither a layer nor a function; from init if key is no random key, and from apply if
+            params or state are no dicts.
         ValueError: two layers have the same name; from init and apply if several arrays come out of one in front of
             another.
         An error in a layer carries a note that says in which.

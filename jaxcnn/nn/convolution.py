@@ -37,7 +37,8 @@ def conv(
         A layer with params {"w": [*K, C/groups, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: an argument that must be an int is none, or bias is no bool.
+        TypeError: an argument that must be an int is none, or bias is no bool; from init if key is no random key, or
+            initializer does not draw an array of the shape of the filters.
         ValueError: channels or groups less than 1, or groups does not divide channels; from init if the input has no
             spatial axis, groups does not divide its channels, the padding is unknown or the filter is too large.
 

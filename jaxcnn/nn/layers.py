@@ -23,7 +23,8 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         A layer with params {"w": [I, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: features is no int, bias no bool.
+        TypeError: features is no int, bias no bool; from init if key is no random key, or initializer does not draw an
+            array of the shape of the weights.
         ValueError: features is less than 1; from init if the input is not [N, I].
 
     >>> import jax

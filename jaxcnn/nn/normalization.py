@@ -43,7 +43,8 @@ def batch_norm(
         var and zeros for beta and mean.
 
     Raises:
-        TypeError: momentum or eps is no number; from apply in training if axis_name is no name.
+        TypeError: momentum or eps is no number; from init if initializer does not draw an array [C]; from apply in
+            training if axis_name is no name.
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 

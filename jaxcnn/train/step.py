@@ -91,7 +91,7 @@ def make_step(
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.
-        TypeError, ValueError: from the first step, those of the layers and the loss.
+        TypeError, ValueError: from the first step, if state is no `TrainState`, and those of the layers and the loss.
 
     Source: lecture, "Big Picture: What to Train".
 
