@@ -17,26 +17,10 @@ from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, glo
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
 from jaxcnn.ops.padding import pad
-from jaxcnn.ops.activation import (
-    celu,
-    elu,
-    gelu,
-    hard_sigmoid,
-    hard_silu,
-    hard_tanh,
-    leaky_relu,
-    log_softmax,
-    mish,
-    prelu,
-    relu,
-    selu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    softsign,
-    tanh,
-)
+from jaxcnn.ops.rectifiers import celu, elu, leaky_relu, prelu, relu, selu, softplus
+from jaxcnn.ops.self_gated import gelu, hard_silu, mish, silu
+from jaxcnn.ops.sigmoids import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh
+from jaxcnn.ops.softmax import log_softmax, softmax
 from jaxcnn.ops.dense import dense, flatten
 from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
@@ -45,7 +29,9 @@ from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.ops.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
 from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
-from jaxcnn.ops.loss import dice, hinge, huber, mean_absolute_error, mean_squared_error
+from jaxcnn.ops.hinge import hinge
+from jaxcnn.ops.dice import dice
+from jaxcnn.ops.regression import huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.penalty import l1_penalty, l2_penalty
 from jaxcnn.transforms import derived
 from jaxcnn import check, data, nn, train

@@ -1,6 +1,8 @@
-"""Who may import whom, and nothing private of JAX."""
+"""Who may import whom, nothing private of JAX, and what every public docstring says."""
 
 import ast
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,29 @@ def test_imports(path):
 
 
 def test_the_bottom_imports_nothing_of_ours():
-    names = [name for name, _ in imported(ast.parse((PACKAGE / "ops" / "shapes.py").read_text()))]
-    assert names
-    assert not [name for name in names if name.startswith("jaxcnn")]
+    for file, below in (("geometry", set()), ("shapes", {"jaxcnn.ops.geometry"})):
+        names = [name for name, _ in imported(ast.parse((PACKAGE / "ops" / f"{file}.py").read_text()))]
+        assert names
+        assert {name.rsplit(".", 1)[0] for name in names if name.startswith("jaxcnn")} == below
+
+
+PUBLIC = [
+    (module, name)
+    for module in (jaxcnn, jaxcnn.nn, jaxcnn.train, jaxcnn.data, jaxcnn.check)
+    for name in module.__all__
+    if inspect.isfunction(getattr(module, name)) and getattr(module, name).__module__.startswith("jaxcnn")
+]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
+def test_a_public_docstring_has_all_sections(module, name):
+    function = getattr(module, name)
+    parameters, returns = inspect.signature(function).parameters, inspect.signature(function).return_annotation
+    sections = dict(
+        re.findall(r"^(\w[\w, ]*):(.*?)(?=^\w|\Z)", inspect.getdoc(function), flags=re.DOTALL | re.MULTILINE)
+    )
+    expected = {"Raises"} | ({"Args"} if parameters else set()) | (set() if returns is None else {"Returns"})
+    if function.__module__.startswith("jaxcnn.ops."):
+        expected |= {"Gradient", "Source"}
+    assert expected <= sections.keys()
+    assert [argument for argument in parameters if not re.search(rf"\b{argument}\b", sections["Args"])] == []

@@ -33,6 +33,9 @@ def load(name: str) -> Dataset:
         name: "digits", the 1797 handwritten digits of scikit-learn, 8x8 with values from 0 to 16. A fifth of the images
             of each class is held out, the same ones in every run.
 
+    Returns:
+        A `Dataset`.
+
     Raises:
         ValueError: there is no data set of this name.
         ImportError: scikit-learn is not installed.

@@ -15,12 +15,14 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (mean, std), each [C] in the dtype of x, float32 for images of integers; std is 1 for a constant channel.
 
     Raises:
+        TypeError: x is no array.
         ValueError: x has less than 2 axes or no entries.
 
     >>> mean, std = fit_standardization(np.array([[1.0, 7.0], [3.0, 7.0]]))
     >>> mean.tolist(), std.tolist()
     ([2.0, 7.0], [1.0, 1.0])
     """
+    shapes.array("data.fit_standardization", "x", x)
     fits = x.ndim >= 2 and x.size > 0
     shapes.require(fits, "data.fit_standardization", "x", "[N, *S, C] with at least one image", shapes.describe(x))
     axes = tuple(range(x.ndim - 1))
@@ -41,13 +43,16 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         An array as x is, of the same shape and dtype, float32 for images of integers.
 
     Raises:
+        TypeError: an argument is no array.
         ValueError: mean or std is not [C].
 
     >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
     >>> standardize(x, *fit_standardization(x)).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
+    shapes.array("data.standardize", "x", x)
     for argument, value in (("mean", mean), ("std", std)):
+        shapes.array("data.standardize", argument, value)
         fits = value.shape == x.shape[-1:]
         shapes.require(fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", shapes.describe(value))
     dtype, per_channel = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
@@ -74,13 +79,17 @@ def batches(
         A list of N // B pairs (x [B, *S, C], y [B, ...]).
 
     Raises:
-        TypeError: batch_size, seed or epoch is no int.
-        ValueError: x and y differ in number, batch_size is not from 1 to N, seed or epoch is negative.
+        TypeError: x or y is no array, batch_size, seed or epoch no int.
+        ValueError: x or y has no axis, x and y differ in number, batch_size is not from 1 to N, seed or epoch is
+            negative.
 
     >>> [y.tolist() for _, y in batches(np.ones((5, 1)), np.arange(5), 2, seed=0, epoch=0)]
     [[2, 4], [3, 0]]
     """
     function = "data.batches"
+    for argument, value in (("x", x), ("y", y)):
+        shapes.array(function, argument, value)
+        shapes.require(value.ndim > 0, function, argument, "[N, ...] with at least 1 axis", shapes.describe(value))
     shapes.require(len(x) == len(y), function, "y", f"{len(x)} labels as there are images", shapes.describe(y))
     batch_size = shapes.integer(function, "batch_size", batch_size, 1)
     shapes.require(batch_size <= len(x), function, "batch_size", f"from 1 to the {len(x)} images", batch_size)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxcnn.nn.inspection import shapes_of
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, init_member, named_members
+from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members
 from jaxcnn.ops import shapes
 
 
@@ -79,8 +79,8 @@ def parallel(*branches: LayerLike, join: Callable[..., Any] | None = None) -> La
     ((1, 8, 8, 2), (1, 8, 8, 4))
     """
     members = _several("nn.parallel", branches)
-    fits = join is None or callable(join)
-    shapes.require(fits, "nn.parallel", "join", "a function of the outputs", shapes.describe(join), TypeError)
+    if join is not None:
+        shapes.called("nn.parallel", "join", join, "a function of the outputs")
 
     def joined(x, *outputs):
         return outputs if join is None else join(*outputs)
@@ -172,6 +172,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
     """The layer y = join(x, member_1(x), ..., member_B(x)); check sees the shapes of the same."""
 
     def init(key, input_shape):
+        shapes.random_key(f"nn.{name}", key)
         params, state = {}, {}
         outputs = [
             init_member(i, member, layer, key, input_shape, params, state)
@@ -181,6 +182,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
+        check_trees(f"nn.{name}", params, state)
         new_state = {}
         outputs = [
             apply_member(i, member, layer, params, state, new_state, x, train, key)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
+from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
 
@@ -18,9 +18,12 @@ def named(name: str, layer: LayerLike) -> Layer:
         name: what its parameters are found under; not empty, and without "/".
         layer: a layer, or a function of an array.
 
+    Returns:
+        The same layer, called `name` by whatever it becomes part of.
+
     Raises:
         TypeError: layer is neither.
-        ValueError: the name is empty or has a "/".
+        ValueError: name is no string, is empty or has a "/".
 
     >>> from jaxcnn import nn
     >>> params, _ = nn.sequential(nn.named("head", nn.dense(10))).init(jax.random.key(0), (1, 64))
@@ -47,13 +50,14 @@ def sequential(*layers: LayerLike) -> Layer:
         the others leaves their parameters as they are.
 
     Raises:
-        TypeError: an argument is neither a layer nor a function.
+        TypeError: an argument is neither a layer nor a function; from init if key is no random key, and from apply if
+            params or state are no dicts.
         ValueError: two layers have the same name; from init and apply if several arrays come out of one in front of
             another.
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn
-    >>> from jaxcnn.ops.activation import relu
+    >>> from jaxcnn.ops.rectifiers import relu
     >>> model = nn.sequential(nn.conv(16, 3), relu, nn.max_pool(2), nn.flatten(), nn.dense(10))
     >>> params, state = model.init(jax.random.key(0), (1, 8, 8, 1))
     >>> sorted(params), state
@@ -71,6 +75,7 @@ def sequential(*layers: LayerLike) -> Layer:
         shapes.require(count == 0, "nn.sequential", f"the input of {name}", "one array", got)
 
     def init(key, input_shape):
+        shapes.random_key("nn.sequential", key)
         params, state, shape = {}, {}, input_shape
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, shape)
@@ -78,6 +83,7 @@ def sequential(*layers: LayerLike) -> Layer:
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
+        check_trees("nn.sequential", params, state)
         new_state = {}
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, x)

@@ -1,10 +1,13 @@
 """Convolutions as layers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import HE_NORMAL, Layer, weights
+from jaxcnn.nn.layer import Layer, Params
+from jaxcnn.nn.parameters import HE_NORMAL, images_shape, weights
 from jaxcnn.ops import convolution, shapes, transposed_convolution
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 
@@ -34,7 +37,8 @@ def conv(
         A layer with params {"w": [*K, C/groups, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: an argument that must be an int is none, or bias is no bool.
+        TypeError: an argument that must be an int is none, or bias is no bool; from init if key is no random key, or
+            initializer does not draw an array of the shape of the filters.
         ValueError: channels or groups less than 1, or groups does not divide channels; from init if the input has no
             spatial axis, groups does not divide its channels, the padding is unknown or the filter is too large.
 
@@ -48,18 +52,14 @@ def conv(
     bias = shapes.flag("nn.conv", "bias", bias)
     shapes.require(channels % groups == 0, "nn.conv", "channels", f"a multiple of groups = {groups}", channels)
 
+    sliding = {"stride": stride, "padding": padding, "dilation": dilation}
+
     def init(key, input_shape):
-        x_shape = _image_shape("nn.conv", input_shape)
-        size_ = shapes.per_axis("nn.conv", "size", size, len(x_shape) - 2)
-        w_shape = (*size_, x_shape[-1] // groups, channels)
-        shapes.filter_window("nn.conv", x_shape, w_shape, stride, padding, dilation, groups, argument="size")
-        return weights(key, w_shape, bias, initializer), {}
+        return _new_filters("nn.conv", key, input_shape, size, channels, groups, bias, initializer, **sliding), {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        w, b = params["w"], params.get("b")
-        z = convolution.conv(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
-        return z, state
+        return convolution.conv(x, params["w"], params.get("b"), groups=groups, **sliding), state
 
     return Layer(init, apply, "conv")
 
@@ -96,20 +96,18 @@ def depthwise_conv(
     multiplier = shapes.integer("nn.depthwise_conv", "multiplier", multiplier, 1)
     bias = shapes.flag("nn.depthwise_conv", "bias", bias)
 
+    sliding = {"stride": stride, "padding": padding, "dilation": dilation}
+
     def init(key, input_shape):
-        x_shape = _image_shape("nn.depthwise_conv", input_shape)
-        channels = x_shape[-1]
-        size_ = shapes.per_axis("nn.depthwise_conv", "size", size, len(x_shape) - 2)
-        w_shape = (*size_, 1, channels * multiplier)
-        shapes.filter_window(
-            "nn.depthwise_conv", x_shape, w_shape, stride, padding, dilation, channels, argument="size"
+        c = images_shape("nn.depthwise_conv", input_shape)[-1]
+        filters = _new_filters(
+            "nn.depthwise_conv", key, input_shape, size, c * multiplier, c, bias, initializer, **sliding
         )
-        return weights(key, w_shape, bias, initializer), {}
+        return filters, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        w, b = params["w"], params.get("b")
-        return convolution.depthwise_conv(x, w, b, stride=stride, padding=padding, dilation=dilation), state
+        return convolution.depthwise_conv(x, params["w"], params.get("b"), **sliding), state
 
     return Layer(init, apply, "depthwise_conv")
 
@@ -145,19 +143,23 @@ def separable_conv(
     >>> params["w_depth"].shape, params["w_point"].shape
     ((3, 3, 1, 16), (1, 1, 16, 32))
     """
-    steps = {"stride": stride, "padding": padding, "dilation": dilation}
-    depthwise = depthwise_conv(size, multiplier=multiplier, **steps, bias=False, initializer=initializer)
-    pointwise = conv(channels, 1, bias=bias, initializer=initializer)
+    function = "nn.separable_conv"
+    channels = shapes.integer(function, "channels", channels, 1)
+    multiplier = shapes.integer(function, "multiplier", multiplier, 1)
+    bias = shapes.flag(function, "bias", bias)
+    sliding = {"stride": stride, "padding": padding, "dilation": dilation}
 
     def init(key, input_shape):
-        depth, _ = depthwise.init(jax.random.fold_in(key, 0), input_shape)
-        point, _ = pointwise.init(jax.random.fold_in(key, 1), (*input_shape[:-1], depth["w"].shape[-1]))
+        *places, c = images_shape(function, input_shape)[1:]
+        depth_key, point_key = (jax.random.fold_in(key, i) for i in range(2))
+        depth = _new_filters(function, depth_key, input_shape, size, c * multiplier, c, False, initializer, **sliding)
+        point = weights(function, point_key, (*(1,) * len(places), c * multiplier, channels), bias, initializer)
         return {"w_depth": depth["w"], "w_point": point.pop("w"), **point}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         w_depth, w_point, b = params["w_depth"], params["w_point"], params.get("b")
-        return convolution.separable_conv(x, w_depth, w_point, b, **steps), state
+        return convolution.separable_conv(x, w_depth, w_point, b, **sliding), state
 
     return Layer(init, apply, "separable_conv")
 
@@ -203,11 +205,11 @@ def conv_transpose(
     options |= {"dilation": dilation, "groups": groups}
 
     def init(key, input_shape):
-        x_shape = _image_shape(function, input_shape)
+        x_shape = images_shape(function, input_shape)
         size_ = shapes.per_axis(function, "size", size, len(x_shape) - 2)
         w_shape = (*size_, channels // groups, x_shape[-1])
         shapes.transposed_window(function, x_shape, w_shape, **options)
-        params = weights(key, (*size_, x_shape[-1] // groups, channels), bias, initializer)
+        params = weights(function, key, (*size_, x_shape[-1] // groups, channels), bias, initializer)
         return {**params, "w": _transposed(params["w"], groups)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
@@ -217,13 +219,25 @@ def conv_transpose(
     return Layer(init, apply, "conv_transpose")
 
 
+def _new_filters(
+    function: str,
+    key: jax.Array,
+    input_shape: Any,
+    size: Any,
+    filters: int,
+    groups: int,
+    bias: bool,
+    initializer: Initializer,
+    **sliding: Any,
+) -> Params:
+    """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
+    x_shape = images_shape(function, input_shape)
+    w_shape = (*shapes.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
+    shapes.filter_window(function, x_shape, w_shape, groups=groups, **sliding, argument="size")
+    return weights(function, key, w_shape, bias, initializer)
+
+
 def _transposed(w, groups):
     """[*K, C/groups, O] -> [*K, O/groups, C], each group by itself."""
     each = jnp.stack(jnp.split(w, groups, axis=-1))  # [groups, *K, C/groups, O/groups]
     return jnp.concatenate(jnp.swapaxes(each, -1, -2), axis=-1)
-
-
-def _image_shape(function, input_shape):
-    shape = shapes.shape(function, "input_shape", input_shape)
-    shapes.require(len(shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", shape)
-    return shape

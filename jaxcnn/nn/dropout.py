@@ -1,10 +1,12 @@
 """Dropout of entries, channels, images and blocks, as layers that are random in training and nothing otherwise."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
-from jaxcnn.nn.layer import Layer
+from jaxcnn.nn.layer import Layer, no_parameters
+from jaxcnn.nn.parameters import required_key
 from jaxcnn.ops import dropout as ops
 from jaxcnn.ops import shapes
 from jaxcnn.ops.shapes import PerAxis
@@ -34,10 +36,14 @@ def dropout(rate: float) -> Layer:
 def spatial_dropout(rate: float) -> Layer:
     """In training drops each channel of each image with probability `rate`: `jaxcnn.spatial_dropout`.
 
-    Args, Raises: as for `dropout`.
+    Args:
+        rate: the share that is dropped, from 0 to 1.
 
     Returns:
         A layer without params and state; x [N, *S, C].
+
+    Raises:
+        TypeError, ValueError: as for `dropout`; ValueError from apply in training if x has no spatial axis.
 
     >>> import jax.numpy as jnp
     >>> y, _ = spatial_dropout(0.5).apply({}, {}, jnp.ones((4, 5, 8)), train=True, key=jax.random.key(0))
@@ -50,10 +56,14 @@ def spatial_dropout(rate: float) -> Layer:
 def drop_path(rate: float) -> Layer:
     """In training drops each image with probability `rate`: `jaxcnn.drop_path`. The last layer of a residual branch.
 
-    Args, Raises: as for `dropout`.
+    Args:
+        rate: the share that is dropped, from 0 to 1.
 
     Returns:
         A layer without params and state; x [N, ...].
+
+    Raises:
+        TypeError, ValueError: as for `dropout`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = drop_path(0.5).apply({}, {}, jnp.ones((8, 5, 3)), train=True, key=jax.random.key(0))
@@ -74,16 +84,16 @@ def drop_block(rate: float, block: PerAxis) -> Layer:
         A layer without params and state; x [N, *S, C].
 
     Raises:
-        TypeError: rate is no number.
-        ValueError: rate is not within [0, 1]; from apply in training if there is no key, or block is no size of a
-            window in the image.
+        TypeError: rate is no number; from apply in training if block is no int.
+        ValueError: rate is not within [0, 1]; from apply in training if there is no key, x has no spatial axis, or
+            block is less than 1 or larger than the image.
 
     >>> import jax.numpy as jnp
     >>> y, _ = drop_block(0.5, 3).apply({}, {}, jnp.ones((1, 9, 9, 1)), train=True, key=jax.random.key(0))
     >>> round(float(jnp.mean(y)), 3)
     1.0
     """
-    return _random("drop_block", lambda key, x, rate: ops.drop_block(key, x, rate, block), rate)
+    return _random("drop_block", partial(ops.drop_block, block=block), rate)
 
 
 def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
@@ -94,7 +104,6 @@ def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
         del params
         if not train:
             return x, state
-        shapes.require(key is not None, function, "key", "a JAX random key when train=True", key)
-        return drop(key, x, rate), state
+        return drop(required_key(function, key), x, rate), state
 
-    return Layer(lambda key, input_shape: ({}, {}), apply, name)
+    return Layer(no_parameters, apply, name)

@@ -11,6 +11,9 @@ where w [*K, C/groups, O] has fan_in = ΠK · C/groups, what one entry of the ou
 That is so for `conv_transpose`, too: its filters are drawn in this layout and then turned into [*K, O/groups, C].
 `orthogonal` gives the O filters, as vectors of fan_in entries, length 1 and right angles between them.
 
+They are JAX's own and take its arguments, none of which is needed; they raise ValueError for weights of one axis, which
+have no fan_in.
+
 Source: `jax.nn.initializers`; He et al., Delving deep into rectifiers, 2015; Glorot and Bengio, Understanding the
 difficulty of training deep feedforward neural networks, 2010; LeCun et al., Efficient backprop, 1998; Saxe et al.,
 Exact solutions to the nonlinear dynamics of learning in deep linear neural networks, 2014.

@@ -17,8 +17,12 @@ def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
         model: a layer, or a function of an array.
         input_shape: the shape of a batch, (N, *S, C).
 
+    Returns:
+        The shape as a tuple; where several arrays come out, a tuple of their shapes.
+
     Raises:
-        TypeError, ValueError: those of the layers if the shape does not fit.
+        TypeError: model is neither, input_shape is no sequence of ints.
+        ValueError: those of the layers if the shape does not fit; a note says which layer it is.
 
     >>> from jaxcnn import nn
     >>> nn.output_shape(nn.conv(16, 3, stride=2), (5, 28, 28, 3))
@@ -48,10 +52,23 @@ def shapes_of(output: Any) -> Any:
 def count_parameters(params: Any) -> int:
     """How many numbers are in a tree of arrays.
 
+    Args:
+        params: nested dicts of arrays, or of their shapes and dtypes as `jax.eval_shape` gives them.
+
+    Returns:
+        The sum of their sizes, an int.
+
+    Raises:
+        TypeError: a leaf is neither.
+
     >>> count_parameters({"w": jnp.ones((3, 2)), "b": jnp.ones(2)})
     8
     """
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    leaves = jax.tree.leaves(params)
+    for leaf in leaves:
+        has_shape = shapes.is_array(leaf)
+        shapes.require(has_shape, "nn.count_parameters", "params", "a tree of arrays", shapes.describe(leaf), TypeError)
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None) -> None:
@@ -63,7 +80,7 @@ def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None)
         file: where to print, standard output by default.
 
     Raises:
-        TypeError, ValueError: those of the layers if the shape does not fit.
+        TypeError, ValueError: as for `output_shape`.
 
     >>> from jaxcnn import nn
     >>> nn.summary(nn.sequential(nn.conv(16, 3), nn.batch_norm(), nn.flatten(), nn.dense(10)), (1, 8, 8, 1))

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.nn.initializers import Initializer, he_normal
 
 from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]
 State = dict[str, Any]
-HE_NORMAL = he_normal()
 
 
 def _no_parts(input_shape: Shape) -> list[tuple[str, "Layer", Shape]]:
@@ -41,6 +38,7 @@ class Layer:
         parts: parts(input_shape) -> the layers it is made of, each as (name, layer, its input shape).
         numbered: whether `sequential` puts a number behind the name.
 
+    >>> import jax.numpy as jnp
     >>> def init(key, input_shape):
     ...     return {"scale": jnp.ones(input_shape[-1])}, {}
     >>> def apply(params, state, x, *, train=False, key=None):
@@ -58,6 +56,12 @@ class Layer:
 LayerLike = Layer | Callable[[jax.Array], jax.Array]
 
 
+def no_parameters(key: jax.Array, input_shape: Shape) -> tuple[Params, State]:
+    """The init of a layer without parameters and state."""
+    del key, input_shape
+    return {}, {}
+
+
 def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
     """The layer that applies a function of an array."""
 
@@ -65,7 +69,7 @@ def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) ->
         del params, train, key
         return function(x), state
 
-    return Layer(lambda key, input_shape: ({}, {}), apply, name)
+    return Layer(no_parameters, apply, name)
 
 
 def as_layer(function: str, argument: str, value: Any) -> Layer:
@@ -77,16 +81,9 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
     forgotten = made_by.startswith("jaxcnn.nn.") and makes is Layer
     called = f"the layer nn.{getattr(value, '__name__', '')}(...) that it makes"
     shapes.require(not forgotten, function, argument, called, "the function", TypeError)
-    expected = "a Layer or a function of an array"
-    shapes.require(callable(value), function, argument, expected, shapes.describe(value), TypeError)
+    shapes.called(function, argument, value, "a Layer or a function of an array")
     named = value
     while isinstance(named, functools.partial):
         named = named.func
     name = getattr(named, "__name__", "")
     return without_parameters(name if name.isidentifier() else "function", value)
-
-
-def weights(key: jax.Array, shape: Shape, bias: bool, initializer: Initializer) -> Params:
-    """Weights w [..., O], and biases b [O] of zero if there are any."""
-    w = initializer(key, shape, jnp.float32)
-    return {"w": w, "b": jnp.zeros(shape[-1], jnp.float32)} if bias else {"w": w}

@@ -1,14 +1,14 @@
 """The fully-connected layer and what belongs to it, and layers with one parameter per channel."""
 
-from collections.abc import Callable
+from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import HE_NORMAL, Layer, Params, Shape, State, weights, without_parameters
-from jaxcnn.ops import activation, shapes
+from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, rows_shape, weights
 from jaxcnn.ops import dense as dense_op
+from jaxcnn.ops import rectifiers, shapes
 
 
 def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NORMAL) -> Layer:
@@ -23,9 +23,11 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         A layer with params {"w": [I, O], "b": [O], zero at first} and no state.
 
     Raises:
-        TypeError: features is no int, bias no bool.
+        TypeError: features is no int, bias no bool; from init if key is no random key, or initializer does not draw an
+            array of the shape of the weights.
         ValueError: features is less than 1; from init if the input is not [N, I].
 
+    >>> import jax
     >>> params, _ = dense(10).init(jax.random.key(0), (1, 64))
     >>> params["w"].shape
     (64, 10)
@@ -37,7 +39,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         x_shape = shapes.shape("nn.dense", "input_shape", input_shape)
         expected = "(N, I): nn.flatten() sorts images into rows"
         shapes.require(len(x_shape) == 2, "nn.dense", "input_shape", expected, x_shape)
-        return weights(key, (x_shape[1], features), bias, initializer), {}
+        return weights("nn.dense", key, (x_shape[1], features), bias, initializer), {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
@@ -47,7 +49,13 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
 
 
 def flatten() -> Layer:
-    """Sorts every image into one row, x [N, *S, C] -> [N, ΠS · C]: `jaxcnn.flatten`.
+    """Sorts every image into one row: `jaxcnn.flatten`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, ΠS · C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.flatten`.
 
     >>> y, _ = flatten().apply({}, {}, jnp.ones((2, 4, 4, 3)))
     >>> y.shape
@@ -71,6 +79,7 @@ def layer_scale(initial: float = 1e-6) -> Layer:
 
     Source: Touvron et al., Going deeper with image transformers, 2021.
 
+    >>> import jax
     >>> params, _ = layer_scale(0.5).init(jax.random.key(0), (1, 28, 28, 2))
     >>> params["gamma"]
     Array([0.5, 0.5], dtype=float32)
@@ -82,7 +91,7 @@ def layer_scale(initial: float = 1e-6) -> Layer:
         x, gamma = shapes.floating("nn.layer_scale", x=x, gamma=params["gamma"])
         return x * jnp.broadcast_to(gamma, x.shape), state
 
-    return Layer(_one_per_channel("nn.layer_scale", "gamma", initial), apply, "layer_scale")
+    return Layer(one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale")), apply, "layer_scale")
 
 
 def prelu() -> Layer:
@@ -91,6 +100,10 @@ def prelu() -> Layer:
     Returns:
         A layer with params {"a": [C], 0.25 at first} (He et al., 2015) and no state.
 
+    Raises:
+        ValueError: from init if the input has less than 2 axes.
+
+    >>> import jax
     >>> params, _ = prelu().init(jax.random.key(0), (1, 28, 28, 2))
     >>> params["a"]
     Array([0.25, 0.25], dtype=float32)
@@ -98,20 +111,6 @@ def prelu() -> Layer:
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        return activation.prelu(x, params["a"]), state
+        return rectifiers.prelu(x, params["a"]), state
 
-    return Layer(_one_per_channel("nn.prelu", "a", 0.25), apply, "prelu")
-
-
-def _one_per_channel(
-    function: str, parameter: str, initial: float
-) -> Callable[[jax.Array, Shape], tuple[Params, State]]:
-    """The init of a layer with one parameter per channel."""
-
-    def init(key, input_shape):
-        del key
-        x_shape = shapes.shape(function, "input_shape", input_shape)
-        shapes.require(len(x_shape) >= 2, function, "input_shape", "(N, *S, C) or (N, C)", x_shape)
-        return {parameter: jnp.full(x_shape[-1], initial, jnp.float32)}, {}
-
-    return init
+    return Layer(one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu")), apply, "prelu")

@@ -1,7 +1,7 @@
 """How a layer made of layers initialises and applies its members, and what it calls them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,13 @@ def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> 
         shapes.require(name not in members, function, argument, "of different names", f"two called {name!r}")
         members[name] = layer
     return members
+
+
+def check_trees(function: str, params: Any, state: Any) -> None:
+    """TypeError unless params and state are dicts, in which `apply_member` looks up its own."""
+    for argument, tree in (("params", params), ("state", state)):
+        expected = "nested dicts as init gives them"
+        shapes.require(isinstance(tree, Mapping), function, argument, expected, shapes.describe(tree), TypeError)
 
 
 def init_member(i: int, name: str, layer: Layer, key: jax.Array, input_shape: Shape, params: Any, state: Any) -> Any:

@@ -10,6 +10,7 @@ from jax import lax
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.layer import Layer, Shape, without_parameters
+from jaxcnn.nn.parameters import drawn, images_shape, rows_shape
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.shapes import PerAxis
 
@@ -42,7 +43,8 @@ def batch_norm(
         var and zeros for beta and mean.
 
     Raises:
-        TypeError: momentum or eps is no number.
+        TypeError: momentum or eps is no number; from init if initializer does not draw an array [C]; from apply in
+            training if axis_name is no name.
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 
@@ -56,10 +58,11 @@ def batch_norm(
     eps = shapes.number("nn.batch_norm", "eps", eps, 0)
 
     def init(key, input_shape):
-        x_shape = shapes.shape("nn.batch_norm", "input_shape", input_shape)
-        shapes.require(len(x_shape) >= 2, "nn.batch_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
-        channels = x_shape[-1]
-        params = {"gamma": initializer(key, (channels,), jnp.float32), "beta": jnp.zeros(channels, jnp.float32)}
+        channels = rows_shape("nn.batch_norm", input_shape)[-1]
+        params = {
+            "gamma": drawn("nn.batch_norm", initializer, key, (channels,)),
+            "beta": jnp.zeros(channels, jnp.float32),
+        }
         return params, {"mean": jnp.zeros(channels, jnp.float32), "var": jnp.ones(channels, jnp.float32)}
 
     def apply(params, state, x, *, train=False, key=None):
@@ -105,10 +108,15 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
 def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Divides by the root mean square along some axes, by default the channels of each place: `jaxcnn.rms_norm`.
 
-    Args, Raises: as for `layer_norm`.
+    Args:
+        axes: an int or several, counted from the end if negative.
+        eps: what keeps the root from zero.
 
     Returns:
         A layer with params {"gamma": ones} of the shape that x has along the axes, and no state.
+
+    Raises:
+        TypeError, ValueError: as for `layer_norm`.
 
     >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
@@ -141,11 +149,11 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     groups = shapes.integer("nn.group_norm", "groups", groups, 1)
     eps = shapes.number("nn.group_norm", "eps", eps, 0)
 
-    def along(x_shape):
-        shapes.require(len(x_shape) >= 2, "nn.group_norm", "input_shape", "(N, *S, C) or (N, C)", x_shape)
-        expected = f"a divisor of the {x_shape[-1]} channels"
-        shapes.require(x_shape[-1] % groups == 0, "nn.group_norm", "groups", expected, groups)
-        return x_shape[-1:]
+    def along(input_shape):
+        channels = rows_shape("nn.group_norm", input_shape)[-1]
+        expected = f"a divisor of the {channels} channels"
+        shapes.require(channels % groups == 0, "nn.group_norm", "groups", expected, groups)
+        return (channels,)
 
     op = functools.partial(normalization.group_norm, groups=groups, eps=eps)
     return _norm("group_norm", op, ("gamma", "beta"), along)
@@ -170,13 +178,8 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     """
     eps = shapes.number("nn.instance_norm", "eps", eps, 0)
 
-    def along(x_shape):
-        expected = "(N, *S, C) with at least 3 axes"
-        shapes.require(len(x_shape) >= 3, "nn.instance_norm", "input_shape", expected, x_shape)
-        return x_shape[-1:]
-
     op = functools.partial(normalization.instance_norm, eps=eps)
-    return _norm("instance_norm", op, ("gamma", "beta"), along)
+    return _norm("instance_norm", op, ("gamma", "beta"), lambda shape: images_shape("nn.instance_norm", shape)[-1:])
 
 
 def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
@@ -209,7 +212,7 @@ def _norm(name, op, names, along) -> Layer:
 
     def init(key, input_shape):
         del key
-        shape = along(shapes.shape(f"nn.{name}", "input_shape", input_shape))
+        shape = along(input_shape)
         start = {"gamma": jnp.ones, "beta": jnp.zeros}
         return {parameter: start[parameter](shape, jnp.float32) for parameter in names}, {}
 
@@ -220,5 +223,6 @@ def _norm(name, op, names, along) -> Layer:
     return Layer(init, apply, name)
 
 
-def _along(function: str, axes: Any, x_shape: Shape) -> Shape:
+def _along(function: str, axes: Any, input_shape: Any) -> Shape:
+    x_shape = shapes.shape(function, "input_shape", input_shape)
     return tuple(x_shape[axis] for axis in shapes.axes(function, "axes", axes, len(x_shape)))

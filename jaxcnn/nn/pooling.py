@@ -1,10 +1,15 @@
-"""Pooling as layers, x [N, *S, C] -> [N, *M, C]."""
+"""Pooling as layers, x [N, *S, C] -> [N, *M, C].
+
+Whether a window fits shows when x has a shape: most errors come from apply, and from the init of a model that the layer
+is part of, which asks it for the shape of what comes out.
+"""
 
 from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
+from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
@@ -17,7 +22,16 @@ def max_pool(
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
 ) -> Layer:
-    """The largest entry of each window: `jaxcnn.max_pool`, whose arguments and errors it has.
+    """The largest entry of each window: `jaxcnn.max_pool`.
+
+    Args:
+        window, stride, padding, dilation, ceil_mode: as for `jaxcnn.max_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.max_pool`.
 
     >>> y, _ = max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -36,7 +50,16 @@ def mean_pool(
     count_include_pad: bool = True,
     divisor: float | None = None,
 ) -> Layer:
-    """The mean of each window: `jaxcnn.mean_pool`, whose arguments and errors it has.
+    """The mean of each window: `jaxcnn.mean_pool`.
+
+    Args:
+        window, stride, padding, ceil_mode, count_include_pad, divisor: as for `jaxcnn.mean_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.mean_pool`.
 
     >>> y, _ = mean_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -48,7 +71,16 @@ def mean_pool(
 
 
 def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
-    """The p-norm of each window: `jaxcnn.lp_pool`, whose arguments and errors it has.
+    """The p-norm of each window: `jaxcnn.lp_pool`.
+
+    Args:
+        window, p, stride, ceil_mode: as for `jaxcnn.lp_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *M, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.lp_pool`.
 
     >>> y, _ = lp_pool(2, 2).apply({}, {}, jnp.ones((1, 8, 8, 3)))
     >>> y.shape
@@ -60,7 +92,16 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
 
 
 def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
-    """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`, whose errors it has.
+    """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`.
+
+    Args:
+        shape: as for `jaxcnn.adaptive_max_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *shape, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.adaptive_max_pool`.
 
     >>> y, _ = adaptive_max_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
     >>> y.shape
@@ -70,7 +111,16 @@ def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
 
 
 def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
-    """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`, whose errors it has.
+    """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`.
+
+    Args:
+        shape: as for `jaxcnn.adaptive_mean_pool`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *shape, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.adaptive_mean_pool`.
 
     >>> y, _ = adaptive_mean_pool((2, 2)).apply({}, {}, jnp.ones((1, 7, 9, 3)))
     >>> y.shape
@@ -105,9 +155,7 @@ def weighted_pool(
 
     def init(key, input_shape):
         del key
-        x_shape = shapes.shape("nn.weighted_pool", "input_shape", input_shape)
-        expected = "(N, *S, C) with at least 3 axes"
-        shapes.require(len(x_shape) >= 3, "nn.weighted_pool", "input_shape", expected, x_shape)
+        x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
         geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
@@ -143,7 +191,7 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
         del train, key
         return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
 
-    return Layer(_one_per_channel("mixed_pool", "share", 0.5), apply, "mixed_pool")
+    return Layer(one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply, "mixed_pool")
 
 
 def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
@@ -172,7 +220,8 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         temperature = jnp.exp(params["log_temperature"])
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
-    return Layer(_one_per_channel("softmax_pool", "log_temperature", 0.0), apply, "softmax_pool")
+    init = one_per_channel("log_temperature", 0.0, partial(images_shape, "nn.softmax_pool"))
+    return Layer(init, apply, "softmax_pool")
 
 
 def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
@@ -199,20 +248,7 @@ def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: 
         del params
         if not train:
             return stochastic_pooling.stochastic_pool_inference(x, window, stride=stride, padding=padding), state
-        shapes.require(key is not None, "nn.stochastic_pool", "key", "a JAX random key when train=True", key)
-        assert key is not None
+        key = required_key("nn.stochastic_pool", key)
         return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
 
-    return Layer(lambda key, input_shape: ({}, {}), apply, "stochastic_pool")
-
-
-def _one_per_channel(name: str, parameter: str, value: float):
-    """The init of a layer with one parameter per channel."""
-
-    def init(key, input_shape):
-        del key
-        function, x_shape = f"nn.{name}", shapes.shape(f"nn.{name}", "input_shape", input_shape)
-        shapes.require(len(x_shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", x_shape)
-        return {parameter: jnp.full(x_shape[-1], value, jnp.float32)}, {}
-
-    return init
+    return Layer(no_parameters, apply, "stochastic_pool")

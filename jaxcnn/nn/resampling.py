@@ -10,7 +10,16 @@ from jaxcnn.ops.shapes import Pads, PerAxis
 
 
 def pixel_shuffle(factor: PerAxis) -> Layer:
-    """Channels into places, x [N, *S, C·ΠF] -> [N, *(S·F), C]: `jaxcnn.pixel_shuffle`.
+    """Channels into places: `jaxcnn.pixel_shuffle`.
+
+    Args:
+        factor: as for `jaxcnn.pixel_shuffle`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C·ΠF] -> [N, *(S·F), C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.pixel_shuffle`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = pixel_shuffle(2).apply({}, {}, jnp.ones((1, 3, 5, 8)))
@@ -21,7 +30,16 @@ def pixel_shuffle(factor: PerAxis) -> Layer:
 
 
 def pixel_unshuffle(factor: PerAxis) -> Layer:
-    """Places into channels, x [N, *(S·F), C] -> [N, *S, C·ΠF]: `jaxcnn.pixel_unshuffle`.
+    """Places into channels: `jaxcnn.pixel_unshuffle`.
+
+    Args:
+        factor: as for `jaxcnn.pixel_unshuffle`.
+
+    Returns:
+        A layer without params and state, x [N, *(S·F), C] -> [N, *S, C·ΠF].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.pixel_unshuffle`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = pixel_unshuffle(2).apply({}, {}, jnp.ones((1, 6, 10, 2)))
@@ -32,7 +50,16 @@ def pixel_unshuffle(factor: PerAxis) -> Layer:
 
 
 def resize(shape: PerAxis, method: str = "nearest") -> Layer:
-    """Another spatial shape, x [N, *S, C] -> [N, *shape, C], by "nearest" or "linear": `jaxcnn.resize`.
+    """Another spatial shape, by "nearest" or "linear": `jaxcnn.resize`.
+
+    Args:
+        shape, method: as for `jaxcnn.resize`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *shape, C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.resize`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = resize((7, 3), "linear").apply({}, {}, jnp.ones((1, 4, 5, 2)))
@@ -43,7 +70,16 @@ def resize(shape: PerAxis, method: str = "nearest") -> Layer:
 
 
 def pad(width: Pads, mode: str = "zeros") -> Layer:
-    """A frame around each image, x [N, *S, C] -> [N, *(S + low + high), C]: `jaxcnn.pad`.
+    """A frame around each image: `jaxcnn.pad`.
+
+    Args:
+        width, mode: as for `jaxcnn.pad`.
+
+    Returns:
+        A layer without params and state, x [N, *S, C] -> [N, *(S + low + high), C].
+
+    Raises:
+        TypeError, ValueError: from apply, those of `jaxcnn.pad`.
 
     >>> import jax.numpy as jnp
     >>> y, _ = pad(1, "reflect").apply({}, {}, jnp.ones((1, 4, 5, 2)))

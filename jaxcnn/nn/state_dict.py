@@ -101,8 +101,7 @@ def _read(source) -> dict[str, np.ndarray]:
 
 
 def _read_file(path) -> Mapping[str, np.ndarray]:
-    is_path = isinstance(path, (str, PathLike))
-    shapes.require(is_path, _FUNCTION, "source", "a path or a dict", shapes.describe(path), TypeError)
+    shapes.path(_FUNCTION, "source", path, "a path or a dict")
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file

@@ -91,7 +91,7 @@ defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entrop
 
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
-    z = masked(logits.astype(shapes.sum_dtype(logits.dtype)), where)
+    z = masked(shapes.wide(logits), where)
     v = masked(lax.stop_gradient(labels.astype(z.dtype)), where)
     if pos_weight is None:
         return z, v, 1 - v

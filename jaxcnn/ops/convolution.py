@@ -18,8 +18,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.shapes import Padding, PerAxis, Window
+from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
 
 
@@ -55,8 +56,7 @@ def conv(
         TypeError: an argument is not a floating-point array, or the dtypes differ, or a static argument is no int.
         ValueError: shapes, groups or the padding do not fit, or the filter is larger than the padded image.
 
-    Gradient:
-        `conv_input_grad`, `conv_filter_grad`, and for b the sum of dz over images and places.
+    Gradient: dx by `conv_input_grad`, dw by `conv_filter_grad`, and db = Σ dz over images and places.
 
     Source: lecture, "Backpropagation through Multi-Channel Convolution".
 

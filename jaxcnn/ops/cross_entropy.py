@@ -96,7 +96,7 @@ defvjp(_softmax_cross_entropy, _softmax_cross_entropy_fwd, _softmax_cross_entrop
 
 
 def _log_probabilities(logits, where):
-    wide = logits.astype(shapes.sum_dtype(logits.dtype))
+    wide = shapes.wide(logits)
     return jax.nn.log_softmax(masked(wide, where), axis=-1)
 
 
@@ -157,7 +157,7 @@ def nll(
 
 
 def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
-    wide = masked(log_p.astype(shapes.sum_dtype(log_p.dtype)), where)
+    wide = masked(shapes.wide(log_p), where)
     u = _targets(labels, class_weights, where, wide)
     losses = -jnp.sum(jnp.where(u == 0, 0.0, u * wide), axis=-1)
     return reduce(losses, reduction, *_counts(labels, class_weights, where, wide)).astype(log_p.dtype)

@@ -145,7 +145,7 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
 def _dropout_plain(key, x, draw, options):
     """`draw` gives the mask and the share of it by which the rest is scaled."""
     kept, share = draw(key, *options)
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     return jnp.where(kept, wide / jnp.asarray(share, wide.dtype), 0.0).astype(x.dtype)
 
 
@@ -166,7 +166,7 @@ defvjp(_dropout, _dropout_fwd, _dropout_bwd)
 
 def _draw(key, rate, shape):
     """The mask, and the share that is kept on average; 1 where nothing is kept, to divide by."""
-    return jax.random.bernoulli(key, 1 - rate, shape), 1 - rate or 1.0
+    return jax.random.bernoulli(key, 1 - rate, shape), (1 - rate) or 1.0
 
 
 def _draw_blocks(key, rate, shape, blocks):

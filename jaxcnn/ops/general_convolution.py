@@ -15,8 +15,8 @@ from jax import lax
 
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.correlation import Arithmetic
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.shapes import Window
 from jaxcnn.ops.sharding import on_any_mesh
 
 

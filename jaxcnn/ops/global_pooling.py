@@ -214,7 +214,7 @@ defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 def _along_axes(x, matrices):
     """Multiplies each spatial axis by its matrix [M, S]."""
-    y = x.astype(shapes.sum_dtype(x.dtype))
+    y = shapes.wide(x)
     for axis, matrix in enumerate(matrices, start=1):
         y = jnp.moveaxis(jnp.tensordot(matrix.astype(y.dtype), y, axes=(1, axis)), 0, axis)
     return y.astype(x.dtype)

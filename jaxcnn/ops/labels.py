@@ -16,7 +16,7 @@ def mask(function, where, shape):
     """`where` as an array; TypeError unless it is None or one of bools, ValueError unless it has the given shape."""
     if where is None:
         return None
-    is_bools = _is_array(where) and where.dtype == bool
+    is_bools = shapes.is_array(where) and where.dtype == bool
     shapes.require(is_bools, function, "where", "an array of bools", shapes.describe(where), TypeError)
     fits = where.shape == tuple(shape)
     shapes.require(fits, function, "where", f"bools {list(shape)}", shapes.describe(where))
@@ -25,12 +25,12 @@ def mask(function, where, shape):
 
 def class_labels(function, labels, where, scores, *, argument="logits", distributions=False):
     """Checks labels [...], or distributions [..., K] if these are allowed, and where [...] for the scores [..., K]."""
-    *shape, classes = scores.shape if scores.ndim else (None,)
-    shapes.require(classes is not None, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
-    shapes.require(bool(classes), function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
+    shapes.require(scores.ndim > 0, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
+    *shape, classes = scores.shape
+    shapes.require(classes > 0, function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
     checked_where = mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
-    shapes.require(_is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
     if distributions and labels.dtype == scores.dtype:
         fits = labels.shape == scores.shape
         shapes.require(fits, function, "labels", f"distributions {list(scores.shape)}", shapes.describe(labels))
@@ -46,7 +46,7 @@ def binary_labels(function, labels, where, logits, *, probabilities=False):
     """Checks labels 0 or 1, or probabilities if these are allowed, and where, all of the shape of the logits."""
     checked_where = mask(function, where, logits.shape)
     expected = f"an array of bools, integers or {logits.dtype}" if probabilities else "an array of bools or integers"
-    shapes.require(_is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
     is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
     known = is_integer or labels.dtype == bool or (probabilities and labels.dtype == logits.dtype)
     shapes.require(known, function, "labels", expected, shapes.describe(labels), TypeError)
@@ -61,18 +61,18 @@ def counted(labels, classes, where):
     """Which examples count: those that `where` keeps and whose label some class has; None for all of them."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         return where
-    inside = (labels >= 0) & (_wide(labels) < classes)
+    inside = (labels >= 0) & (_countable(labels) < classes)
     return inside if where is None else inside & where
 
 
 def distribution(labels, classes, dtype):
     """Labels as distributions over the classes [..., K]; all zero where a label is none of them."""
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        return jax.nn.one_hot(_wide(labels), classes, dtype=dtype)
+        return jax.nn.one_hot(_countable(labels), classes, dtype=dtype)
     return jax.lax.stop_gradient(labels.astype(dtype))
 
 
-def _wide(labels):
+def _countable(labels):
     """Integers that the number of classes fits into."""
     return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
 
@@ -84,7 +84,3 @@ def _check_range(function, labels, where, classes):
     values = np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]
     outside = values[(values < 0) | (values >= classes)]
     shapes.require(not outside.size, function, "labels", f"from 0 to {classes - 1}", outside[0] if outside.size else 0)
-
-
-def _is_array(value):
-    return hasattr(value, "dtype") and hasattr(value, "shape")

@@ -48,7 +48,7 @@ def local_response_norm(
 
 
 def _local_response_norm_plain(x, size, slope, beta, k):
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     return (wide * _divisor(wide, size, slope, k) ** -beta).astype(x.dtype)
 
 
@@ -62,7 +62,7 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
 # y_i depends on x_j through d_i, by -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them: i - behind <= j
 # <= i + ahead is j - ahead <= i <= j + behind, the same sum with the two ends exchanged.
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     wide_dy = dy.astype(wide.dtype)
     d = _divisor(wide, size, slope, k)
     behind, ahead = _reach(size)

@@ -44,9 +44,9 @@ def inside(window):
 def _repeat(shares, window):
     """Each share [N, *M, C] at every entry of its window, of windows side by side, and zeros in the remainder."""
     images, channels = shares.shape[0], shares.shape[-1]
-    between = [length for m in window.output for length in (m, 1)]
-    inside = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]
-    repeated = jnp.broadcast_to(shares.reshape(images, *between, channels), (images, *inside, channels))
+    single = [length for m in window.output for length in (m, 1)]
+    filled = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]
+    repeated = jnp.broadcast_to(shares.reshape(images, *single, channels), (images, *filled, channels))
     covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
     remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
     return _pad(repeated.reshape(images, *covered, channels), remainder)

@@ -64,12 +64,12 @@ def mixed_pool(
 
 
 def _mixed_pool_plain(x, share, window):
-    mean = window_mean(_wide(x), window, window.padding)
-    return _between(_wide(window_max(x, window)), mean, share).astype(x.dtype)
+    mean = window_mean(shapes.wide(x), window, window.padding)
+    return _between(shapes.wide(window_max(x, window)), mean, share).astype(x.dtype)
 
 
 def _between(maximum, mean, share):
-    share = jnp.broadcast_to(_wide(share), mean.shape)
+    share = jnp.broadcast_to(shapes.wide(share), mean.shape)
     return share * maximum + (1 - share) * mean
 
 
@@ -78,17 +78,17 @@ _mixed_pool = jax.custom_vjp(on_any_mesh(_mixed_pool_plain), nondiff_argnums=(2,
 
 def _mixed_pool_fwd(x, share, window):
     maximum, winner = max_and_winner(x, window)
-    maximum, mean = _wide(maximum), window_mean(_wide(x), window, window.padding)
+    maximum, mean = shapes.wide(maximum), window_mean(shapes.wide(x), window, window.padding)
     return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
 
 
 def _mixed_pool_bwd(window, residuals, dy):
     """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
     share, winner, difference = residuals
-    wide = _wide(dy)
-    of_maximum = jnp.broadcast_to(_wide(share), dy.shape) * wide
+    wide = shapes.wide(dy)
+    of_maximum = jnp.broadcast_to(shapes.wide(share), dy.shape) * wide
     dx = add_at_winner(of_maximum, winner, window) + add_shares(wide - of_maximum, window, window.padding)
-    return dx.astype(dy.dtype), _sum_over_shared(wide * _wide(difference), share)
+    return dx.astype(dy.dtype), _sum_over_shared(wide * shapes.wide(difference), share)
 
 
 defvjp(_mixed_pool, _mixed_pool_fwd, _mixed_pool_bwd)
@@ -162,9 +162,9 @@ def _softmax_pool_fwd(x, temperature, window):
 def _softmax_pool_bwd(window, residuals, dy):
     """Every place adds up what comes from the windows that it is in, one after the other."""
     x, temperature, maximum, total, rest = residuals
-    wide, scale = _wide(x), jnp.broadcast_to(_wide(temperature), x.shape)
+    wide, scale = shapes.wide(x), jnp.broadcast_to(shapes.wide(temperature), x.shape)
     zero, infinity = np.zeros((), wide.dtype), np.array(np.inf, wide.dtype)
-    seen = [(_wide(maximum), infinity), (_wide(dy) / total, zero), (rest, zero)]
+    seen = [(shapes.wide(maximum), infinity), (shapes.wide(dy) / total, zero), (rest, zero)]
 
     def add(sums, max_i, dy_i, rest_i):
         dx, dscale = sums
@@ -180,9 +180,9 @@ defvjp(_softmax_pool, _softmax_pool_fwd, _softmax_pool_bwd)
 
 def _soft_maximum(x, temperature, window):
     """Of each window its maximum, Σ_k exp((x_k - max) / T), and y - max."""
-    x = _wide(x)
+    x = shapes.wide(x)
     maximum = window_max(lax.stop_gradient(x), window)  # y is the same whatever is subtracted
-    scale = jnp.broadcast_to(_wide(temperature), maximum.shape)
+    scale = jnp.broadcast_to(shapes.wide(temperature), maximum.shape)
 
     def add(sums, _, x_k):
         total, weighted = sums
@@ -204,7 +204,3 @@ def _exp(t, scale):
 def _sum_over_shared(terms, parameter):
     """The gradient of a parameter [C] or [] from the terms [..., C] that it is in."""
     return jnp.sum(terms, axis=tuple(range(terms.ndim - parameter.ndim))).astype(parameter.dtype)
-
-
-def _wide(a):
-    return a.astype(shapes.sum_dtype(a.dtype))

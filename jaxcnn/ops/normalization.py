@@ -200,7 +200,7 @@ defvjp(normalise, _normalise_fwd, _normalise_bwd)
 
 def _with_statistics(x, gamma, beta, axes, eps, axis_name):
     """y, mean and var; the variance from the differences to the mean, which loses no digits where the mean is large."""
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     mean = None if beta is None else _mean(wide, x, axes, axis_name)
     var = _mean(jnp.square(wide if mean is None else wide - _apart(mean)), x, axes, axis_name)
     normalised, _ = standardised(x, mean, var, eps)

@@ -101,7 +101,7 @@ def _pad_bwd(width, mode, _, dy):
     if mode == "zeros":
         return (_zeros(dy, _negative(width)),)
     before, added, after = _steps(width, mode)
-    dx = _zeros(dy.astype(shapes.sum_dtype(dy.dtype)), _negative(after))
+    dx = _zeros(shapes.wide(dy), _negative(after))
     for axis, (low, high) in enumerate(added, 1):
         n = dx.shape[axis] - low - high
         front, middle, back = (

@@ -134,7 +134,7 @@ def lp_pool(
 
 
 def _lp_pool_plain(x, p, window):
-    wide = x.astype(shapes.sum_dtype(x.dtype))
+    wide = shapes.wide(x)
     total = window.volume * window_mean(_to_the(wide, p), window, inside(window))
     return _unless_zero(total, 1 / p).astype(x.dtype)
 
@@ -151,7 +151,7 @@ def _lp_pool_fwd(x, p, window):
 # of mean-pooling, but for its division by the number of entries.
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = x^(p-1) ⊙ |window| MeanPoolᵀ(y^(1-p) ⊙ dy)."""
-    x, y = (residual.astype(shapes.sum_dtype(dy.dtype)) for residual in residuals)
+    x, y = map(shapes.wide, residuals)
     shares = add_shares(_unless_zero(y, 1 - p) * dy.astype(y.dtype), window, inside(window))
     return ((_to_the(x, p - 1) * window.volume * shares).astype(dy.dtype),)
 

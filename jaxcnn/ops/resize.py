@@ -87,7 +87,7 @@ _MATRICES = {"nearest": _nearest, "linear": _linear}
 
 def _along_spatial_axes(x, matrices):
     """Each matrix [m, n] times its axis of x."""
-    y = x.astype(shapes.sum_dtype(x.dtype))
+    y = shapes.wide(x)
     for axis, matrix in enumerate(matrices, 1):
         if matrix.shape[0] != matrix.shape[1]:  # else it is the identity
             y = _times(y, matrix, axis)

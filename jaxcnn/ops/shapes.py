@@ -1,14 +1,16 @@
-"""Windows, paddings, and the wording of every error about a bad argument.
+"""Whether arguments are what a function takes, and the wording of every error about one that is not.
 
-Everything here runs on Python integers before JAX traces anything, so a bad call fails before it is compiled, with
-one sentence that names the function, the argument, what was expected and what came.
+Everything here runs on Python values and on the types of arrays before anything is compiled. A bad call gets one
+sentence, which names the function, the argument, what was expected and what came. Arrays come first, then numbers and
+other single values, then shapes and windows.
 """
 
 import math
 import numbers
 import operator
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import jax
@@ -16,50 +18,11 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, reaching_the_end
+
 Pads = int | Sequence[tuple[int, int]]
 Padding = str | Pads
 PerAxis = int | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere.
-
-    With an upsampling there are zeros between the entries of the image, and `image` is its shape with them.
-    """
-
-    image: tuple[int, ...]
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    upsampling: tuple[int, ...]
-
-    @property
-    def volume(self) -> int:
-        """How many entries the window holds."""
-        return math.prod(self.size)
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether the windows cover the image from its first place on without overlap, up to a remainder."""
-        rank = len(self.size)
-        return self.size == self.stride and self.padding == ((0, 0),) * rank and self.dilation == (1,) * rank
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        """How many places it spans: d(k - 1) + 1."""
-        return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
-
-    @property
-    def padded(self) -> tuple[int, ...]:
-        """The shape of the padded image: n + low + high."""
-        return tuple(n + low + high for n, (low, high) in zip(self.image, self.padding, strict=True))
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        """How many places it takes: floor((n + low + high - extent) / s) + 1."""
-        return tuple((n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True))
 
 
 def require(
@@ -72,20 +35,26 @@ def require(
 
 def describe(value: Any) -> str:
     """What came, in words: an array by its dtype and shape, anything else by its type and value."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
+    if is_array(value):
         return f"{value.dtype}{list(value.shape)}"
-    return f"{type(value).__name__} {value!r}"
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text if len(text) <= 100 else text[:97] + '...'}"
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array of JAX or NumPy, or the shape and dtype of one."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
-        is_array = hasattr(value, "dtype") and hasattr(value, "shape")
-        require(is_array, function, argument, "a floating-point array", describe(value), TypeError)
-        array = jnp.asarray(value)
-        is_float = jnp.issubdtype(array.dtype, jnp.floating)
-        require(is_float, function, argument, "a floating-point array", describe(array), TypeError)
+        array = _as_jax(value)
+        is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
+        got = describe(value if array is None else array)
+        require(is_float, function, argument, "a floating-point array", got, TypeError)
+        assert array is not None
         if result:
             first = next(iter(arrays))
             same = array.dtype == result[0].dtype
@@ -94,15 +63,12 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     return tuple(result)
 
 
-def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
-    """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
-    is_integer = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.integer)
-    require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
-    require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
-    if not isinstance(value, jax.core.Tracer):
-        outside = [entry for entry in np.unique(np.asarray(value)) if not 0 <= entry < count]
-        require(not outside, function, argument, f"from 0 to {count - 1}", outside[0] if outside else None)
-    return jnp.asarray(value)
+def _as_jax(value: Any) -> jax.Array | None:
+    """The JAX array of an array; None if there is none: of strings, of objects, or of a shape and a dtype alone."""
+    try:
+        return jnp.asarray(value) if is_array(value) else None
+    except TypeError:
+        return None
 
 
 def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
@@ -112,9 +78,28 @@ def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
     return floating(function, **arrays, b=b)
 
 
-def sum_dtype(dtype: Any) -> Any:
-    """The dtype that sums of `dtype` are accumulated in: float32 for the half precisions, else itself."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+def array(function: str, argument: str, value: Any) -> None:
+    """TypeError unless `value` is an array, of any dtype."""
+    require(is_array(value), function, argument, "an array", describe(value), TypeError)
+
+
+def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
+    """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
+    is_integer = is_array(value) and jnp.issubdtype(value.dtype, jnp.integer)
+    require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
+    require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
+    if not isinstance(value, jax.core.Tracer):
+        outside = [entry for entry in np.unique(np.asarray(value)) if not 0 <= entry < count]
+        require(not outside, function, argument, f"from 0 to {count - 1}", outside[0] if outside else None)
+    return jnp.asarray(value)
+
+
+def random_key(function: str, key: Any) -> None:
+    """TypeError unless `key` is one JAX random key, of the new style or the old."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
+    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
 
 
 def images(function: str, x: jax.Array, argument: str = "x") -> None:
@@ -138,11 +123,26 @@ def one_or_per_channel(function: str, argument: str, value: jax.Array, x: jax.Ar
     require(value.shape in ((), x.shape[-1:]), function, argument, expected, describe(value))
 
 
+def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
+    """ValueError unless dy has the shape of the output that it is the gradient of."""
+    require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
+
+
 def above_zero(function: str, argument: str, value: Any) -> None:
     """ValueError unless all entries of an array are; under jit they have no values to look at."""
     if not isinstance(value, jax.core.Tracer):
         smallest = np.min(np.asarray(value), initial=np.inf)
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
+
+
+def sum_dtype(dtype: Any) -> Any:
+    """The dtype that sums of `dtype` are accumulated in: float32 for the half precisions, else itself."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def wide(a: jax.Array) -> jax.Array:
+    """An array in the dtype that sums over it are accumulated in."""
+    return a.astype(sum_dtype(a.dtype))
 
 
 def integer(
@@ -173,12 +173,54 @@ def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> 
 
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite Python float within [low, high]; a string, bool or traced array is a TypeError."""
-    expected = "a finite number" if low == -math.inf else f"a number from {low:g} to {high:g}"
+    expected = f"a number from {low:g} to {high:g}"
+    if high == math.inf:
+        expected = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     require(is_number, function, argument, expected, describe(value), TypeError)
     result = float(value)
     require(math.isfinite(result) and low <= result <= high, function, argument, expected, value)
     return result
+
+
+def flag(function: str, argument: str, value: Any) -> bool:
+    """TypeError unless `value` is True or False."""
+    require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
+    return value
+
+
+def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
+    """ValueError unless `value` is one of the strings in `choices`."""
+    known = isinstance(value, str) and value in choices
+    require(known, function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
+    return value
+
+
+def called(function: str, argument: str, value: Any, expected: str = "a function") -> None:
+    """TypeError unless `value` can be called."""
+    require(callable(value), function, argument, expected, describe(value), TypeError)
+
+
+def path(function: str, argument: str, value: Any, expected: str = "a path") -> None:
+    """TypeError unless `value` is a path."""
+    require(isinstance(value, str | PathLike), function, argument, expected, describe(value), TypeError)
+
+
+def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
+    """`value` as a shape: a sequence of ints that are not negative."""
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
+    return tuple(integer(function, argument, entry, 0) for entry in value)
+
+
+def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
+    """One or several axes of an array, counted from the front and in order; none twice."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    given = [integer(function, argument, axis) for axis in (value if several else (value,))]
+    counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
+    expected = f"different axes of an array that has {rank}"
+    require(0 < len(counted) == len(given), function, argument, expected, value)
+    return tuple(counted)
 
 
 def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
@@ -201,40 +243,13 @@ def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) ->
     return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
 
 
-def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
-    """ValueError unless filters of a shape have an entry along each of the spatial axes, `size`."""
-    require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")
-
-
-def random_key(function: str, key: Any) -> None:
-    """TypeError unless `key` is one JAX random key, of the new style or the old."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
-    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
-
-
-def flag(function: str, argument: str, value: Any) -> bool:
-    """TypeError unless `value` is True or False."""
-    require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
-    return value
-
-
-def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
-    """One or several axes of an array, counted from the front and in order; none twice."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    given = [integer(function, argument, axis) for axis in (value if several else (value,))]
-    counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
-    expected = f"different axes of an array that has {rank}"
-    require(0 < len(counted) == len(given), function, argument, expected, value)
-    return tuple(counted)
-
-
-def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
-    """ValueError unless `value` is one of the strings in `choices`."""
-    known = isinstance(value, str) and value in choices
-    require(known, function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
-    return value
+def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
+    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
+    rank = len(window.image)
+    if isinstance(padding, str):
+        choice(function, "padding", padding, tuple(NAMED_PADDINGS))
+        return tuple(map(NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
+    return pads(function, "padding", padding, rank, "a string, an int")
 
 
 def window(
@@ -258,29 +273,12 @@ def window(
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
-    result = _reaching_the_end(padded) if ceil_mode else padded
+    result = reaching_the_end(padded) if ceil_mode else padded
     fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
     return result
-
-
-def _reaching_the_end(window: Window) -> Window:
-    """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
-
-    These are ceil((n + low + high - extent) / s) + 1 places, one less if the last began in the padding behind the
-    image.
-    """
-
-    def more(n, low, high, e, s):
-        over = -(n + low + high - e) % s
-        begins = n + low + high - e + over
-        return over if begins < n + low else 0
-
-    axes = zip(window.image, window.padding, window.extent, window.stride, strict=True)
-    padding = tuple((low, high + more(n, low, high, e, s)) for n, (low, high), e, s in axes)
-    return replace(window, padding=padding)
 
 
 def filter_window(
@@ -349,36 +347,6 @@ def transposed_window(
     return replace(unpadded, image=image, padding=reached)
 
 
-def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: a sequence of ints that are not negative."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
-    return tuple(integer(function, argument, entry, 0) for entry in value)
-
-
-def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
-    """ValueError unless dy has the shape of the output that it is the gradient of."""
-    require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
-
-
-def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
-    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
-    rank = len(window.image)
-    if isinstance(padding, str):
-        choice(function, "padding", padding, tuple(_NAMED_PADDINGS))
-        return tuple(map(_NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
-    return pads(function, "padding", padding, rank, "a string, an int")
-
-
-def _same(n: int, extent: int, s: int) -> tuple[int, int]:
-    """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
-    zeros = max((-(-n // s) - 1) * s + extent - n, 0)
-    return zeros // 2, zeros - zeros // 2
-
-
-_NAMED_PADDINGS = {
-    "SAME": _same,
-    "SAME_LOWER": lambda n, extent, s: _same(n, extent, s)[::-1],
-    "VALID": lambda n, extent, s: (0, 0),
-    "CAUSAL": lambda n, extent, s: (extent - 1, 0),
-}
+def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
+    """ValueError unless filters of a shape have an entry along each of the spatial axes, `size`."""
+    require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")

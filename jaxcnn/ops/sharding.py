@@ -26,12 +26,15 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def f_on_any_mesh(*args):
-        split = [type for type in map(jax.typeof, filter(_is_array, jax.tree.leaves(args))) if _is_split(type)]
+        types = [jax.typeof(leaf) for leaf in jax.tree.leaves(args) if _is_array(leaf)]
+        split = [type for type in types if _is_split(type)]
         if not split:
             return f(*args)
-        return _on_auto_axes(
-            f, args, split[0].sharding.mesh, lambda y: jax.tree.map(lambda y: _spec(y.shape, split), y)
-        )
+
+        def specs(results):
+            return jax.tree.map(lambda result: _spec(result.shape, split), results)
+
+        return _on_auto_axes(f, args, split[0].sharding.mesh, specs)
 
     return f_on_any_mesh
 

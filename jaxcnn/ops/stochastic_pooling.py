@@ -7,6 +7,7 @@ the corresponding entries of the input map. The filter is one at the entry that 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.means import add_shares, inside, window_mean
@@ -60,7 +61,7 @@ def stochastic_pool(
 
 
 def _stochastic_pool_plain(key, x, window):
-    return take_from_winner(x, _draw(key, jax.lax.stop_gradient(x), window), window)
+    return take_from_winner(x, _draw(key, lax.stop_gradient(x), window), window)
 
 
 _stochastic_pool = jax.custom_vjp(on_any_mesh(_stochastic_pool_plain), nondiff_argnums=(2,))
@@ -178,7 +179,7 @@ defvjp(_stochastic_pool_inference, _stochastic_pool_inference_fwd, _stochastic_p
 
 def _expectation(x, window):
     """y, and the mean of w over the entries of each window that are inside the image."""
-    x = x.astype(shapes.sum_dtype(x.dtype))
+    x = shapes.wide(x)
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
     mean, of_squares, of_all = (window_mean(a, window, inside(window)) for a in (w, w * w, x))
     return jnp.where(mean > 0, of_squares / jnp.where(mean > 0, mean, 1.0), of_all), mean

@@ -10,8 +10,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.shapes import PerAxis, Window
+from jaxcnn.ops.shapes import PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
 
 

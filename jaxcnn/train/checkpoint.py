@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxcnn.ops import shapes
+
 
 def save(path: str | PathLike[str], tree: Any) -> None:
     """Writes a tree of arrays to a folder. It appears under its name when it is complete.
@@ -17,19 +19,30 @@ def save(path: str | PathLike[str], tree: Any) -> None:
 
     Raises:
         ImportError: orbax-checkpoint is not installed.
-        ValueError: the folder exists.
+        TypeError: path is no path.
+        ValueError: the folder exists, or a leaf is no array.
     """
+    shapes.path("train.save", "path", path)
     with require_orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), jax.device_get(tree))
 
 
 def restore(path: str | PathLike[str]) -> Any:
-    """Reads what `save` wrote: the same nested dicts, of NumPy arrays.
+    """Reads what `save` wrote.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The same nested dicts, of NumPy arrays.
 
     Raises:
         ImportError: orbax-checkpoint is not installed.
+        TypeError: path is no path.
         FileNotFoundError: there is no such folder.
+        ValueError: it is no folder that `save` wrote.
     """
+    shapes.path("train.restore", "path", path)
     with require_orbax().StandardCheckpointer() as checkpointer:
         return checkpointer.restore(Path(path).absolute())
 

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.nn import Layer
+from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops import shapes
 from jaxcnn.ops.cross_entropy import softmax_cross_entropy
-from jaxcnn.train.step import Loss, TrainState
+from jaxcnn.train.step import Loss, TrainState, require_state
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 Batches = Sequence[tuple[Any, Any]]
@@ -47,11 +48,15 @@ def evaluate(
         (loss, accuracy), both means over the set.
 
     Raises:
-        TypeError: batch_size is no int.
+        TypeError: model is no layer, state no TrainState, x or y no array, batch_size no int.
         ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
             has not, batch_size is less than 1.
     """
+    model = as_layer("train.evaluate", "model", model)
+    require_state("train.evaluate", state, ("params", "statistics"))
     batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
+    shapes.array("train.evaluate", "x", x)
+    shapes.array("train.evaluate", "y", y)
     shapes.require(len(x) > 0, "train.evaluate", "x", "at least one image", shapes.describe(x))
     expected = f"{len(x)} labels as there are images"
     shapes.require(len(x) == len(y), "train.evaluate", "y", expected, shapes.describe(y))
@@ -118,12 +123,20 @@ def fit(
         The state after the last step.
 
     Raises:
-        TypeError: epochs is no int.
+        TypeError: model is no layer, state no TrainState, batches no function, test no pair of arrays, epochs no int,
+            out no path.
         ValueError: epochs is less than 1, an epoch has no batches, a label is no class that the model has.
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
-    epochs = shapes.integer("train.fit", "epochs", epochs, 1)
+    model, epochs = as_layer("train.fit", "model", model), shapes.integer("train.fit", "epochs", epochs, 1)
+    require_state("train.fit", state)
+    shapes.called("train.fit", "batches", batches, "a function of the epoch")
+    is_pair = isinstance(test, Sequence) and len(test) == 2
+    shapes.require(is_pair, "train.fit", "test", "a pair (x, y)", shapes.describe(test), TypeError)
+    for argument, value in zip("xy", test, strict=True):
+        shapes.array("train.fit", argument, value)
+    shapes.path("train.fit", "out", out)
     classes = _classes(model, state, test[0])
     _require_classes("train.fit", test[1], classes)
     path = Path(out) / "metrics.jsonl"

@@ -1,6 +1,7 @@
 """The state of a training run, and the one jitted step that takes it further."""
 
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxcnn.nn import Layer
+from jaxcnn.nn.layer import as_layer
+from jaxcnn.ops import shapes
 from jaxcnn.ops.cross_entropy import softmax_cross_entropy
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -47,8 +50,13 @@ def init(
         A `TrainState` that shares no buffer with anything, itself included, so that a step may reuse all of them.
 
     Raises:
-        TypeError, ValueError: those of the layers if the shape does not fit.
+        TypeError: model is no layer, optimizer no optax optimizer, key no random key, input_shape no sequence of ints.
+        ValueError: those of the layers if the shape does not fit.
     """
+    model = as_layer("train.init", "model", model)
+    _require_optimizer("train.init", optimizer)
+    shapes.random_key("train.init", key)
+    input_shape = shapes.shape("train.init", "input_shape", input_shape)
 
     @jax.jit
     def draw(key):
@@ -82,7 +90,8 @@ def make_step(
         reused for the one that comes out: keep the new state only. It is compiled once for each shape of x and y.
 
     Raises:
-        TypeError, ValueError: from the first call, those of the layers and the loss.
+        TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.
+        TypeError, ValueError: from the first step, if state is no `TrainState`, and those of the layers and the loss.
 
     Source: lecture, "Big Picture: What to Train".
 
@@ -94,6 +103,11 @@ def make_step(
     >>> int(state.step), round(float(loss), 4)
     (1, 2.3026)
     """
+    model = as_layer("train.make_step", "model", model)
+    _require_optimizer("train.make_step", optimizer)
+    shapes.called("train.make_step", "loss", loss)
+    if penalty is not None:
+        shapes.called("train.make_step", "penalty", penalty, "a function or None")
 
     def risk(params, statistics, x, y, key):
         output, statistics = model.apply(params, statistics, x, train=True, key=key)
@@ -106,6 +120,7 @@ def make_step(
 
     @partial(jax.jit, donate_argnums=0)
     def step(state, x, y):
+        require_state("step", state)
         key = jax.random.fold_in(state.key, state.step)
         gradient = jax.value_and_grad(risk, has_aux=True)
         (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
@@ -140,6 +155,9 @@ def sgd(
     Returns:
         An optax optimizer.
 
+    Raises:
+        TypeError: learning_rate is neither a number nor a function, momentum or weight_decay is no number.
+
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
 
     >>> params = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
@@ -148,5 +166,26 @@ def sgd(
     >>> round(float(updates["w"][0, 0]), 3), float(updates["b"][0])
     (-0.1, -0.0)
     """
+    expected = "a number or a schedule"
+    is_rate = callable(learning_rate) or _is_scalar(learning_rate)
+    shapes.require(is_rate, "train.sgd", "learning_rate", expected, shapes.describe(learning_rate), TypeError)
+    for argument, value in (("momentum", momentum), ("weight_decay", weight_decay)):
+        shapes.require(_is_scalar(value), "train.sgd", argument, "a number", shapes.describe(value), TypeError)
     decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
     return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
+
+
+def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
+    """TypeError unless it has these fields of a `TrainState`."""
+    has_all = all(hasattr(state, field) for field in fields)
+    shapes.require(has_all, function, "state", "a TrainState", shapes.describe(state), TypeError)
+
+
+def _require_optimizer(function: str, optimizer: Any) -> None:
+    has_both = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
+    shapes.require(has_both, function, "optimizer", "an optax optimizer", shapes.describe(optimizer), TypeError)
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether it is a number, or an array of one: optax.inject_hyperparams passes these."""
+    return isinstance(value, numbers.Real) or (shapes.is_array(value) and value.shape == ())

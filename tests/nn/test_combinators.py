@@ -175,6 +175,36 @@ def test_an_error_says_in_which_layer_it_arose():
             "nn.sequential: the input of relu1 must be one array, got 2: nn.parallel has a join for them$",
         ),
         (
+            lambda: nn.sequential(jnp.sin).init(0, (1, 8)),
+            TypeError,
+            "nn.sequential: key must be one JAX random key, got int 0",
+        ),
+        (
+            lambda: nn.residual(jnp.sin).init(None, (1, 8)),
+            TypeError,
+            "nn.residual: key must be one JAX random key, got NoneType None",
+        ),
+        (
+            lambda: nn.dense(3).init((1, 8), KEY),
+            TypeError,
+            "nn.dense: input_shape must be a shape, a tuple of ints, got key<",
+        ),
+        (
+            lambda: nn.dense(3).init("key", (1, 8)),
+            TypeError,
+            "nn.dense: key must be one JAX random key, got str 'key'",
+        ),
+        (
+            lambda: nn.sequential(jnp.sin).apply(jnp.ones(3), {}, {}),
+            TypeError,
+            r"nn.sequential: params must be nested dicts as init gives them, got float64\[3\]",
+        ),
+        (
+            lambda: nn.skip(jnp.sin).apply({}, None, jnp.ones(3)),
+            TypeError,
+            "nn.skip: state must be nested dicts as init gives them, got NoneType None",
+        ),
+        (
             lambda: nn.residual("body"),
             TypeError,
             "nn.residual: body must be a Layer or a function of an array, got str",

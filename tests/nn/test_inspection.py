@@ -68,3 +68,5 @@ def test_count_parameters():
     params, _ = nn.dense(3).init(jax.random.key(0), (1, 2))
     assert nn.count_parameters({"a": params, "b": jnp.ones(())}) == 10
     assert nn.count_parameters({}) == 0
+    with pytest.raises(TypeError, match=r"^nn.count_parameters: params must be a tree of arrays, got int 3"):
+        nn.count_parameters({"w": 3})

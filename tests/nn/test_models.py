@@ -145,21 +145,29 @@ def test_a_block_may_start_as_its_shortcut(zero_init):
         (lambda: nn.resnext(cifar=1), TypeError, "nn.resnext: cifar must be True or False, got int 1"),
         (lambda: nn.resnext(zero_init=1), TypeError, "nn.resnext: zero_init must be True or False, got int 1"),
         (lambda: nn.unet(batch_norm=1), TypeError, "nn.unet: batch_norm must be True or False, got int 1"),
+        (lambda: nn.convnext(rate="0.1"), TypeError, "nn.convnext: rate must be a number from 0 to 1, got str '0.1'"),
+        (lambda: nn.convnext(rate=2), ValueError, "nn.convnext: rate must be a number from 0 to 1, got 2"),
         (lambda: nn.convnext(blocks=3), TypeError, "nn.convnext: blocks must be a tuple of one int or more, got int 3"),
         (
             lambda: nn.convnext(blocks=()),
             ValueError,
             r"nn.convnext: blocks must be a tuple of one int or more, got \(\)",
         ),
+        (lambda: nn.autoencoder(code=0), ValueError, "nn.autoencoder: code must be an int of at least 1, got 0"),
         (
             lambda: nn.output_shape(nn.autoencoder(depth=3), (1, 28, 28, 1)),
             ValueError,
-            r"nn.autoencoder: input_shape must be \(N, \*S, C\) with S a multiple of 2\^depth = 8, got \(1, 28, 28,",
+            r"nn.autoencoder: input_shape must be \(N, \*S, 1\) with S a multiple of 2\^depth = 8, got \(1, 28, 28,",
+        ),
+        (
+            lambda: nn.output_shape(nn.autoencoder(), (1, 28, 28, 3)),
+            ValueError,
+            r"nn.autoencoder: input_shape must be \(N, \*S, 1\) with S a multiple of 2\^depth = 4, got \(1, 28, 28,",
         ),
         (
             lambda: nn.autoencoder(depth=3).apply({}, {}, jnp.ones((1, 8, 12, 1), jnp.float32)),
             ValueError,
-            r"nn.autoencoder: x must be \[N, \*S, C\] with S a multiple of 2\^depth = 8, got float32\[1, 8, 12, 1\]",
+            r"nn.autoencoder: x must be \[N, \*S, 1\] with S a multiple of 2\^depth = 8, got float32\[1, 8, 12, 1\]",
         ),
     ],
 )

@@ -15,7 +15,6 @@ from table import ACTIVATIONS, CASES
 import jaxcnn.ops
 from jaxcnn import check
 from jaxcnn.ops import (
-    activation,
     batch_normalization,
     binary_cross_entropy,
     convolution,
@@ -23,11 +22,12 @@ from jaxcnn.ops import (
     correlation,
     cross_entropy,
     dense,
+    dice,
     dropout,
     filter_normalization,
     general_convolution,
+    hinge,
     local_response,
-    loss,
     max_pooling,
     means,
     mixed_pooling,
@@ -35,6 +35,7 @@ from jaxcnn.ops import (
     padding,
     pixel_shuffle,
     pooling,
+    regression,
     resampling,
     resize,
     stochastic_pooling,
@@ -106,9 +107,10 @@ def test_wrong_dtype_is_found(name, case_with, monkeypatch):
 @pytest.mark.parametrize("mutation", [lambda slope: slope * 1.001, jnp.ones_like, lambda slope: -slope])
 def test_wrong_derivative_of_an_activation_is_found(name, mutation, monkeypatch):
     """The softmax pair, the last two, have rules of their own."""
-    right = getattr(activation, f"_{name.upper()}")
+    where = importlib.import_module(getattr(jaxcnn, name).__module__)
+    right = getattr(where, f"_{name.upper()}")
     broken = right._replace(slope=lambda *args: mutation(right.slope(*args)))
-    monkeypatch.setattr(activation, f"_{name.upper()}", broken)
+    monkeypatch.setattr(where, f"_{name.upper()}", broken)
     wrong, _ = found_wrong(case_of(name))
     assert wrong
 
@@ -319,7 +321,7 @@ def not_clipped(right):
 
 def label_not_pulled(margin, reduction, residuals, dloss):
     within, labels, where = residuals
-    dlosses = loss.spread(dloss, labels.shape, reduction, loss.counted(labels, within.shape[-1], where))
+    dlosses = hinge.spread(dloss, labels.shape, reduction, hinge.counted(labels, within.shape[-1], where))
     return within.astype(dloss.dtype) * dlosses[..., None] / within.shape[-1], None, None
 
 
@@ -364,11 +366,11 @@ REPLACED = [
     (cross_entropy, "spread", no_mean, "kl_divergence"),
     (binary_cross_entropy, "spread", no_mean, "sigmoid_cross_entropy"),
     (binary_cross_entropy, "spread", no_mean, "focal-all"),
-    (loss, "spread", no_mean, "mean_squared_error"),
-    (loss, "spread", no_mean, "hinge-all"),
-    (loss, "spread", no_mean, "dice"),
+    (regression, "spread", no_mean, "mean_squared_error"),
+    (hinge, "spread", no_mean, "hinge-all"),
+    (dice, "spread", no_mean, "dice"),
     (cross_entropy._softmax_cross_entropy, "bwd", no_sum_of_targets, "softmax_cross_entropy-weights"),
-    (loss._hinge, "bwd", label_not_pulled, "hinge"),
+    (hinge._hinge, "bwd", label_not_pulled, "hinge"),
 ]
 # The same, made from what is there.
 WRAPPED = [
@@ -395,8 +397,8 @@ WRAPPED = [
     (cross_entropy, "spread", no_mask, "softmax_cross_entropy-all"),
     (cross_entropy, "spread", no_mask, "kl_divergence-masked"),
     (binary_cross_entropy, "spread", no_mask, "sigmoid_cross_entropy-all"),
-    (loss, "spread", no_mask, "mean_absolute_error-masked"),
-    (loss._dice, "bwd", no_pixel_mask, "dice-masked"),
+    (regression, "spread", no_mask, "mean_absolute_error-masked"),
+    (dice._dice, "bwd", no_pixel_mask, "dice-masked"),
     (cross_entropy, "spread", mean_of_the_number, "softmax_cross_entropy-weights"),
     (cross_entropy, "spread", mean_of_the_number, "nll-all"),
     (cross_entropy._softmax_cross_entropy, "bwd", no_smoothing, "softmax_cross_entropy-all"),
@@ -405,8 +407,8 @@ WRAPPED = [
     (cross_entropy._kl_divergence, "bwd", no_one_in_dq, "kl_divergence"),
     (binary_cross_entropy._focal, "bwd", not_focused, "focal"),
     (binary_cross_entropy._focal, "bwd", not_balanced, "focal"),
-    (loss, "_HUBER", not_clipped, "huber-0.3"),
-    (loss._dice, "bwd", no_size_of_the_regions, "dice"),
+    (regression, "_HUBER", not_clipped, "huber-0.3"),
+    (dice._dice, "bwd", no_size_of_the_regions, "dice"),
     *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
     (resize._resize, "bwd", over_all, "resize-linear-3d"),
     *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),

@@ -41,6 +41,13 @@ def test_what_is_not_there_cannot_be_restored(tmp_path):
         train.restore(tmp_path / "model")
 
 
+def test_a_path_that_is_none():
+    with pytest.raises(TypeError, match=r"^train.save: path must be a path, got NoneType None"):
+        train.save(None, {"w": np.ones(3)})
+    with pytest.raises(TypeError, match=r"^train.restore: path must be a path, got int 3"):
+        train.restore(3)
+
+
 def test_without_orbax_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
     with pytest.raises(ImportError, match=r'orbax-checkpoint: pip install "jaxcnn\[train\]"$'):

@@ -77,6 +77,26 @@ def test_bad_sets_to_evaluate(x, y, batch_size, message):
         train.evaluate(MODEL, start(), x, y, batch_size=batch_size)
 
 
+@pytest.mark.parametrize(
+    ("model", "x", "y", "message"),
+    [
+        (None, X, Y, "model must be a Layer or a function of an array, got NoneType None"),
+        (MODEL, [[1.0, 2.0, 3.0]], Y[:1], r"x must be an array, got list \[\[1.0, 2.0, 3.0\]\]"),
+        (MODEL, X[:2], [0, 1], r"y must be an array, got list \[0, 1\]"),
+    ],
+)
+def test_no_arrays_to_evaluate(model, x, y, message):
+    with pytest.raises(TypeError, match=r"^train.evaluate: " + message):
+        train.evaluate(model, start(), x, y)
+
+
+def test_parameters_are_no_state():
+    with pytest.raises(TypeError, match=r"^train.evaluate: state must be a TrainState, got dict"):
+        train.evaluate(MODEL, start().params, X, Y)
+    with pytest.raises(TypeError, match=r"^train.fit: state must be a TrainState, got tuple"):
+        train.fit(MODEL, STEP, (start().params, {}), batches, (X, Y), epochs=1, out="never")
+
+
 def test_metrics_has_one_object_per_epoch(tmp_path):
     state = fit(tmp_path / "new" / "run")
     lines = metrics(tmp_path / "new" / "run")
@@ -138,6 +158,20 @@ def test_a_run_is_never_written_over(tmp_path):
 def test_bad_arguments(tmp_path, options, message):
     with pytest.raises(ValueError, match=r"^train.fit: " + message):
         fit(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batches": [(X, Y)]}, "batches must be a function of the epoch, got list"),
+        ({"test": X}, r"test must be a pair \(x, y\), got float32\[23, 3\]"),
+        ({"test": (X, list(Y))}, r"y must be an array, got list"),
+        ({"out": None}, "out must be a path, got NoneType None"),
+    ],
+)
+def test_arguments_of_another_kind(tmp_path, options, message):
+    with pytest.raises(TypeError, match=r"^train.fit: " + message):
+        train.fit(MODEL, STEP, start(), **{"batches": batches, "test": (X, Y), "epochs": 1, "out": tmp_path, **options})
 
 
 def test_without_a_terminal_there_is_one_plain_line_per_epoch(tmp_path, capsys):

@@ -12,6 +12,7 @@ from jaxcnn import nn, train
 KEY = jax.random.key(0, impl="rbg")  # compiles four times as fast as the default
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 Y = np.array([0, 1, 0, 1, 1, 0], np.int32)
+SGD = train.sgd(0.1)
 
 
 def small_model():
@@ -158,3 +159,40 @@ def test_sgd_is_nesterovs_momentum():
         updates, state = optimizer.update(jnp.ones(1), state, w)
         w = w + updates
     np.testing.assert_allclose(w, 1 - 0.19 - 0.271, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train.init(None, SGD, KEY, (1, 4)), "train.init: model must be a Layer or a function of"),
+        (lambda: train.init(nn.flatten, SGD, KEY, (1, 4)), r"train.init: model must be the layer nn.flatten\("),
+        (lambda: train.init(nn.dense(2), "sgd", KEY, (1, 4)), "train.init: optimizer must be an optax optimizer, got"),
+        (lambda: train.init(nn.dense(2), SGD, 0, (1, 4)), "train.init: key must be one JAX random key, got int"),
+        (lambda: train.init(nn.dense(2), SGD, KEY, 4), "train.init: input_shape must be a shape, a tuple of"),
+        (lambda: train.make_step(None, SGD), "train.make_step: model must be a Layer or a function of an arr"),
+        (lambda: train.make_step(nn.dense(2), train.sgd), "train.make_step: optimizer must be an optax optimizer"),
+        (lambda: train.make_step(nn.dense(2), SGD, "mse"), "train.make_step: loss must be a function, got str"),
+        (
+            lambda: train.make_step(nn.dense(2), SGD, penalty=1e-4),
+            "train.make_step: penalty must be a function or None, got float 0.0001",
+        ),
+        (
+            lambda: train.make_step(nn.dense(2), SGD)({"w": X}, X, Y),
+            "step: state must be a TrainState, got dict {'w': ",
+        ),
+        (lambda: train.sgd("0.1"), "train.sgd: learning_rate must be a number or a schedule, got str '0.1'"),
+        (lambda: train.sgd(0.1, momentum=None), "train.sgd: momentum must be a number, got NoneType None"),
+        (lambda: train.sgd(0.1, weight_decay="no"), "train.sgd: weight_decay must be a number, got str 'no'"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(TypeError, match="^" + message):
+        call()
+
+
+def test_sgd_takes_rates_that_change_with_the_steps():
+    optimizer = optax.inject_hyperparams(train.sgd)(learning_rate=optax.linear_schedule(0.1, 0.0, 2), momentum=0.0)
+    state, step = train.init(nn.dense(2), optimizer, KEY, X.shape), train.make_step(nn.dense(2), optimizer)
+    for _ in range(2):
+        state, _ = step(state, X, Y)
+    assert float(state.opt_state.hyperparams["learning_rate"]) == pytest.approx(0.05)

@@ -7,8 +7,8 @@ from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 
 # feature maps of the first convolution, and how many convolutions each stage behind it has
 _STAGES = {3: (256, (1,)), 5: (128, (1, 1, 1)), 11: (64, (2, 2, 3, 2)), 18: (64, (4, 4, 4, 4))}
@@ -24,6 +24,13 @@ def audio_cnn(depth: int = 5, classes: int = 10, *, width: int | None = None) ->
         classes: how many there are.
         width: how many feature maps the first convolution has, by default those of the paper; every stage behind the
             second has twice as many as the one before.
+
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., ..., "dense1": ...} and the state of its batch norms.
+
+    Raises:
+        TypeError: depth, classes or width is no int.
+        ValueError: depth is another, classes or width is less than 1; from init if the input has no spatial axis.
 
     Source: Dai et al., Very deep convolutional neural networks for raw waveforms, 2017.
 

@@ -7,13 +7,13 @@ from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
+from jaxcnn.ops.rectifiers import relu
 
 
 def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int = 8) -> Layer:
     """Convolutions down to a small code and transposed ones up again, x [N, *S, channels] -> the same shape.
 
-    17,513 parameters for [N, H, W, 1]. The parameters of the two halves are in params["encoder"] and params["decoder"].
+    17,513 parameters for [N, H, W, 1].
 
     Args:
         channels: of the images.
@@ -21,9 +21,13 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
         width: how many feature maps the first convolution has; every next one has twice as many.
         code: how many channels the code has, [N, *(S/2^depth), code].
 
+    Returns:
+        A layer with params {"encoder": ..., "decoder": ...} and no state.
+
     Raises:
-        TypeError: depth or width is no int.
-        ValueError: depth or width is less than 1; from init and apply if 2^depth does not divide S.
+        TypeError: an argument is no int.
+        ValueError: an argument is less than 1; from init and apply if the images have other than `channels` channels,
+            or 2^depth does not divide S.
 
     Source: Masci et al., Stacked convolutional auto-encoders for hierarchical feature extraction, 2011.
 
@@ -32,7 +36,8 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
     (5, 28, 28, 1)
     """
     function = "nn.autoencoder"
-    depth, width = shapes.integer(function, "depth", depth, 1), shapes.integer(function, "width", width, 1)
+    channels, depth = shapes.integer(function, "channels", channels, 1), shapes.integer(function, "depth", depth, 1)
+    width, code = shapes.integer(function, "width", width, 1), shapes.integer(function, "code", code, 1)
     widths = [width * 2**i for i in range(depth)]
     # of size 4, so that every place lies under as many entries of the filters
     halved = partial(conv, size=4, stride=2, padding=1)
@@ -43,18 +48,19 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
         named("encoder", sequential(*down, conv(code, 1))),
         named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
     )
-    multiple = f"with S a multiple of 2^depth = {2**depth}"
+    axes, multiple = f"N, *S, {channels}", f"with S a multiple of 2^depth = {2**depth}"
 
-    def fits(shape):
-        return not any(n % 2**depth for n in shape[1:-1])
+    def comes_back(shape):
+        return shape[-1:] == (channels,) and not any(n % 2**depth for n in shape[1:-1])
 
     def init(key, input_shape):
         x_shape = shapes.shape(function, "input_shape", input_shape)
-        shapes.require(fits(x_shape), function, "input_shape", f"(N, *S, C) {multiple}", x_shape)
+        shapes.require(comes_back(x_shape), function, "input_shape", f"({axes}) {multiple}", x_shape)
         return model.init(key, x_shape)
 
     def apply(params, state, x, **options):
-        shapes.require(fits(x.shape), function, "x", f"[N, *S, C] {multiple}", shapes.describe(x))
+        (x,) = shapes.floating(function, x=x)
+        shapes.require(comes_back(x.shape), function, "x", f"[{axes}] {multiple}", shapes.describe(x))
         return model.apply(params, state, x, **options)
 
     return replace(model, init=init, apply=apply)

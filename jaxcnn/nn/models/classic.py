@@ -9,12 +9,24 @@ from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import adaptive_mean_pool, max_pool, mean_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu, tanh
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
+from jaxcnn.ops.sigmoids import tanh
 
 
 def digits_cnn(classes: int = 10) -> Layer:
     """A small network for the 8x8 digits, x [N, 8, 8, 1] -> logits [N, classes]; 30,762 parameters.
+
+    Args:
+        classes: how many there are.
+
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., ..., "dense1": ...} and the state of its batch norms.
+        train=True takes a key, for the dropout.
+
+    Raises:
+        TypeError: classes is no int.
+        ValueError: classes is less than 1; from init if the input has no spatial axis, or one of less than 4 places.
 
     >>> from jaxcnn import nn
     >>> nn.output_shape(nn.digits_cnn(), (5, 8, 8, 1))
@@ -37,6 +49,14 @@ def lenet(classes: int = 10, *, width: int = 6) -> Layer:
     Args:
         classes: how many there are.
         width: how many feature maps the first convolution has; the other layers grow in proportion.
+
+    Returns:
+        A layer with params {"conv1": ..., "conv2": ..., "dense1": ..., "dense2": ..., "dense3": ...} and no state.
+
+    Raises:
+        TypeError: classes or width is no int.
+        ValueError: classes or width is less than 1; from init if the input has no spatial axis, or one of less than 12
+            places.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition, 1998.
 
@@ -83,6 +103,15 @@ def vgg(
         width: how many feature maps the first convolution has; the other layers grow in proportion.
         rate: of the dropout behind the two hidden dense layers.
         cifar: one dense layer rather than three.
+
+    Returns:
+        A layer with params {"conv1": ..., "conv2": ..., ..., "dense1": ...} and the state of its batch norms, if any.
+        train=True takes a key, for the dropout, which there is none of for CIFAR.
+
+    Raises:
+        TypeError: depth, classes or width is no int, batch_norm or cifar no bool, rate no number.
+        ValueError: depth is another, classes or width is less than 1, rate is not within [0, 1]; from init if the input
+            has no spatial axis, or one of less than 32 places.
 
     Source: Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition, 2015.
 

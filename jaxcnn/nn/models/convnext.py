@@ -12,8 +12,8 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, layer_scale
 from jaxcnn.nn.normalization import layer_norm
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import gelu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.self_gated import gelu
 
 _INITIALIZER = truncated_normal(0.02)
 
@@ -30,13 +30,22 @@ def convnext(classes: int = 1000, *, blocks: Sequence[int] = (3, 3, 9, 3), width
         width: how many feature maps the first stage has; every next one has twice as many at half the resolution.
         rate: of `drop_path` in the last block; it grows from 0 in the first.
 
+    Returns:
+        A layer with params {"conv1": ..., "layer_norm1": ..., "residual1": ..., ..., "dense1": ...} and no state.
+        train=True takes a key, for `drop_path`.
+
+    Raises:
+        TypeError: classes, width or an entry of blocks is no int, blocks no tuple of them, rate no number.
+        ValueError: blocks is empty, one of these numbers is less than 1, rate is not within [0, 1]; from init if the
+            input has no spatial axis, or one of less than 4 places times 2 for each stage but the first.
+
     Source: Liu et al., A ConvNet for the 2020s, 2022.
 
     >>> from jaxcnn import nn
     >>> nn.output_shape(nn.convnext(10, blocks=(1, 2), width=4), (5, 32, 32, 3))
     (5, 10)
     """
-    width = shapes.integer("nn.convnext", "width", width, 1)
+    width, rate = shapes.integer("nn.convnext", "width", width, 1), shapes.number("nn.convnext", "rate", rate, 0, 1)
     several = isinstance(blocks, Sequence) and not isinstance(blocks, str)
     expected = "a tuple of one int or more"
     shapes.require(several, "nn.convnext", "blocks", expected, shapes.describe(blocks), TypeError)

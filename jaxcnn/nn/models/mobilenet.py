@@ -11,8 +11,8 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 
 # feature maps and stride of each depthwise separable block
 _V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -27,6 +27,15 @@ def mobilenet_v1(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.001
         classes: how many there are.
         alpha: the share of the feature maps that every layer keeps.
         rate: of the dropout in front of the last layer.
+
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., "depthwise_conv1": ..., ..., "dense1": ...} and the state
+        of its batch norms. train=True takes a key, for the dropout.
+
+    Raises:
+        TypeError: classes is no int, alpha or rate no number.
+        ValueError: classes is less than 1, alpha less than 1/32, rate not within [0, 1]; from init if the input has no
+            spatial axis.
 
     Source: Howard et al., MobileNets: efficient convolutional neural networks for mobile vision applications, 2017.
 
@@ -49,6 +58,15 @@ def mobilenet_v2(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.2) 
         classes: how many there are.
         alpha: the share of the feature maps that every layer keeps, rounded to a multiple of 8.
         rate: of the dropout in front of the last layer.
+
+    Returns:
+        A layer with params {"conv1": ..., "batch_norm1": ..., "sequential1": ..., "residual1": ..., ..., "dense1": ...}
+        and the state of its batch norms. train=True takes a key, for the dropout.
+
+    Raises:
+        TypeError: classes is no int, alpha or rate no number.
+        ValueError: classes is less than 1, alpha negative, rate not within [0, 1]; from init if the input has no
+            spatial axis.
 
     Source: Sandler et al., MobileNetV2: inverted residuals and linear bottlenecks, 2018.
 

@@ -18,8 +18,8 @@ from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
+from jaxcnn.ops.rectifiers import relu
 from jaxcnn.ops.resampling import downsample
 
 # how many blocks the four stages have
@@ -41,6 +41,14 @@ def resnet(
         width: how many feature maps the first stage has; the others have 2, 4 and 8 times as many.
         cifar: begins with a 3x3 convolution in place of one of 7x7 with stride 2 and max-pooling.
         zero_init: whether the last gamma of each block starts as 0, the block as its shortcut (Goyal et al., 2017).
+
+    Returns:
+        A layer with params {"conv1": ..., "bn1": ..., "layer1": {"0": ..., ...}, ..., "fc": ...} and the state of its
+        batch norms.
+
+    Raises:
+        TypeError: depth, classes or width is no int, cifar or zero_init no bool.
+        ValueError: depth is another, classes or width is less than 1; from init if the input has no spatial axis.
 
     Source: He et al., Deep residual learning for image recognition, 2016.
 
@@ -77,6 +85,13 @@ def resnext(
         group_width: how many feature maps a group has in the first stage.
         classes, width, cifar, zero_init: as for `resnet`.
 
+    Returns:
+        A layer with params and state as those of `resnet`.
+
+    Raises:
+        TypeError: depth, classes, groups, group_width or width is no int, cifar or zero_init no bool.
+        ValueError: depth is another, one of the others is less than 1; from init if the input has no spatial axis.
+
     Source: Xie et al., Aggregated residual transformations for deep neural networks, 2017.
 
     >>> from jaxcnn import nn
@@ -102,6 +117,14 @@ def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Laye
         depth: how many layers have weights, 6n + 2 with n blocks in each of three stages.
         classes: how many there are.
         width: how many feature maps the first stage has; the others have 2 and 4 times as many.
+
+    Returns:
+        A layer with params and state as those of `resnet`, of three stages.
+
+    Raises:
+        TypeError: an argument is no int.
+        ValueError: depth is not 6n + 2 or less than 8, classes or width is less than 1; from init if the input has no
+            spatial axis.
 
     Source: He et al., Deep residual learning for image recognition, 2016, section 4.2.
 

@@ -7,7 +7,7 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import relu
+from jaxcnn.ops.rectifiers import relu
 
 
 def unet(
@@ -22,6 +22,15 @@ def unet(
         batch_norm: whether one follows each convolution, in place of its bias.
         padding: of the convolutions, "SAME", or "VALID" as in the paper, where [N, 572, 572, 1] gives
             [N, 388, 388, classes].
+
+    Returns:
+        A layer with params {"conv1": ..., "conv2": ..., "skip1": {"inner": ...}, ..., "conv5": ...}, the next level in
+        "inner", and the state of its batch norms, if any.
+
+    Raises:
+        TypeError: classes, depth or width is no int, batch_norm no bool.
+        ValueError: depth is negative, classes or width is less than 1, padding is another; from init if the input has
+            no spatial axis, 2^depth does not divide S with "SAME", or the image is too small with "VALID".
 
     Source: Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation, 2015.
 
@@ -47,6 +56,12 @@ def unet_3d(
         width: how many feature maps the first convolution has.
         classes, depth, batch_norm, padding: as for `unet`; "VALID" as in the paper takes [N, 132, 132, 116, 3] to
             [N, 44, 44, 28, classes].
+
+    Returns:
+        A layer with params and state as those of `unet`.
+
+    Raises:
+        TypeError, ValueError: as for `unet`.
 
     Source: Çiçek et al., 3D U-Net: learning dense volumetric segmentation from sparse annotation, 2016.
 

@@ -9,7 +9,7 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import leaky_relu, relu
+from jaxcnn.ops.rectifiers import leaky_relu, relu
 
 
 def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
@@ -18,6 +18,15 @@ def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
     Args:
         classes: how many there are.
         width: how many feature maps the convolutions have; the hidden dense layer has 4 times as many features.
+
+    Returns:
+        A layer with params {"conv1": ..., "conv2": ..., "dense1": ..., "dense2": ...} and no state. train=True takes a
+        key, for the dropout.
+
+    Raises:
+        TypeError: classes or width is no int.
+        ValueError: classes or width is less than 1; from init if the input has no spatial axis, or one of less than 11
+            places.
 
     Source: Maturana and Scherer, VoxNet: a 3D convolutional neural network for real-time object recognition, 2015.
 

@@ -1,0 +1,62 @@
+"""How layers draw their parameters, and check what they depend on: the input shape, the initializer and the key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, he_normal
+
+from jaxcnn.nn.layer import Params, Shape, State
+from jaxcnn.ops import shapes
+
+HE_NORMAL = he_normal()
+
+
+def images_shape(function: str, input_shape: Any) -> Shape:
+    """The shape of images as a tuple; ValueError unless it is (N, *S, C)."""
+    shape = shapes.shape(function, "input_shape", input_shape)
+    shapes.require(len(shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", shape)
+    return shape
+
+
+def rows_shape(function: str, input_shape: Any) -> Shape:
+    """The shape of images or rows as a tuple; ValueError unless it is (N, *S, C) or (N, C)."""
+    shape = shapes.shape(function, "input_shape", input_shape)
+    shapes.require(len(shape) >= 2, function, "input_shape", "(N, *S, C) or (N, C)", shape)
+    return shape
+
+
+def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape) -> jax.Array:
+    """What the initializer draws; TypeError unless that is an array of the shape."""
+    expected = "a function of key, shape and dtype such as nn.he_normal()"
+    shapes.called(function, "initializer", initializer, expected)
+    shapes.random_key(function, key)
+    w = initializer(key, shape, jnp.float32)
+    fits = shapes.is_array(w) and w.shape == shape
+    shapes.require(fits, function, "initializer", expected, f"one that makes {shapes.describe(w)}", TypeError)
+    return w
+
+
+def weights(function: str, key: jax.Array, shape: Shape, bias: bool, initializer: Initializer) -> Params:
+    """Weights w [..., O], and biases b [O] of zero if there are any."""
+    w = drawn(function, initializer, key, shape)
+    return {"w": w, "b": jnp.zeros(shape[-1], jnp.float32)} if bias else {"w": w}
+
+
+def one_per_channel(
+    parameter: str, value: float, checked: Callable[[Any], Shape]
+) -> Callable[[jax.Array, Shape], tuple[Params, State]]:
+    """The init of a layer with one parameter [C], `value` at first; checked(input_shape) is a shape that ends in C."""
+
+    def init(key, input_shape):
+        del key
+        return {parameter: jnp.full(checked(input_shape)[-1], value, jnp.float32)}, {}
+
+    return init
+
+
+def required_key(function: str, key: Any) -> jax.Array:
+    """The key of a layer that is random in training; ValueError if there is none."""
+    shapes.require(key is not None, function, "key", "a JAX random key when train=True", key)
+    return key

@@ -1,0 +1,92 @@
+"""The hinge loss, of margins between the logit of the label and the others.
+
+Lecture: "Big Picture: What to Train": the empirical risk R = 1/B Σ_b L(θ_b, v_b).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.labels import class_labels, counted, distribution
+from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.sharding import on_any_mesh
+
+
+def hinge(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    margin: float = 1.0,
+    where: jax.Array | None = None,
+    reduction: str = "mean",
+) -> jax.Array:
+    """Hinge loss of several classes: the logit of the label v has to exceed every other by a margin.
+
+        L = 1/K Σ_{k ≠ v} max(0, m - z_v + z_k),        z = logits
+
+    Args:
+        logits: [..., K].
+        labels: classes 0 to K - 1, integers [...].
+        margin: m, a Python number.
+        where: the examples that count, bools [...]; None for all. The others may hold anything, NaN too.
+        reduction: "mean" over the examples that count (0 if there are none), "sum", or "none".
+
+    Returns:
+        A scalar, or [...] for "none", in the dtype of the logits. Half precision is computed in float32.
+
+    Raises:
+        TypeError: logits is no floating-point array, labels is not of integers, where is not of bools, margin is no
+            number.
+        ValueError: shapes disagree, the reduction is unknown, or a label of an example that counts is out of range.
+            Under `jit` such an example is masked out: it has loss 0 and gradient 0 and no part in the mean.
+
+    Gradient: dz_k = dL / K for every k ≠ v within the margin, dz_v = -Σ_k dz_k; 0 on the margin itself; labels carry no
+    gradient. Keeps one byte for each logit, and the labels.
+
+    Source: Weston and Watkins, Support vector machines for multi-class pattern recognition, 1999. As
+        torch.nn.functional.multi_margin_loss with p=1.
+
+    >>> hinge(jnp.array([[2.0, 1.5], [0.0, 3.0]]), jnp.array([0, 1]))
+    Array(0.125, dtype=float32)
+    """
+    (logits,) = shapes.floating("hinge", logits=logits)
+    labels, where = class_labels("hinge", labels, where, logits)
+    margin = shapes.number("hinge", "margin", margin)
+    return _hinge(logits, labels, where, margin, shapes.choice("hinge", "reduction", reduction, REDUCTIONS))
+
+
+def _hinge_plain(logits, labels, where, margin, reduction):
+    classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
+    losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / classes
+    return reduce(losses, reduction, counted(labels, classes, where)).astype(logits.dtype)
+
+
+_hinge = jax.custom_vjp(on_any_mesh(_hinge_plain), nondiff_argnums=(3, 4))
+
+
+def _hinge_fwd(logits, labels, where, margin, reduction):
+    within = _excess(logits, labels, where, margin) > 0
+    return _hinge_plain(logits, labels, where, margin, reduction), (within, labels, where)
+
+
+def _hinge_bwd(margin, reduction, residuals, dloss):
+    """Each k within the margin adds m - z_v + z_k: +1 to dz_k and -1 to dz_v."""
+    within, labels, where = residuals
+    classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
+    dlosses = spread(dloss.astype(dtype), labels.shape, reduction, counted(labels, classes, where))
+    each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
+    is_label = distribution(labels, classes, dtype) > 0
+    dz = jnp.where(is_label, -jnp.sum(each, axis=-1, keepdims=True), each)
+    return dz.astype(dloss.dtype), None, None
+
+
+defvjp(_hinge, _hinge_fwd, _hinge_bwd)
+
+
+def _excess(logits, labels, where, margin):
+    """m - z_v + z_k, 0 for k = v."""
+    z = masked(shapes.wide(logits), where)
+    is_label = distribution(labels, z.shape[-1], z.dtype) > 0
+    z_v = jnp.sum(jnp.where(is_label, z, 0.0), axis=-1, keepdims=True)
+    return jnp.where(is_label, 0.0, margin - z_v + z)

@@ -1,0 +1,164 @@
+"""Activations z g(z): z times a gate between 0 and 1, or nearly so, that it opens itself.
+
+Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `activation.py`.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import shapes
+from jaxcnn.ops.activation import Activation, activate, keep_z
+
+
+def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
+    """Gaussian error linear unit, Φ and φ the distribution and density of the standard normal.
+
+        f(z) = z Φ(z)        f'(z) = Φ(z) + z φ(z)
+
+    With approximate=True, Φ(z) is (1 + tanh u)/2 with u = sqrt(2/π) (z + 0.044715 z³), in f and in f'.
+
+    Args:
+        z: any shape.
+        approximate: whether Φ is the approximation.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array, approximate is no bool.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
+    Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
+
+    >>> round(float(gelu(jnp.array(1.0))), 3)
+    0.841
+    """
+    return activate("gelu", z, _GELU_TANH if shapes.flag("gelu", "approximate", approximate) else _GELU)
+
+
+_GELU = Activation(
+    f=lambda z: z * _normal_distribution(z),
+    kept=keep_z,
+    slope=lambda z: _normal_distribution(z) + z * jnp.exp(-0.5 * z * z) / math.sqrt(2 * math.pi),
+)
+
+
+def _normal_distribution(z):
+    return 0.5 * lax.erfc(-z / math.sqrt(2))
+
+
+def _gelu_u(z):
+    return math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)
+
+
+def _gelu_tanh_slope(z):
+    p, q = lax.logistic(2 * _gelu_u(z)), lax.logistic(-2 * _gelu_u(z))  # (1 + tanh u)/2 and 1 minus it, to all digits
+    near = jnp.clip(z, -100.0, 100.0)  # beyond, p q is 0, and du may be infinite
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * near * near)
+    return p + 2 * near * p * q * du
+
+
+_GELU_TANH = Activation(f=lambda z: z * lax.logistic(2 * _gelu_u(z)), kept=keep_z, slope=_gelu_tanh_slope)
+
+
+def silu(z: jax.Array) -> jax.Array:
+    """Sigmoid linear unit, also called swish.
+
+        f(z) = z σ(z)        f'(z) = σ(z) (1 + z (1 - σ(z)))
+
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
+    Source: Elfwing et al., Sigmoid-weighted linear units, 2018; Ramachandran et al., Searching for activation
+        functions, 2017.
+
+    >>> round(float(silu(jnp.array(1.0))), 3)
+    0.731
+    """
+    return activate("silu", z, _SILU)
+
+
+_SILU = Activation(
+    f=lambda z: z * lax.logistic(z),
+    kept=keep_z,
+    slope=lambda z: lax.logistic(z) * (1 + z * (1 - lax.logistic(z))),
+)
+
+
+def hard_silu(z: jax.Array) -> jax.Array:
+    """Piecewise quadratic SiLU, also called hard swish.
+
+        f(z) = z hard_sigmoid(z)        f'(z) = 0 for z <= -3, 1 for z >= 3, else (2 z + 3) / 6
+
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
+    Source: Howard et al., Searching for MobileNetV3, 2019.
+
+    >>> hard_silu(jnp.array([-4.0, 0.0, 1.5]))
+    Array([0.   , 0.   , 1.125], dtype=float32)
+    """
+    return activate("hard_silu", z, _HARD_SILU)
+
+
+_HARD_SILU = Activation(
+    f=lambda z: jnp.where(z <= -3, 0.0, jnp.where(z >= 3, z, z * (z + 3) / 6)),
+    kept=keep_z,
+    slope=lambda z: jnp.where(z <= -3, 0.0, jnp.where(z >= 3, 1.0, (2 * z + 3) / 6)),
+)
+
+
+def mish(z: jax.Array) -> jax.Array:
+    """Mish.
+
+        f(z) = z t, t = tanh(softplus(z))        f'(z) = t + z (1 - t²) σ(z)
+
+    Args:
+        z: any shape.
+
+    Returns:
+        y = f(z), of the shape and dtype of z.
+
+    Raises:
+        TypeError: z is no floating-point array.
+
+    Gradient: dz = f'(z) dy. Keeps z.
+
+    Source: Misra, Mish: a self regularized non-monotonic activation function, 2019.
+
+    >>> round(float(mish(jnp.array(1.0))), 3)
+    0.865
+    """
+    return activate("mish", z, _MISH)
+
+
+def _mish_gate(z):
+    return jnp.tanh(jnp.logaddexp(z, 0.0))
+
+
+def _mish_slope(z):
+    t = _mish_gate(z)
+    return t + z * (1 - t) * (1 + t) * lax.logistic(z)
+
+
+_MISH = Activation(f=lambda z: z * _mish_gate(z), kept=keep_z, slope=_mish_slope)
