@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.ops.correlation_by_parts import (
+    by_columns,
     by_entry,
     by_entry_over_batch,
     by_group,
@@ -108,6 +109,9 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_slab, part_of_slab, sliding=sliding, dtype=dtype)
     if groups == 1 and x.ndim == 4 and channels >= 8 and filters >= 32:  # 1.1 to 2 times
         return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
+    if groups == 1 and x.ndim == 4 and _few_channels(x, w, sliding):  # 1.3 to 10 times
+        lax_part = partial(lax_correlate, groups=1, arithmetic=arithmetic)
+        return partial(by_columns, lax_part, sliding=sliding, count=_columns_at_a_time(w, sliding))
     return None
 
 
@@ -123,6 +127,23 @@ def _in_residues(size, upsampling, filters):
     if len(size) > 2 or math.prod(size) == 1:
         return True
     return math.prod(size) * filters >= 144 and math.prod(upsampling) <= 16
+
+
+def _few_channels(x, w, sliding):
+    """Whether XLA's convolution of so few channels is slow, and can be one of more."""
+    *size, channels, filters = w.shape
+    many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
+    slow = filters <= 16 or (filters <= 32 and channels % 2 == 1 and channels > 1)
+    possible = sliding.dilation[-1] == 1 and not sliding.upsamples and not mesh_axes(x, w)
+    return slow and channels <= _FEW_CHANNELS and many_places and possible
+
+
+def _columns_at_a_time(w, sliding):
+    """So many that there are more than 16 filters, and no odd number of channels."""
+    *_, channels, filters = w.shape
+    if filters <= 16:
+        return 4 if filters <= 8 and channels <= 4 else 2
+    return 2 if sliding.stride[-1] % 2 else 1
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):

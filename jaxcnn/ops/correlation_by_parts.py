@@ -89,6 +89,26 @@ def by_subpixel(f, x, w, sliding):
     return z[:, *(slice(-c - 1, -c - 1 + m) for c, m in zip(start, places, strict=True))]
 
 
+# The places i = count·q + r, r = 0, ..., count - 1, of one step q see the columns from stride·count·q - low on. With as
+# many columns as a step takes as channels, step q is a place, and its results are count times as many channels, from
+# the filters shifted by stride·r.
+def by_columns(f, x, w, sliding, count):
+    """`correlate` without groups, upsampling or dilation along the last axis: `count` places there at a time."""
+    *size, k, channels, filters = w.shape
+    (*strides, stride), (*pads, (low, _)) = sliding.stride, sliding.padding
+    places = sliding.places(x.shape[1:-1], w.shape[:-2])[-1]
+    steps, block = -(-places // count), stride * count
+    seen = -(-(block - stride + k) // block)
+    columns, zero = (steps - 1 + seen) * block, np.zeros((), x.dtype)
+    x = lax.pad(x, zero, [*((0, 0, 0),) * (x.ndim - 2), (low, columns - x.shape[-2] - low, 0), (0, 0, 0)])
+    shifts = [(stride * r, seen * block - k - stride * r, 0) for r in range(count)]
+    w = jnp.stack([lax.pad(w, zero, [*((0, 0, 0),) * len(size), shift, *((0, 0, 0),) * 2]) for shift in shifts], -2)
+    sliding = replace(sliding, stride=(*strides, 1), padding=(*pads, (0, 0)))
+    blocks = x.reshape(*x.shape[:-2], columns // block, block * channels)
+    z = f(blocks, w.reshape(*size, seen, block * channels, count * filters), sliding)
+    return z.reshape(*z.shape[:-2], steps * count, filters)[..., :places, :]
+
+
 # One entry x meets weight j at the place i = low - j: the reversed filter, from low - (k - 1) on.
 def of_one_entry(x, w, sliding, arithmetic):
     """`correlate` of images of one entry, with stride 1 and without dilation or groups: a product of matrices."""
