@@ -32,7 +32,6 @@ from jaxcnn.ops.sharding import mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
-_FEW_CHANNELS = 8  # a convolution of fewer is slow
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
@@ -84,20 +83,22 @@ def _group_by_group(x, w, sliding, groups, arithmetic):
     return by_group(partial(lax_correlate, sliding=sliding, groups=1, arithmetic=arithmetic), x, w, groups)
 
 
+# The ways on a CPU: the first that applies, None where that is lax's; behind each, what it gains on 2 cores.
+
+
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
-    """The first way that applies, None where that is lax's; behind it what it gains on 2 cores."""
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
     single = groups > 1 and 1 in (channels, filters // groups)
     if groups > 1 and not single:  # 1.5 to 10 times
         return partial(by_group, partial(part, sliding=sliding, groups=1), groups=groups)
-    stride_one = max(sliding.stride, default=1) == 1
-    dense = stride_one and groups == 1 and max(sliding.dilation, default=1) == 1
+    dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
     if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels):  # 1.1 to 20 times
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
-    if stride_one and sliding.upsamples and (single or _in_residues(size, sliding.upsampling, filters)):  # 1.1 to 1000
+    by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
+    if by_residues and (single or _in_residues(size, sliding.upsampling, filters)):  # 1.1 to 1000 times
         return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
@@ -105,13 +106,28 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     if groups == 1 and x.ndim > 4 and math.prod(size) > 1:  # 2 to 20 times
         dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
-        part_of_slab = partial(_correlate_on_cpu, groups=1, arithmetic=wide)
-        return partial(by_slab, part_of_slab, sliding=sliding, dtype=dtype)
-    if groups == 1 and x.ndim == 4 and channels >= 8 and filters >= 32:  # 1.1 to 2 times
+        return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
+    return _way_of_images(x, w, sliding, arithmetic) if groups == 1 and x.ndim == 4 else None
+
+
+# XLA gives a convolution of images [N, H, W, C] to one of two kernels. The one that it prefers runs on one core only
+# where there are few filters, and is slow with an odd number of channels; it takes none that upsamples, and none with
+# at most 16 channels and filters. The other shares its work between the cores, if there are enough filters to share.
+# With distances doubled, nothing changes but that the image is upsampled: that chooses the other. With several columns
+# at a time as channels, there are more channels and filters: that chooses the first, or makes it fast.
+def _way_of_images(x, w, sliding, arithmetic):
+    *size, channels, filters = w.shape
+    if channels >= 8 and filters >= 32:  # 1.1 to 2 times
         return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
-    if groups == 1 and x.ndim == 4 and _few_channels(x, w, sliding):  # 1.3 to 10 times
-        lax_part = partial(lax_correlate, groups=1, arithmetic=arithmetic)
-        return partial(by_columns, lax_part, sliding=sliding, count=_columns_at_a_time(w, sliding))
+    many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
+    possible = sliding.dilation[-1] == 1 and not sliding.upsamples and not mesh_axes(x, w)
+    if channels > 8 or not many_places or not possible:
+        return None
+    by_few_columns = partial(by_columns, partial(lax_correlate, groups=1, arithmetic=arithmetic), sliding=sliding)
+    if filters <= 16:  # 1.3 to 5 times
+        return partial(by_few_columns, count=4 if filters <= 8 and channels <= 4 else 2)
+    if filters <= 32 and channels in (3, 5, 7):  # 1.4 to 10 times
+        return partial(by_few_columns, count=1 if sliding.stride[-1] % 2 == 0 else 2)
     return None
 
 
@@ -119,7 +135,7 @@ def _in_subpixels(size, upsampling, channels):
     """Whether no place between meets zeros only, and one convolution to all residues is the fastest."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return False
-    return tuple(size) == upsampling or channels < _FEW_CHANNELS
+    return tuple(size) == upsampling or channels < 8
 
 
 def _in_residues(size, upsampling, filters):
@@ -129,23 +145,6 @@ def _in_residues(size, upsampling, filters):
     return math.prod(size) * filters >= 144 and math.prod(upsampling) <= 16
 
 
-def _few_channels(x, w, sliding):
-    """Whether XLA's convolution of so few channels is slow, and can be one of more."""
-    *size, channels, filters = w.shape
-    many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
-    slow = filters <= 16 or (filters <= 32 and channels % 2 == 1 and channels > 1)
-    possible = sliding.dilation[-1] == 1 and not sliding.upsamples and not mesh_axes(x, w)
-    return slow and channels <= _FEW_CHANNELS and many_places and possible
-
-
-def _columns_at_a_time(w, sliding):
-    """So many that there are more than 16 filters, and no odd number of channels."""
-    *_, channels, filters = w.shape
-    if filters <= 16:
-        return 4 if filters <= 8 and channels <= 4 else 2
-    return 2 if sliding.stride[-1] % 2 else 1
-
-
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
     way = _way_on_cpu(x, w, sliding, groups, arithmetic)
     return lax_correlate(x, w, sliding, groups, arithmetic) if way is None else way(x, w)
@@ -153,13 +152,14 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
 
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     """The same for filter gradients, without groups."""
+    channels, filters = x.shape[-1], dz.shape[-1]
     if set(sliding.places(x.shape[1:-1], dz.shape[1:-1])) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
-    if (
-        x.ndim == 4 and len(x) * max(x.shape[-1], 8) >= 256 and dz.shape[-1] >= 32 and not mesh_axes(x, dz)
-    ):  # 1.1 to 2.5 times
+    # Where rows are split over devices, XLA would gather them.
+    much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256
+    if x.ndim == 4 and much and not mesh_axes(x, dz):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

@@ -201,6 +201,21 @@ SETTINGS["conv"] += [
     Setting("conv", 257, (2, 9, 7, 8), (4, 2), 2, ((1, 0), (2, 1)), filters=3),
     Setting("conv", 258, (2, 11, 9), (6,), 3, ((-1, 2),), filters=2),
     Setting("conv", 259, (1, 17, 15, 2), (8, 8), 8, "SAME", filters=2),
+    # many channels, or few of large images: on a CPU these take other ways
+    Setting("conv", 260, (29, 5, 4, 9), (3, 2), 1, "SAME", filters=33),
+    Setting("conv", 261, (29, 7, 6, 9), (3, 2), 2, ((2, 0), (-1, 3)), dilation=(2, 1), filters=33),
+    Setting("conv", 262, (2, 7, 6, 17), (3, 3), 2, "SAME", filters=5),
+    Setting("conv", 263, (23, 11, 9, 3), (3, 5), 1, ((1, 1), (2, -1)), dilation=(2, 1), filters=5),
+    Setting("conv", 264, (35, 17, 15, 3), (4, 3), 2, "SAME", filters=18),
+    Setting("conv", 265, (23, 11, 10, 5), (2, 3), 1, "VALID", filters=18),
+]
+
+
+SETTINGS["max_pool"] += [
+    # windows side by side, with and without a remainder
+    Setting("max_pool", 81, (3, 7, 9, 2), (2, 3), (2, 3), "VALID", groups=2, filters=2),
+    Setting("max_pool", 82, (2, 6, 4, 3), (3, 2), (3, 2), "VALID", groups=3, filters=3),
+    Setting("max_pool", 83, (2, 4, 5, 6, 1), (2, 2, 3), (2, 2, 3), "VALID", groups=1, filters=1),
 ]
 
 
@@ -437,10 +452,32 @@ def test_conv_as_elsewhere_than_on_a_cpu(op, number, monkeypatch):
     assert_conv_agrees(setting, with_gradients(ours), bias=False)
 
 
+CONVOLUTIONS = [s for s in SETTINGS["conv"] if s.groups == 1 and 0 not in (*s.x, *s.output) and s.terms < MOST_TERMS]
+
+
+@pytest.mark.parametrize("setting", CONVOLUTIONS[::6], ids=str)
+def test_same_sliding_written_otherwise(setting):
+    """Doubled distances, and several columns at a time as channels, are ways to write the same convolution."""
+    rng = np.random.default_rng(setting.number)
+    x, w = map(rng.standard_normal, (setting.x, setting.w))
+    sliding = correlation.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
+    columns = range(1, 4) if setting.dilations[-1] == 1 else ()
+
+    def convolutions(x, w):
+        f = partial(correlation.lax_correlate, groups=1, arithmetic=correlation.LAX)
+        others = [correlation.by_columns(f, x, w, sliding, count) for count in columns]
+        return f(x, w, sliding), [f(x, w, sliding.doubled()), *others]
+
+    expected, others = jax.jit(convolutions, compiler_options=QUICK_TO_COMPILE)(x, w)
+    assert_same(others, [np.asarray(expected)] * len(others))
+
+
 WAYS = [
+    "by_columns",
     "by_entry",
     "by_entry_over_batch",
     "by_group",
+    "by_product",
     "by_product_over_batch",
     "by_residue",
     "by_slab",
