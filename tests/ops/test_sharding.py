@@ -252,6 +252,16 @@ def test_number_of_collectives():
     assert number == {name: {"all-reduce": n} if n else {} for name, (_, _, n) in expected.items()}
 
 
+@pytest.mark.optimized
+def test_split_rows_exchange_their_borders():
+    """No device needs the rows of all others, for no gradient."""
+    x, w = jnp.ones((16, 16, 6, 16)), jnp.ones((3, 3, 16, 32))
+    rows = P(None, "rows")
+    mesh = mesh_of(AxisType.Auto, rows=DEVICES)
+    _, found = on_mesh(mesh, jc.conv, normal(results(jc.conv, x, w)), [rows], [x, w], [rows, P()])
+    assert set(found) == {"all-reduce", "collective-permute"}
+
+
 def test_batch_norm_in_shard_map_uses_the_whole_batch_where_told():
     rng = np.random.default_rng(0)
     x, gamma, beta = (jnp.asarray(rng.normal(size=shape)) for shape in ((DEVICES, 3, 2, 5), (5,), (5,)))
