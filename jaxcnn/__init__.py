@@ -47,7 +47,7 @@ from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
 from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
 from jaxcnn.ops.loss import dice, hinge, huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.penalty import l1_penalty, l2_penalty
-from jaxcnn.transforms import derived
+from jaxcnn.transforms import derived, explicit, explicit_report
 from jaxcnn import check, data, nn, train
 
 __all__ = [
@@ -123,6 +123,8 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "derived",
+    "explicit",
+    "explicit_report",
     "check",
     "data",
     "nn",
