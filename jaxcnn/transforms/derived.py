@@ -36,20 +36,21 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     """
     shapes.require(callable(f), "derived", "f", "callable", shapes.describe(f), TypeError)
 
-    @functools.wraps(f)
+    @functools.wraps(f, updated=())
     def derived_f(*args: Any, **kwargs: Any) -> Any:
         return _without_rules.call(f, args, kwargs)
 
     return derived_f
 
 
-def _primal_function(eqn):
-    if eqn.primitive is not core.primitives.custom_vjp_call_p:
+class _WithoutRules(Rewriter):
+    def instead(self, eqn):
+        if eqn.primitive is core.primitives.custom_vjp_call_p:
+            return self.closed_jaxpr(eqn.params["call_jaxpr"])
         return None
-    return _without_rules.closed_jaxpr(eqn.params["call_jaxpr"])
 
 
-_without_rules = Rewriter(instead=_primal_function, enters=lambda eqn: True)
+_without_rules = _WithoutRules()
 
 
 def holds_rule(jaxpr: core.Jaxpr) -> bool:

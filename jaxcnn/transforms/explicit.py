@@ -1,7 +1,7 @@
 """Our backward pass for functions that know nothing of it: their convolutions and pools become our ops."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +13,8 @@ from jaxcnn.transforms.jaxprs import Rewriter, trace
 from jaxcnn.transforms.replacements import ours
 from jaxcnn.transforms.report import ExplicitReport, Operation
 
+_RULES = {"custom_jvp_call": "custom_jvp", "custom_vjp_call": "custom_vjp"}
+_NAMES = {"remat2": "remat", **_RULES}  # as users know them
 _TRANSPOSED = ("custom_linear_solve", "linear_call", "custom_transpose_call")  # JAX transposes what is inside
 
 
@@ -87,29 +89,104 @@ def explicit_report(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Explici
     shapes.require(callable(f), "explicit_report", "f", "callable", shapes.describe(f), TypeError)
     leaves, structure = jax.tree.flatten((args, kwargs))
     is_abstract = [isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves]
-    operations: list[tuple[bool, Operation]] = []
+    recorder = _Recorder()
 
-    def look(*arrays):
+    def call(*arrays):
         given = iter(arrays)
         filled = [next(given) if abstract else leaf for leaf, abstract in zip(leaves, is_abstract, strict=True)]
         closed, _ = trace(f, *jax.tree.unflatten(structure, filled))
-        operations[:] = _operations(closed.jaxpr)
+        recorder.jaxpr(closed.jaxpr)
 
-    jax.eval_shape(look, *(leaf for leaf, abstract in zip(leaves, is_abstract, strict=True) if abstract))
-    replaced, kept = ([found for is_ours, found in operations if is_ours is wanted] for wanted in (True, False))
-    return ExplicitReport(tuple(replaced), tuple(kept))
-
-
-def _our_op(eqn):
-    found = ours(eqn)
-    return found if isinstance(found, core.ClosedJaxpr) else None
+    jax.eval_shape(call, *(leaf for leaf, abstract in zip(leaves, is_abstract, strict=True) if abstract))
+    return ExplicitReport(tuple(recorder.replaced), tuple(recorder.kept))
 
 
-def _may_change(eqn):
-    return eqn.primitive.name not in _TRANSPOSED and not _has_our_rule(eqn)
+class _WithOurs(Rewriter):
+    """Puts our ops into a jaxpr."""
+
+    def instead(self, eqn):
+        if eqn.primitive.name == "shard_map":
+            return self.in_shard_map(eqn)
+        other = self.ours(eqn)
+        return other if isinstance(other, core.ClosedJaxpr) else None
+
+    def enters(self, eqn):
+        return not _has_our_rule(eqn) and eqn.primitive.name not in _TRANSPOSED
+
+    def ours(self, eqn):
+        return ours(eqn)
+
+    def in_shard_map(self, eqn):
+        """What our ops trace to depends on it: it is traced anew. Outside of `jit` it knows no rules like ours."""
+        params = dict(eqn.params)
+        jaxpr, axis_names = params.pop("jaxpr"), params.pop("newly_manual_axes")
+        changed = False
+
+        def body(*args):
+            nonlocal changed
+            other = self.jaxpr(jaxpr)
+            changed = other is not jaxpr
+            return tuple(jax.core.eval_jaxpr(other, (), *args))
+
+        with eqn.ctx.manager:
+            spread = jax.jit(jax.shard_map(body, axis_names=axis_names, **params))
+            other = jax.make_jaxpr(spread)(*(atom.aval for atom in eqn.invars))
+        return other if changed else None
 
 
-_with_ours = Rewriter(instead=_our_op, enters=_may_change)
+_with_ours = _WithOurs()
+
+
+class _Recorder(_WithOurs):
+    """Notes what is replaced on the way and what is not, as often as it is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.replaced: list[Operation] = []
+        self.kept: list[Operation] = []
+        self._around: list[core.JaxprEqn] = []
+
+    def ours(self, eqn):
+        other = super().ours(eqn)
+        if other is not None:
+            self._note(eqn, other if isinstance(other, str) else "")
+        return other
+
+    def enters(self, eqn):
+        if eqn.primitive.name in _TRANSPOSED:
+            self.entered(eqn)
+        return super().enters(eqn)
+
+    def entered(self, eqn):
+        self._around.append(eqn)
+        other = super().entered(eqn)
+        self._around.pop()
+        return other
+
+    def in_shard_map(self, eqn):
+        self._around.append(eqn)
+        other = super().in_shard_map(eqn)
+        self._around.pop()
+        return other
+
+    def closed_jaxpr(self, closed):
+        return closed.replace(jaxpr=self.jaxpr(closed.jaxpr))
+
+    def _note(self, eqn, reason):
+        names = [_NAMES.get(around.primitive.name, around.primitive.name) for around in self._around]
+        transposed = [name for name in names if name in _TRANSPOSED]
+        rules = [name for name in names if name in _RULES.values()]
+        if transposed:
+            reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
+        calls = [
+            f"{name}({around.params['name']})" if isinstance(around.params.get("name"), str) else name
+            for name, around in zip(names, self._around, strict=True)
+        ]
+        scopes = str(eqn.source_info.name_stack)
+        types = " ".join(atom.aval.str_short() for atom in eqn.invars)
+        note = reason or (f"the gradient is that of the {rules[-1]} around it" if rules else "")
+        operation = Operation(eqn.primitive.name, types, " / ".join([*calls, *([scopes] if scopes else [])]), note)
+        (self.kept if reason else self.replaced).append(operation)
 
 
 def _has_our_rule(eqn):
@@ -118,27 +195,3 @@ def _has_our_rule(eqn):
         return False
     rule = getattr(eqn.params["bwd"], "f", None)
     return getattr(rule, "__module__", "").partition(".")[0] == __name__.partition(".")[0]
-
-
-def _operations(jaxpr: core.Jaxpr, calls: tuple[str, ...] = (), note: str = "") -> Iterator[tuple[bool, Operation]]:
-    """Each convolution and pool of a jaxpr, and whether it is replaced; a note is on the calls that it is in."""
-    for eqn in jaxpr.eqns:
-        found = ours(eqn)
-        if found is not None:
-            types = " ".join(atom.aval.str_short() for atom in eqn.invars)
-            where = " / ".join((*calls, *filter(None, [str(eqn.source_info.name_stack)])))
-            is_ours = isinstance(found, core.ClosedJaxpr) and not note.startswith("it is")
-            yield is_ours, Operation(eqn.primitive.name, types, where, found if isinstance(found, str) else note)
-        elif not _has_our_rule(eqn):
-            name = eqn.params.get("name")
-            call = f"{eqn.primitive.name}({name})" if isinstance(name, str) else eqn.primitive.name
-            for inner in core.jaxprs_in_params(eqn.params):
-                yield from _operations(inner, (*calls, call), _note(eqn) or note)
-
-
-def _note(eqn):
-    if eqn.primitive.name in _TRANSPOSED:
-        return f"it is inside a {eqn.primitive.name}, which JAX transposes"
-    if eqn.primitive in (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p):
-        return f"the gradient is that of the {eqn.primitive.name.removesuffix('_call')} around it"
-    return ""

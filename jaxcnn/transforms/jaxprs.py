@@ -1,7 +1,7 @@
 """A function as a jaxpr, and a jaxpr with other equations in place of some of its own.
 
 An equation that is not replaced stays the very same object, with its name, its effects and the context that it was
-traced in; so does a jaxpr in which nothing is replaced, and what JAX has compiled for it.
+traced in; so does a jaxpr in which nothing is replaced, and with it what JAX has compiled of it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,17 +39,18 @@ def trace(
 
 
 class Rewriter:
-    """Puts other equations in the place of some.
+    """Puts other equations in the place of some: a class of it says of which (`instead`), and where (`enters`)."""
 
-    instead: of an equation, the jaxpr that computes its results from its inputs, or None where it stays.
-    enters: of an equation that stays, whether to look for others inside it.
-    """
-
-    def __init__(
-        self, instead: Callable[[core.JaxprEqn], core.ClosedJaxpr | None], enters: Callable[[core.JaxprEqn], bool]
-    ):
-        self.instead, self.enters = instead, enters
+    def __init__(self):
         self._known: WeakKeyDictionary[core.ClosedJaxpr, core.ClosedJaxpr | None] = WeakKeyDictionary()
+
+    def instead(self, eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+        """What computes the results of an equation from its inputs, or None where it stays."""
+        raise NotImplementedError
+
+    def enters(self, eqn: core.JaxprEqn) -> bool:
+        """Whether equations may be replaced inside one that stays."""
+        return True
 
     def call(self, f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """f(*args, **kwargs), computed by the equations of f as they are after rewriting."""
@@ -66,7 +67,7 @@ class Rewriter:
         for eqn in jaxpr.eqns:
             other = self.instead(eqn)
             if other is None:
-                entered = self._entered(eqn) if self.enters(eqn) else eqn
+                entered = self.entered(eqn) if self.enters(eqn) else eqn
                 changed |= entered is not eqn
                 equations.append(entered.replace(invars=list(map(value, eqn.invars))) if values else entered)
             else:
@@ -75,13 +76,13 @@ class Rewriter:
         return jaxpr.replace(eqns=equations, outvars=list(map(value, jaxpr.outvars))) if changed else jaxpr
 
     def closed_jaxpr(self, closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-        """The same for one with constants. What has been seen before is not compiled again."""
+        """The same for one with constants; one that was seen before gives the same one, which JAX may have compiled."""
         if closed not in self._known:
             jaxpr = self.jaxpr(closed.jaxpr)
             self._known[closed] = None if jaxpr is closed.jaxpr else closed.replace(jaxpr=jaxpr)
         return self._known[closed] or closed
 
-    def _entered(self, eqn):
+    def entered(self, eqn: core.JaxprEqn) -> core.JaxprEqn:
         """The equation with the jaxprs among its parameters rewritten."""
         params = {name: self._parameter(param) for name, param in eqn.params.items()}
         same = all(params[name] is param for name, param in eqn.params.items())
@@ -102,10 +103,9 @@ class Rewriter:
 
 def _inlined(closed, inputs, eqn, equations):
     """Adds the equations of a jaxpr, with variables of their own, as part of `eqn`; returns its results."""
-    constants = [
-        core.Literal(const, var.aval) for const, var in zip(closed.consts, closed.jaxpr.constvars, strict=True)
-    ]
-    values = dict(zip([*closed.jaxpr.constvars, *closed.jaxpr.invars], [*constants, *inputs], strict=True))
+    variables = [*closed.jaxpr.constvars, *closed.jaxpr.invars]
+    constants = [core.Literal(const, jax.typeof(const)) for const in closed.consts]
+    values = dict(zip(variables, [*constants, *inputs], strict=True))
 
     def value(atom):
         return atom if isinstance(atom, core.Literal) else values[atom]

@@ -107,7 +107,7 @@ def _pool(reduction, eqn):
     images, channels = free[:-1][:1], free[-1:]
     spatial = [axis for axis in range(len(geometry)) if axis not in (*images, *channels)]
     order = (*images, *spatial, *channels)
-    added = ((0,) if not images else ()) + ((len(order),) if not channels else ())
+    added = () if images else (0,) if channels else (0, len(order) + 1)
     window, stride, padding, dilation = zip(*(geometry[axis] for axis in spatial), strict=True)
 
     back = tuple(order.index(axis) for axis in range(len(order)))
