@@ -47,16 +47,17 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """As for ImageNet: a 7x7 convolution and max-pooling, then four stages of blocks."""
+    """As for ImageNet: a 7x7 convolution and max-pooling, then stages of two blocks."""
 
     width: int
+    stages: int = 4
 
     @nn.compact
     def __call__(self, x, train=True):
         x = nn.Conv(self.width, (7, 7), 2, use_bias=False)(x)
         x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
         x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
-        for stage in range(4):
+        for stage in range(self.stages):
             for block in range(2):
                 x = Block(self.width * 2**stage, 2 if stage > 0 and block == 0 else 1)(x, train)
         return nn.Dense(10)(jnp.mean(x, (1, 2)))
@@ -66,6 +67,7 @@ class MobileNet(nn.Module):
     """Depthwise convolutions of 3x3, each with one of 1x1 behind it."""
 
     width: int
+    depth: int = 7
 
     @nn.compact
     def __call__(self, x, train=True):
@@ -74,7 +76,7 @@ class MobileNet(nn.Module):
             return nn.relu(nn.BatchNorm(use_running_average=not train)(x))
 
         x = layer(x, self.width, 3, 2)
-        for factor, stride in ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), (16, 1)):
+        for factor, stride in ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), (16, 1))[: self.depth]:
             x = layer(x, x.shape[-1], 3, stride, groups=x.shape[-1])
             x = layer(x, self.width * factor, 1)
         return nn.Dense(10)(jnp.mean(x, (1, 2)))
@@ -147,11 +149,13 @@ def in_equinox(model: eqx.Module, images: jax.Array, labels: jax.Array, change: 
 
 def networks(quick: bool) -> dict[str, tuple[Callable, Any, tuple[int, ...]]]:
     """Of each network what makes its training step, the model, and the shape of a batch."""
-    width, batch, size = (8, 2, 32) if quick else (32, 32, 64)
-    shape = (batch, size, size, 3)
+    width, shape = (8, (2, 16, 16, 3)) if quick else (32, (32, 64, 64, 3))
+    resnet, mobilenet = (
+        (ResNet(width, stages=1), MobileNet(width, depth=2)) if quick else (ResNet(width), MobileNet(width))
+    )
     return {
-        "ResNet, flax.linen": (in_flax, ResNet(width), shape),
-        "MobileNet, flax.linen": (in_flax, MobileNet(width), shape),
+        "ResNet, flax.linen": (in_flax, resnet, shape),
+        "MobileNet, flax.linen": (in_flax, mobilenet, shape),
         "CNN, Equinox": (in_equinox, CNN(width, jax.random.key(0)), shape),
     }
 
