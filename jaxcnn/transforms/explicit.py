@@ -5,16 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend import core
 from jax.extend.core import primitives
 
 from jaxcnn.ops import shapes
 from jaxcnn.transforms.jaxprs import Rewriter, trace
 from jaxcnn.transforms.replacements import ours
-from jaxcnn.transforms.report import ExplicitReport, Operation
+from jaxcnn.transforms.report import ExplicitReport, Operation, operation
 
-_RULES = {"custom_jvp_call": "custom_jvp", "custom_vjp_call": "custom_vjp"}
-_NAMES = {"remat2": "remat", **_RULES}  # as users know them
 _TRANSPOSED = ("custom_linear_solve", "linear_call", "custom_transpose_call")  # JAX transposes what is inside
 
 
@@ -149,7 +148,11 @@ class _Recorder(_WithOurs):
     def ours(self, eqn):
         other = super().ours(eqn)
         if other is not None:
-            self._note(eqn, other if isinstance(other, str) else "")
+            transposed = [around.primitive.name for around in self._around if around.primitive.name in _TRANSPOSED]
+            reason = other if isinstance(other, str) else ""
+            if transposed:
+                reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
+            (self.kept if reason else self.replaced).append(operation(eqn, self._around, reason))
         return other
 
     def enters(self, eqn):
@@ -171,22 +174,6 @@ class _Recorder(_WithOurs):
 
     def closed_jaxpr(self, closed):
         return closed.replace(jaxpr=self.jaxpr(closed.jaxpr))
-
-    def _note(self, eqn, reason):
-        names = [_NAMES.get(around.primitive.name, around.primitive.name) for around in self._around]
-        transposed = [name for name in names if name in _TRANSPOSED]
-        rules = [name for name in names if name in _RULES.values()]
-        if transposed:
-            reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
-        calls = [
-            f"{name}({around.params['name']})" if isinstance(around.params.get("name"), str) else name
-            for name, around in zip(names, self._around, strict=True)
-        ]
-        scopes = str(eqn.source_info.name_stack)
-        types = " ".join(atom.aval.str_short() for atom in eqn.invars)
-        note = reason or (f"the gradient is that of the {rules[-1]} around it" if rules else "")
-        operation = Operation(eqn.primitive.name, types, " / ".join([*calls, *([scopes] if scopes else [])]), note)
-        (self.kept if reason else self.replaced).append(operation)
 
 
 def _has_our_rule(eqn):

@@ -1,6 +1,12 @@
 """What `explicit` replaced and what it did not, as `explicit_report` says it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jax.extend import core
+
+_RULES = {"custom_jvp_call": "custom_jvp", "custom_vjp_call": "custom_vjp"}
+_NAMES = {"remat2": "remat", **_RULES}  # as users know them
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,18 @@ class ExplicitReport:
         lines = [f"replaced: {len(self.replaced)}", *(f"  {operation}" for operation in self.replaced)]
         lines += [f"kept: {len(self.kept)}", *(f"  {operation}" for operation in self.kept)]
         return "\n".join(lines)
+
+
+def operation(eqn: core.JaxprEqn, around: Sequence[core.JaxprEqn], reason: str) -> Operation:
+    """An equation in words: `around` are those that it is inside, the outermost first; `reason` is why it is kept."""
+    rules = [_RULES[outer.primitive.name] for outer in around if outer.primitive.name in _RULES]
+    if rules and not reason:
+        reason = f"the gradient is that of the {rules[-1]} around it"
+    where = [*map(_call, around), str(eqn.source_info.name_stack)]
+    types = " ".join(atom.aval.str_short() for atom in eqn.invars)
+    return Operation(eqn.primitive.name, types, " / ".join(filter(None, where)), reason)
+
+
+def _call(eqn):
+    name, of = _NAMES.get(eqn.primitive.name, eqn.primitive.name), eqn.params.get("name")
+    return f"{name}({of})" if isinstance(of, str) else name

@@ -14,7 +14,7 @@ import pytest
 from compilation import QUICK_TO_COMPILE
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import jaxprs_in_params, primitives
+from jax.extend.core import check_jaxpr, jaxprs_in_params, primitives
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -48,7 +48,7 @@ def loss(x, w):
 
 
 def rules(f, *args):
-    """How many custom VJPs there are in a function, not counting those inside others."""
+    """How many custom VJPs there are in a function, whose jaxpr is well-formed, not counting those inside others."""
 
     def count(jaxpr):
         return sum(
@@ -56,7 +56,9 @@ def rules(f, *args):
             for eqn in jaxpr.eqns
         )
 
-    return count(jax.make_jaxpr(f)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+    check_jaxpr(jaxpr)
+    return count(jaxpr)
 
 
 def weighted(f):
@@ -183,6 +185,21 @@ def test_broken_rules_show(name, monkeypatch):
         assert np.all(np.abs(got - right) > np.abs(right))
     else:
         assert_close(got, 27 * right)
+
+
+@pytest.mark.parametrize("name", ["remat", "cond", "scan", "shard_map", "everything"])
+def test_constants_of_our_ops(name):
+    """A dilated maximum needs an array of its own, in every jaxpr that it gets into."""
+
+    def dilated(x, w):
+        options = {"padding": ((0, 0), (0, 0), (1, 1), (1, 1)), "window_dilation": (1, 1, 2, 2)}
+        return lax.reduce_window(x * w, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 1, 1), **options)
+
+    assert jax.make_jaxpr(explicit(dilated))(x, x).jaxpr.constvars
+    f = NESTINGS[name](dilated)
+    assert_same(f, x, x, differentiable=False)
+    gradient = compiled(jax.grad(weighted(explicit(f))))(x, x)  # JAX has none
+    assert np.max(np.abs(gradient)) > 0
 
 
 # Every configuration
@@ -518,6 +535,25 @@ def test_on_a_mesh(kind):
         assert rules(explicit(net), *spread) == 3
     assert_close(got, expected)
     assert got[0].sharding.spec[0] == got[1][0].sharding.spec[0] == "batch"
+
+
+def test_filters_over_explicit_axes():
+    """Results lie where the function says."""
+
+    def f(x, w):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        z = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=dimensions, out_sharding=P("batch"))
+        return lax.reduce_window(z, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
+
+    images, filters = jnp.asarray(rng.normal(size=(8, 6, 5, 4))), jnp.asarray(rng.normal(size=(3, 3, 4, 6)))
+    with jax.set_mesh(jax.make_mesh((1,), ("batch",))):
+        expected = compiled(f)(images, filters)
+    with jax.set_mesh(jax.make_mesh((4, 2), ("batch", "model"))):
+        spread = jax.device_put(images, P("batch")), jax.device_put(filters, P(None, None, None, "model"))
+        assert jax.eval_shape(explicit(f), *spread) == jax.eval_shape(f, *spread)
+        got, dw = compiled(lambda x, w: (explicit(f)(x, w), jax.grad(weighted(explicit(f)), 1)(x, w)))(*spread)
+    assert_close(got, expected)
+    assert jax.typeof(dw).sharding.spec == P(None, None, None, "model")
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
