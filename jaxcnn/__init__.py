@@ -33,7 +33,7 @@ from jaxcnn.ops.hinge import hinge
 from jaxcnn.ops.dice import dice
 from jaxcnn.ops.regression import huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.penalty import l1_penalty, l2_penalty
-from jaxcnn.transforms import derived
+from jaxcnn.transforms import derived, explicit, explicit_report
 from jaxcnn import check, data, nn, train
 
 __all__ = [
@@ -109,6 +109,8 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "derived",
+    "explicit",
+    "explicit_report",
     "check",
     "data",
     "nn",

@@ -130,6 +130,52 @@ def test_primitives_with_functions_of_their_own():
     np.testing.assert_allclose(jacobian, np.linalg.solve(a, np.diag(3 * b**2)), rtol=1e-6)
 
 
+def test_in_shard_map():
+    mesh = jax.make_mesh((3,), ("parts",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def f(x):
+        return lax.psum(cube(x).sum(), "parts")
+
+    on_devices = jax.shard_map(f, mesh=mesh, in_specs=jax.P("parts"), out_specs=jax.P())
+    assert "custom_vjp" not in str(jax.make_jaxpr(derived(on_devices))(x))
+    np.testing.assert_allclose(derived(on_devices)(x), np.sum(x**3), rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(derived(on_devices)))(x), slope, rtol=1e-12)
+    np.testing.assert_allclose(jax.jvp(derived(on_devices), (x,), (jnp.ones(3),))[1], np.sum(slope), rtol=1e-12)
+
+
+def test_rules_in_rules():
+    @jax.custom_vjp
+    def twice(x):
+        return cube(2 * cube(x))
+
+    twice.defvjp(lambda x: (twice(x), None), lambda _, dy: (dy,))
+    assert "custom_vjp" not in str(jax.make_jaxpr(derived(twice))(x))
+    np.testing.assert_allclose(jax.grad(lambda x: derived(twice)(x).sum())(x), 72 * x**8, rtol=1e-12)
+
+
+def test_one_traced_function_several_times():
+    """JAX has one jaxpr for all calls, whose variables must not get mixed up."""
+    f = jax.jit(lambda x, y: cube(x) * cube(y) + cube(x))
+    np.testing.assert_allclose(derived(lambda x: f(x, f(x, 2 * x)))(x), f(x, f(x, 2 * x)), rtol=1e-12)
+
+
+def test_results_that_are_arguments_or_no_arrays():
+    @jax.custom_vjp
+    def pair(x, y):
+        return y, x, 1.0
+
+    pair.defvjp(lambda x, y: (pair(x, y), None), lambda _, dy: dy[:2])
+
+    def f(x, name):
+        y, z, one = pair(x, 2 * x)
+        return {name: cube(y) * z, "one": one, "f": cube}
+
+    out = derived(f)(x, "y")
+    np.testing.assert_allclose(out["y"], 8 * x**4, rtol=1e-12)
+    assert out["one"] == 1
+    assert out["f"] is cube
+
+
 def test_bad_call():
     with pytest.raises(TypeError) as raised:
         derived(3)

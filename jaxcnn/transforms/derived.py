@@ -1,0 +1,61 @@
+"""Custom VJP rules taken out, so that JAX derives the gradient: it is what our rules are checked against."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jax.extend import core
+
+from jaxcnn.ops import shapes
+from jaxcnn.transforms.jaxprs import Rewriter
+
+
+def derived(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function f with every custom VJP in it replaced by the function that the rule belongs to.
+
+    It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent
+    of every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`, `jax.hessian`) works. Rules, ours or
+    not, are found at any depth, inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and `shard_map`.
+
+    Args:
+        f: any function. What it is called with may be anything: all of it reaches f as it came.
+
+    Returns:
+        A function of the same signature. f is traced once per call, at no cost inside `jit`.
+
+    Raises:
+        TypeError: f is not callable.
+
+    Gradient: as derived by JAX. A gradient that f itself takes, by calling `jax.grad` inside, was written into it
+        with its rules before this can see them, and stays.
+
+    >>> import jax
+    >>> import jaxcnn
+    >>> jax.jvp(derived(jaxcnn.relu), (2.0 * jax.numpy.ones(()),), (jax.numpy.ones(()),))[1]
+    Array(1., dtype=float32)
+    """
+    shapes.require(callable(f), "derived", "f", "callable", shapes.describe(f), TypeError)
+
+    @functools.wraps(f, updated=())
+    def derived_f(*args: Any, **kwargs: Any) -> Any:
+        return _without_rules.call(f, args, kwargs)
+
+    return derived_f
+
+
+class _WithoutRules(Rewriter):
+    def instead(self, eqn):
+        if eqn.primitive is core.primitives.custom_vjp_call_p:
+            return self.closed_jaxpr(eqn.params["call_jaxpr"])
+        return None
+
+
+_without_rules = _WithoutRules()
+
+
+def holds_rule(jaxpr: core.Jaxpr) -> bool:
+    """Whether there is a custom VJP in a jaxpr, at any depth."""
+    return any(
+        eqn.primitive is core.primitives.custom_vjp_call_p or any(map(holds_rule, core.jaxprs_in_params(eqn.params)))
+        for eqn in jaxpr.eqns
+    )

@@ -1,0 +1,184 @@
+"""Our backward pass for functions that know nothing of it: their convolutions and pools become our ops."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+from jax.extend import core
+from jax.extend.core import primitives
+
+from jaxcnn.ops import shapes
+from jaxcnn.transforms.jaxprs import Rewriter, trace
+from jaxcnn.transforms.replacements import ours
+from jaxcnn.transforms.report import ExplicitReport, Operation, operation
+
+_TRANSPOSED = ("custom_linear_solve", "linear_call", "custom_transpose_call")  # JAX transposes what is inside
+
+
+def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function f with its convolutions and pools computed by our ops, so that its gradient is by our rules.
+
+    For a model in Flax, Haiku, Equinox or plain JAX that stays as it is: `jax.grad(explicit(loss))`. Replaced is every
+    `conv_general_dilated`, whatever the order of its axes, and every maximum and sum of `reduce_window`, over whichever
+    axes, which is what mean-pools are made of; inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and
+    `shard_map`, in any nesting. What cannot be replaced stays as it was: `explicit_report` says why.
+
+    Inside the function of a `custom_jvp` or `custom_vjp` they are replaced too, but its rule stays, and with it the
+    gradient. Our own ops stay as they are.
+
+    Args:
+        f: any function. What it is called with may be anything: all of it reaches f as it came.
+
+    Returns:
+        A function of the same signature, with the same results up to rounding, of the same types. f is traced once per
+        call, at no cost inside `jit`.
+
+    Raises:
+        TypeError: f is not callable.
+
+    Gradient: that of our ops, of what is replaced; there is no forward mode then (`derived` has it). A gradient that f
+        itself takes, by calling `jax.grad` inside, was derived before this can see it, and stays.
+
+    >>> import jax
+    >>> def loss(w, x):
+    ...     return jax.numpy.sum(jax.lax.conv(x, w, (1, 1), "VALID"))
+    >>> w, x = jax.numpy.ones((1, 1, 2, 2)), jax.numpy.arange(9.0).reshape(1, 1, 3, 3)
+    >>> jax.grad(explicit(loss))(w, x)[0, 0]
+    Array([[ 8., 12.],
+           [20., 24.]], dtype=float32)
+    """
+    shapes.require(callable(f), "explicit", "f", "callable", shapes.describe(f), TypeError)
+
+    @functools.wraps(f, updated=())
+    def explicit_f(*args: Any, **kwargs: Any) -> Any:
+        return _with_ours.call(f, args, kwargs)
+
+    return explicit_f
+
+
+def explicit_report(f: Callable[..., Any], *args: Any, **kwargs: Any) -> ExplicitReport:
+    """What `explicit(f)` replaces when it is called with these arguments, and what it does not, with the reason.
+
+    Args:
+        f: any function.
+        args, kwargs: what it is called with; `jax.ShapeDtypeStruct` may stand for arrays.
+
+    Returns:
+        A report with `replaced` and `kept`: the name, types and place of each convolution and pool, and a note with the
+        reason where it is kept. `print` shows it line by line. Nothing is computed.
+
+    Raises:
+        TypeError: f is not callable.
+
+    Gradient: none.
+
+    >>> import jax
+    >>> def smallest_and_largest(x):
+    ...     window = {"window_dimensions": (1, 2, 1), "window_strides": (1, 2, 1), "padding": "VALID"}
+    ...     smallest = jax.lax.reduce_window(x, jax.numpy.inf, jax.lax.min, **window)
+    ...     return smallest, jax.lax.reduce_window(x, -jax.numpy.inf, jax.lax.max, **window)
+    >>> print(explicit_report(smallest_and_largest, jax.numpy.ones((1, 6, 2))))
+    replaced: 1
+      reduce_window_max float32[1,6,2]
+    kept: 1
+      reduce_window_min float32[1,6,2]: it is a minimum
+    """
+    shapes.require(callable(f), "explicit_report", "f", "callable", shapes.describe(f), TypeError)
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    is_abstract = [isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves]
+    recorder = _Recorder()
+
+    def call(*arrays):
+        given = iter(arrays)
+        filled = [next(given) if abstract else leaf for leaf, abstract in zip(leaves, is_abstract, strict=True)]
+        closed, _ = trace(f, *jax.tree.unflatten(structure, filled))
+        recorder.jaxpr(closed.jaxpr)
+
+    jax.eval_shape(call, *(leaf for leaf, abstract in zip(leaves, is_abstract, strict=True) if abstract))
+    return ExplicitReport(tuple(recorder.replaced), tuple(recorder.kept))
+
+
+class _WithOurs(Rewriter):
+    """Puts our ops into a jaxpr."""
+
+    def instead(self, eqn):
+        if eqn.primitive.name == "shard_map":
+            return self.in_shard_map(eqn)
+        other = self.ours(eqn)
+        return other if isinstance(other, core.ClosedJaxpr) else None
+
+    def enters(self, eqn):
+        return not _has_our_rule(eqn) and eqn.primitive.name not in _TRANSPOSED
+
+    def ours(self, eqn):
+        return ours(eqn)
+
+    def in_shard_map(self, eqn):
+        """What our ops trace to depends on it: it is traced anew. Outside of `jit` it knows no rules like ours."""
+        params = dict(eqn.params)
+        jaxpr, axis_names = params.pop("jaxpr"), params.pop("newly_manual_axes")
+        changed = False
+
+        def body(*args):
+            nonlocal changed
+            other = self.jaxpr(jaxpr)
+            changed = other is not jaxpr
+            return tuple(jax.core.eval_jaxpr(other, (), *args))
+
+        with eqn.ctx.manager:
+            spread = jax.jit(jax.shard_map(body, axis_names=axis_names, **params))
+            other = jax.make_jaxpr(spread)(*(atom.aval for atom in eqn.invars))
+        return other if changed else None
+
+
+_with_ours = _WithOurs()
+
+
+class _Recorder(_WithOurs):
+    """Notes what is replaced on the way and what is not, as often as it is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.replaced: list[Operation] = []
+        self.kept: list[Operation] = []
+        self._around: list[core.JaxprEqn] = []
+
+    def ours(self, eqn):
+        other = super().ours(eqn)
+        if other is not None:
+            transposed = [around.primitive.name for around in self._around if around.primitive.name in _TRANSPOSED]
+            reason = other if isinstance(other, str) else ""
+            if transposed:
+                reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
+            (self.kept if reason else self.replaced).append(operation(eqn, self._around, reason))
+        return other
+
+    def enters(self, eqn):
+        if eqn.primitive.name in _TRANSPOSED:
+            self.entered(eqn)
+        return super().enters(eqn)
+
+    def entered(self, eqn):
+        self._around.append(eqn)
+        other = super().entered(eqn)
+        self._around.pop()
+        return other
+
+    def in_shard_map(self, eqn):
+        self._around.append(eqn)
+        other = super().in_shard_map(eqn)
+        self._around.pop()
+        return other
+
+    def closed_jaxpr(self, closed):
+        return closed.replace(jaxpr=self.jaxpr(closed.jaxpr))
+
+
+def _has_our_rule(eqn):
+    """Whether it is one of our ops: their rules are functions of ours."""
+    if eqn.primitive is not primitives.custom_vjp_call_p:
+        return False
+    rule = getattr(eqn.params["bwd"], "f", None)
+    return getattr(rule, "__module__", "").partition(".")[0] == __name__.partition(".")[0]

@@ -1,0 +1,123 @@
+"""Which of our ops computes an equation of a jaxpr, or why none does."""
+
+from functools import partial
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.extend.core import primitives
+from jax.sharding import AxisType
+
+from jaxcnn.ops.general_convolution import conv_general_dilated
+from jaxcnn.ops.max_pooling import max_pool
+from jaxcnn.ops.pooling import mean_pool
+
+_FLOATS = tuple(map(jnp.dtype, (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)))
+_GRADIENTS = (
+    primitives.select_and_scatter_p,
+    primitives.select_and_scatter_add_p,
+    primitives.select_and_gather_add_p,
+)
+
+
+def ours(eqn: core.JaxprEqn) -> core.ClosedJaxpr | str | None:
+    """A jaxpr of our op that computes what the equation does; or, in words, why there is none; None for other work."""
+    if eqn.primitive is primitives.conv_general_dilated_p:
+        return _traced(partial(conv_general_dilated, **eqn.params), eqn)
+    if eqn.primitive is primitives.reduce_window_max_p:
+        return _pool("max", eqn)
+    if eqn.primitive is primitives.reduce_window_sum_p:
+        return _pool("add", eqn)
+    if eqn.primitive is primitives.reduce_window_p:
+        return _generic_pool(eqn)
+    if eqn.primitive is primitives.reduce_window_min_p:
+        return "it is a minimum"
+    if eqn.primitive in _GRADIENTS:
+        return "it is part of a gradient that the function takes itself"
+    return None
+
+
+def _traced(op, eqn):
+    """The op as a jaxpr on the inputs of the equation, with results of the types that the equation has."""
+    (out,) = (var.aval for var in eqn.outvars)
+    inputs = [atom.aval for atom in eqn.invars]
+    others = sorted({str(type.dtype) for type in (*inputs, out)} - set(map(str, _FLOATS)))
+    if others:
+        return f"it has {', '.join(others)}, not floating-point numbers"
+    if out.size == 0 or any(type.size == 0 for type in inputs):
+        return "it has no entries"
+    if any(type.dtype != jax.dtypes.canonicalize_dtype(type.dtype) for type in inputs):
+        return "it has float64 where jax_enable_x64 is off"
+    try:
+        with eqn.ctx.manager:
+            return jax.make_jaxpr(lambda *args: _of_type(op(*args), out))(*inputs)
+    except ValueError as error:
+        return f"our op refuses it ({error})"
+
+
+def _of_type(y, expected):
+    """y lying on a mesh with Explicit axes as is expected, and weakly typed if that is."""
+    if AxisType.Explicit in expected.sharding.mesh.axis_types and jax.typeof(y).sharding != expected.sharding:
+        y = jax.sharding.reshard(y, expected.sharding)
+    if jax.typeof(y).weak_type != expected.weak_type:
+        weak = expected.weak_type
+        y = primitives.convert_element_type_p.bind(y, new_dtype=y.dtype, weak_type=weak, sharding=None)
+    return y
+
+
+def _generic_pool(eqn):
+    """Where the reduction of two entries is written out, as any function may be."""
+    if len(eqn.invars) != 2:
+        return "it reduces several arrays at once"
+    (_, start), reduction = eqn.invars, _name_of(eqn.params["jaxpr"])
+    identity = {"max": -np.inf, "add": 0.0}.get(reduction or "")
+    if identity is None or eqn.params["consts"]:
+        return "it is no maximum and no sum"
+    if not isinstance(start, core.Literal):
+        return "what it starts from is known at run time only"
+    if start.val != identity:
+        return f"it starts from {start.val}, not {identity}"
+    return _pool(reduction, eqn)
+
+
+def _name_of(jaxpr):
+    """The one primitive that a function of two scalars consists of, or None."""
+    if len(jaxpr.eqns) != 1 or jaxpr.outvars != jaxpr.eqns[0].outvars or set(jaxpr.eqns[0].invars) != set(jaxpr.invars):
+        return None
+    inner = list(core.jaxprs_in_params(jaxpr.eqns[0].params))
+    return _name_of(inner[0]) if inner else jaxpr.eqns[0].primitive.name
+
+
+def _pool(reduction, eqn):
+    """Pooling over whichever axes the window has; to our ops all but the first and the last axis are spatial."""
+    window, stride, padding, between, dilation = (
+        eqn.params[name]
+        for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    )
+    if max(between, default=1) > 1:
+        return "there are zeros between the entries (base_dilation)"
+    if reduction == "add" and any(d > 1 and k > 1 for k, d in zip(window, dilation, strict=True)):
+        return "it is a sum over a window with window_dilation"
+    geometry = list(zip(window, stride, padding, dilation, strict=True))
+    free = [axis for axis, (k, s, pads, _) in enumerate(geometry) if k == s == 1 and tuple(pads) == (0, 0)]
+    if len(free) == len(geometry):
+        return "its window is a single entry"
+    images, channels = free[:-1][:1], free[-1:]
+    spatial = [axis for axis in range(len(geometry)) if axis not in (*images, *channels)]
+    order = (*images, *spatial, *channels)
+    added = () if images else (0,) if channels else (0, len(order) + 1)
+    window, stride, padding, dilation = zip(*(geometry[axis] for axis in spatial), strict=True)
+
+    back = tuple(order.index(axis) for axis in range(len(order)))
+
+    def pool(x, *_):
+        x = jnp.expand_dims(jnp.transpose(x, order), added)
+        if reduction == "max":
+            y = max_pool(x, window, stride=stride, padding=padding, dilation=dilation)
+        else:
+            y = mean_pool(x, window, stride=stride, padding=padding, divisor=1.0)
+        return jnp.transpose(jnp.squeeze(y, added), back)
+
+    return _traced(pool, eqn)
