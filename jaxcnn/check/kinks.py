@@ -15,65 +15,73 @@ Arrays = Sequence[np.ndarray]
 Run = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]  # (args, dy) -> gradients of the rule, and expected ones
 
 
-def at_kinks(run: Run, args: Arrays, dy: Arrays, wrong: Arrays, step: float, rtol: float) -> list[np.ndarray]:
+def at_kinks(
+    run: Run, at_point: Arrays, args: Arrays, dy: Arrays, wrong: Arrays, step: float, rtol: float
+) -> list[np.ndarray]:
     """Which of the wrong entries are no errors: a boolean array for each argument.
 
     An entry is right if, close by, the rule agrees with the derived gradient in it; if that gradient jumps there, from
-    one point close by to the next; and if what the rule gives lies within the jump. All of this for a dy that is
-    positive, where what one window of a pool gives does not cancel what another one takes. And as one entry may be in
-    order where their sum is not, as in a pool that gives dy to each entry of a tie, the slope that the rule claims
-    along a direction lies between the slopes of the two sides.
+    one point close by to the next; and if what the rule gives lies within the jump, or not further beyond than the jump
+    is wide, as not all combinations of sides are tried. All of this for a dy that is positive, where what one window of
+    a pool gives does not cancel what another one takes. And as an entry may be in order where the sum is not, as in a
+    pool that gives dy to each entry of a tie, the slope that the rule claims along a direction has to lie between the
+    slopes of the two sides.
 
     Args:
         run: the gradients of the rule and the derived ones.
+        at_point: what the rule gives at the point.
         args: the point.
-        dy: the cotangent.
+        dy: the cotangent, nowhere negative.
         wrong: where they differ, for each argument.
         step: how far away the points close by are, relative to a usual entry.
         rtol: how far apart two equal gradients may be.
     """
     nothing = [np.zeros(w.shape, bool) for w in wrong]
-    if not any(w.any() for w in wrong):
-        return nothing
-    dy = [np.abs(d) for d in dy]
     args = [np.asarray(a, np.float64) for a in args]
     scales = [step * (np.abs(a) + (usual(a) or 1.0)) for a in args]
+    got, expected = [np.asarray(g, np.float64) for g in at_point], run(args, dy)[1]
+    slack = [rtol * (np.abs(e) + usual(e)) for e in expected]
+    low, high = list(expected), list(expected)
     random = np.random.default_rng(0)
 
-    def near(direction: Arrays) -> tuple[Arrays, Arrays]:
-        return run([a + s * u for a, s, u in zip(args, scales, direction, strict=True)], dy)
+    def look(direction: Arrays) -> tuple[Arrays, Arrays]:
+        """The gradients a step away, which widen what is between low and high."""
+        near, side = run([a + s * u for a, s, u in zip(args, scales, direction, strict=True)], dy)
+        low[:], high[:] = map(np.minimum, low, side), map(np.maximum, high, side)
+        return near, side
 
-    def differ(got: Arrays, expected: Arrays) -> list[np.ndarray]:
-        return [difference(g, e, rtol * (np.abs(e) + usual(e))).wrong for g, e in zip(got, expected, strict=True)]
+    def apart(a: Arrays, b: Arrays) -> Arrays:
+        return [difference(*entries).wrong for entries in zip(a, b, slack, strict=True)]
 
-    sides: list[Arrays] = []
-    left = list(wrong)
+    def within() -> Arrays:
+        return [
+            (h - l > 10 * s) & (g >= 2 * l - h - s) & (g <= 2 * h - l + s)
+            for g, l, h, s in zip(got, low, high, slack, strict=True)
+        ]
+
+    left = [w & d for w, d in zip(wrong, apart(got, expected), strict=True)]
     for _ in range(4):
-        got, expected = near([random.uniform(-1, 1, size=a.shape) for a in args])
-        left = [w & ~d for w, d in zip(left, differ(got, expected), strict=True)]
-        sides.append(expected)
         if not any(w.any() for w in left):
             return nothing
-    got, expected = run(args, dy)
-    apart = [np.where(w, g - e, 0.0) for w, g, e in zip(wrong, got, expected, strict=True)]
-    towards = [d / (np.max(np.abs(d), initial=0.0) or 1.0) for d in apart]
-    ramp = [np.linspace(1, 0, a.size).reshape(a.shape) for a in args]
-    for direction in (ramp, towards, [np.ones(a.shape) for a in args]):
-        both = [near([sign * u for u in direction])[1] for sign in (1, -1)]
-        sides += both
-        slopes = [_slope(gradients, scales, direction) for gradients in both]
+        sides = look([random.uniform(-1, 1, size=a.shape) for a in args])
+        left = [w & ~d for w, d in zip(left, apart(*sides), strict=True)]
+
+    excess = [np.where(w, g - e, 0.0) for w, g, e in zip(wrong, got, expected, strict=True)]
+    towards = [e / (np.max(np.abs(e), initial=0.0) or 1.0) for e in excess]
+    first = [np.linspace(1, 0, a.size).reshape(a.shape) for a in args]  # the first of those that tie wins
+    for direction in (first, towards, [np.ones(a.shape) for a in args]):
+        slopes = [_slope(look([sign * u for u in direction])[1], scales, direction) for sign in (1, -1)]
         claimed, size = _slope(got, scales, direction), _slope(list(map(np.abs, got)), scales, map(np.abs, direction))
         if not min(slopes) - rtol * size <= claimed <= max(slopes) + rtol * size:
             return nothing
-    return [_within(g, [e, *each], w, rtol) for g, e, w, *each in zip(got, expected, left, *sides, strict=True)]
+    for _ in range(16):
+        missing = [w & ~inside for w, inside in zip(left, within(), strict=True)]
+        if not any(m.any() for m in missing):
+            break
+        # These now win over the others that they tie with.
+        look([np.where(m, 1, -1) * random.uniform(0.5, 1, size=m.shape) for m in missing])
+    return [w & inside for w, inside in zip(left, within(), strict=True)]
 
 
 def _slope(gradients: Arrays, scales: Arrays, direction: Any) -> float:
     return float(sum(np.vdot(g, s * u) for g, s, u in zip(gradients, scales, direction, strict=True)))
-
-
-def _within(got: np.ndarray, sides: Arrays, left: np.ndarray, rtol: float) -> np.ndarray:
-    """Where the sides are apart, and what the rule gives is one of them or between."""
-    low, high = np.min(sides, axis=0), np.max(sides, axis=0)
-    slack = rtol * (np.maximum(np.abs(low), np.abs(high)) + usual(sides[0]))
-    return left & (high - low > slack) & (got >= low - slack) & (got <= high + slack)

@@ -117,8 +117,8 @@ def _along(wrong: np.ndarray, axis: int, batch: int | None) -> str:
             what = "channel"
         elif wrong.ndim > 2 and axis == 0 and size == batch:
             what = "image"
-        ends = {0: "first ", size - 1: "last "}
-        return f"one {what}: {ends.get(first, '')}{first} of axis {axis}"
+        ends = {0: ", the first", size - 1: ", the last"}
+        return f"one {what}: {first} of axis {axis}{ends.get(first, '')}"
     if last - first + 1 == len(indices):
         if first == 0:
             return f"first {len(indices)} of {size} {place}"

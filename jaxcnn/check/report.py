@@ -131,8 +131,11 @@ class Difference:
             relative = error / abs(expected) if expected else error
             ulp = error / float(np.asarray(np.spacing(np.abs(np.asarray(expected).astype(self.dtype)))))
         place = f" at {[int(i) for i in index]}" if excess.ndim else ""
-        off = f"relative error {relative:.1e}, {_count(ulp)} ulp" if error else "no error"
-        return f"worst{place}: got {got:.12g}, expected {expected:.12g} ({off})"
+        if not error:
+            return "equal to the last bit"
+        digits = 9 if relative > 1e-6 else 16
+        off = f"relative error {relative:.1e}, {_count(ulp)} ulp"
+        return f"worst{place}: got {got:.{digits}g}, expected {expected:.{digits}g} ({off})"
 
     def _seen(self) -> str:
         """The error that a usual entry may have, relative to it."""
