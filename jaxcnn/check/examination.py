@@ -38,13 +38,13 @@ class Examination:
     def __init__(
         self, arguments: Arguments, f: Callable[..., Any], reference: Callable[..., Any], rtol: float, seed: Any
     ) -> None:
-        self.f, self.rtol = arguments.of(f), rtol
-        on_reference = self.f if reference is f else arguments.of(reference)
-        double = compile_program(self.f, on_reference, arguments.floats, double=True)
+        """f and the reference are functions of the floating-point arrays of the arguments."""
+        self.f, self.rtol = f, rtol
+        double = compile_program(f, reference, arguments.floats, double=True)
         self.dtypes = [jnp.result_type(a) for a in arguments.floats]
         own: Program | None = None
         if any(dtype != jnp.float64 for dtype in self.dtypes):
-            own = compile_program(self.f, on_reference, arguments.floats, double=False)
+            own = compile_program(f, reference, arguments.floats, double=False)
 
         self.first = len(double.outputs)  # of the gradients, behind the outputs
         self.batch = double.outputs[0].shape[0] if double.outputs[0].ndim else None

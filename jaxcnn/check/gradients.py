@@ -1,14 +1,20 @@
 """Custom VJP rules against the derivative that JAX derives."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.arguments import floating_arguments
+from jaxcnn.check.consistency import consistency
+from jaxcnn.check.differences import by_differences
 from jaxcnn.check.examination import Examination
-from jaxcnn.check.report import Report
+from jaxcnn.check.programs import CannotDerive
+from jaxcnn.check.report import Comparison, Report, in_one_line
+from jaxcnn.transforms import derived
 
 
 def gradients(
@@ -18,6 +24,8 @@ def gradients(
     argnums: int | Sequence[int] | None = None,
     rtol: float | None = None,
     key: jax.Array | None = None,
+    order: int = 1,
+    transforms: bool = False,
 ) -> Report:
     """Compares the gradients of f, by its custom VJP rules, with those that JAX derives.
 
@@ -32,11 +40,16 @@ def gradients(
     Args:
         f: any function of pytrees of arrays, with custom VJPs in it or around it.
         args: where to check. Gradients are compared for every floating-point array in them; the rest stays as it is.
-        reference: a function of the same arguments that returns what f returns, whose gradient JAX derives, where the
-            function that f belongs to is not to be trusted itself. By default `derived(f)`.
+        reference: a function of the same arguments that returns what f returns, and whose gradient JAX derives: custom
+            VJPs in it are replaced as in f. By default f itself, as `derived(f)`. Where JAX derives no gradient, as of
+            a while loop or of a callback, slopes along random directions are compared with difference quotients.
         argnums: the positions of the arguments to look at, by default all.
         rtol: relative tolerance in float64, by default 1e-10.
         key: the random key of dy.
+        order: up to which order of derivative to look. The second is the gradient of the gradient, by the rule of the
+            rule, along a random direction.
+        transforms: whether to compare without `jit`, and under `jit`, `remat`, `vmap`, `scan`, and split over devices
+            where JAX has several CPU devices (`jax_num_cpu_devices`).
 
     Returns:
         A `Report`: `bool(report)` is the verdict, `print(report)` names the worst entry of every argument and where
@@ -44,7 +57,8 @@ def gradients(
 
     Raises:
         TypeError: f is not callable, or no argument or no output is a floating-point array.
-        ValueError: argnums names no argument, or a rule is where it cannot be replaced, inside `shard_map`.
+        ValueError: argnums names no argument, order is not an integer of at least 1, or a rule is where it cannot be
+            replaced, inside `shard_map`.
         Errors of f itself are passed on. An array that f closes over keeps its dtype, which an op may refuse beside
         float64: pass it as an argument.
 
@@ -60,6 +74,36 @@ def gradients(
     arguments = floating_arguments("gradients", f, args, argnums)
     if reference is not None and not callable(reference):
         raise TypeError(f"gradients: reference must be callable, got {type(reference).__name__} {reference!r}")
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ValueError(f"gradients: order must be an integer of at least 1, got {order!r}")
     seed = 0 if key is None else np.asarray(jax.random.key_data(key))
-    examination = Examination(arguments, f, reference or f, 1e-10 if rtol is None else rtol, seed)
-    return Report(tuple(examination.comparisons()))
+    on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
+    try:
+        examination = Examination(arguments, on_floats, on_reference, 1e-10 if rtol is None else rtol, seed)
+    except CannotDerive as error:
+        notes = [f"by differences along random directions, in float64 only: JAX derives no gradient of f: {error}"]
+        return Report(tuple(by_differences(arguments, f, seed)), tuple(notes))
+    rows, notes = examination.comparisons(), []
+    if transforms:
+        more, notes = consistency(examination)
+        rows += more
+    for n in range(2, order + 1):
+        on_floats, on_reference = (_gradient_of(g, examination.base.dy) for g in (on_floats, derived(on_reference)))
+        try:
+            examination = Examination(arguments, on_floats, on_reference, examination.rtol, seed)
+        except Exception as error:
+            rows.append(Comparison(f"order {n}", f"the gradient has none: {in_one_line(error)}"))
+            break
+        higher = examination.comparisons()[examination.first :]
+        rows += [replace(row, name=f"order {n}, {row.name}") for row in higher]
+    return Report(tuple(rows), tuple(notes))
+
+
+def _gradient_of(f: Callable[..., list[Any]], dy: Sequence[np.ndarray]) -> Callable[..., list[Any]]:
+    """The gradient of ⟨dy, f⟩ as a function of the same arrays."""
+
+    def gradient(*floats: Any) -> list[Any]:
+        y, vjp = jax.vjp(f, *floats)
+        return list(vjp([jnp.asarray(d, y.dtype) for d, y in zip(dy, y, strict=True)]))
+
+    return gradient

@@ -55,8 +55,8 @@ def at_kinks(
 
     def within() -> Arrays:
         return [
-            (h - l > 10 * s) & (g >= 2 * l - h - s) & (g <= 2 * h - l + s)
-            for g, l, h, s in zip(got, low, high, slack, strict=True)
+            (above - below > 10 * s) & (g >= 2 * below - above - s) & (g <= 2 * above - below + s)
+            for g, below, above, s in zip(got, low, high, slack, strict=True)
         ]
 
     left = [w & d for w, d in zip(wrong, apart(got, expected), strict=True)]

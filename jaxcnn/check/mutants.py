@@ -78,7 +78,8 @@ def mutants(
     """
     arguments = floating_arguments("mutants", f, args, argnums)
     seed = 0 if key is None else np.asarray(jax.random.key_data(key))
-    examination = Examination(arguments, f, reference or f, 1e-10 if rtol is None else rtol, seed)
+    on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
+    examination = Examination(arguments, on_floats, on_reference, 1e-10 if rtol is None else rtol, seed)
     report = Report(tuple(examination.comparisons()))
     outcome: dict[str, list[str]] = {"caught": [], "missed": [], "equivalent": []}
     if report:

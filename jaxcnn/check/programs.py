@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcnn.check.report import in_one_line
 from jaxcnn.check.tolerance import coarsest_eps, longest_sum
 from jaxcnn.transforms import derived, holds_rule
 
@@ -79,7 +80,7 @@ def compile_program(f: Callable[..., Any], reference: Callable[..., Any], args: 
         try:
             expected = jax.make_jaxpr(_flat_pullback(core.jaxpr_as_fun(primal)))(args, dy)
         except Exception as error:
-            raise CannotDerive(" ".join(str(error).split())[:200]) from error
+            raise CannotDerive(in_one_line(error)) from error
 
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]

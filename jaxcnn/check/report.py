@@ -166,6 +166,12 @@ def difference(got: Any, expected: Any, tolerance: Any, also: Any = None, dtype:
     return Difference(got, expected, tolerance, wrong, dtype, got_dtype)
 
 
+def in_one_line(error: Exception) -> str:
+    """The kind of an error and the beginning of what it says."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:200]}{'...' if len(said) > 200 else ''}"
+
+
 def _excess(got: np.ndarray, expected: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """The error in units of what is tolerated."""
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))

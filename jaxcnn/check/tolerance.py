@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-_DOUBLE = float(np.finfo(np.float64).eps)
+DOUBLE = float(np.finfo(np.float64).eps)
 
 
 def longest_sum(jaxpr: core.Jaxpr) -> int:
@@ -45,7 +45,7 @@ def _terms(equation: Any) -> int:
 
 def coarsest_eps(jaxpr: core.Jaxpr) -> float:
     """The spacing at 1 of the lowest precision in which a jaxpr computes what depends on its arguments."""
-    depends, eps = set(jaxpr.invars), _DOUBLE
+    depends, eps = set(jaxpr.invars), DOUBLE
     for equation in jaxpr.eqns:
         if depends.intersection(atom for atom in equation.invars if not isinstance(atom, core.Literal)):
             depends.update(equation.outvars)
@@ -66,7 +66,7 @@ def in_double(expected: np.ndarray, rtol: float, eps: float, rounding: float) ->
 
     Where the function itself computes in less than float64, eps is of that precision, and relative to a usual entry.
     """
-    if eps > _DOUBLE:
+    if eps > DOUBLE:
         return max(rtol, 32 * eps) * (np.abs(expected) + usual(expected))
     return rtol * np.abs(expected) + 1e-2 * rtol * largest([expected]) + rounding
 
@@ -85,7 +85,7 @@ def in_own_dtype(
     adding = float(np.finfo(np.float32).eps) if eps > 1e-5 else eps
     with np.errstate(invalid="ignore"):
         apart = usual(derived - expected)
-    zero = usual(expected) <= rounding(_DOUBLE, length, arrays)
+    zero = usual(expected) <= rounding(DOUBLE, length, arrays)
     return (
         4 * eps * np.abs(expected)
         + (8 * eps + 4 * adding * math.sqrt(length)) * usual(expected)

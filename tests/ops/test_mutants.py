@@ -1,4 +1,4 @@
-"""Formulas broken on purpose, inside the rules: the checker has to find each break, in a case of the table that uses it.
+"""Formulas broken on purpose, inside the rules: the checker has to find each break, in a case that uses it.
 
 What can be done to any rule from outside, `check.mutants` does to all of them (test_every_op.py).
 """

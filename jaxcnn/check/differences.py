@@ -1,0 +1,135 @@
+"""The rule against the function itself, along random directions: no derivative of JAX is needed.
+
+The slope that the rule claims along u is ⟨J'dy, u⟩, and the function's own is that of ⟨dy, f(x + h u)⟩.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcnn.check.arguments import Arguments
+from jaxcnn.check.programs import in_double
+from jaxcnn.check.report import Comparison
+from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
+
+DIRECTIONS = 4
+KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
+
+
+class Slopes:
+    """A function and its rule, in float64."""
+
+    def __init__(self, arguments: Arguments, f: Callable[..., Any], seed: Any) -> None:
+        on_floats = arguments.of(f)
+        self.args = [np.asarray(a, np.float64) for a in arguments.floats]
+        self.random = np.random.default_rng(seed)
+        with in_double():
+            jaxpr, outputs = jax.make_jaxpr(on_floats, return_shape=True)(*self.args)
+            if not outputs:
+                raise TypeError("gradients: f must return a floating-point array, got none")
+            self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
+            self.values = jax.jit(on_floats).lower(*self.args).compile()
+            pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
+            self.gradients = list(map(np.asarray, pullback(self.args, self.dy)))
+        self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
+
+    def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
+        """⟨dy, f⟩ with a step added to argument i, and how far rounding may put it off."""
+        with in_double():
+            moved = [a + step if k == i else a for k, a in enumerate(self.args)]
+            y = [np.asarray(y, np.float64) for y in self.values(*moved)]
+        terms = [np.asarray(d, np.float64) * y for d, y in zip(self.dy, y, strict=True)]
+        size = math.sqrt(sum(float(np.sum(np.square(t))) for t in terms))
+        return math.fsum(float(np.sum(t)) for t in terms), 8 * self.eps * size
+
+    def claimed(self, i: int, u: np.ndarray) -> float:
+        """The slope along u by the rule."""
+        return float(np.vdot(np.asarray(self.gradients[i], np.float64), u))
+
+    def measured(self, i: int, u: np.ndarray) -> tuple[float, float, float]:
+        """The slope along u by differences: from below, from above, and how far each may be off.
+
+        Both are the same but at a kink. Of several steps the one is taken where the differences of two orders agree
+        best.
+        """
+        best = (0.0, 0.0, math.inf)
+        here, noise = self.at(i, 0 * u)
+        for h in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+            ahead, behind = ([self.at(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
+            two, four = ((8 * (ahead[k] - behind[k]) - ahead[k + 1] + behind[k + 1]) / (12 * h * 2**k) for k in (0, 1))
+            sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
+            kink = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
+            off, off_at_kink = abs(two - four), max(abs(a - b) for a, b in zip(sides, kink, strict=True))
+            if abs(sides[0] - sides[1]) <= 4 * off_at_kink + 4 * noise / h:
+                sides = [two, two]
+            else:
+                off = off_at_kink
+            off = 2 * off + 4 * noise / h
+            if off < best[2]:
+                best = min(sides), max(sides), off
+        return best
+
+    def direction(self, i: int) -> np.ndarray:
+        """Of the size of the argument, so that a step is one relative to it."""
+        a = self.args[i]
+        return self.random.normal(size=a.shape) * (usual(a) or 1.0)
+
+
+def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
+    """One comparison for each argument, along random directions; what is wrong is looked for by bisection."""
+    slopes = Slopes(arguments, f, seed)
+    return [compare_slopes(slopes, i, f"gradient of {name}", slopes.measured) for i, name in enumerate(arguments.names)]
+
+
+def compare_slopes(slopes: Slopes, i: int, name: str, measure: Callable[[int, np.ndarray], Any]) -> Comparison:
+    if not slopes.args[i].size:
+        return Comparison(name, None, "no entries")
+    kink, seen = "", 0.0
+    size = usual(slopes.gradients[i]) * (usual(slopes.args[i]) or 1.0)
+    for _ in range(DIRECTIONS):
+        u = slopes.direction(i)
+        low, high, off = measure(i, u)
+        claimed = slopes.claimed(i, u)
+        seen = max(seen, off / size if size else off)
+        if not low - off <= claimed <= high + off:
+            return _bisect(slopes, i, name, measure, u)
+        if high > low:
+            kink = KINK
+    return Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
+
+
+def _bisect(slopes: Slopes, i: int, name: str, measure: Callable[[int, np.ndarray], Any], u: np.ndarray) -> Comparison:
+    """Halves the direction until one entry is left, keeping the half whose slope is further off."""
+    places = np.arange(u.size)
+
+    def excess(places: np.ndarray) -> tuple[float, float, float, float]:
+        part = np.zeros(u.size)
+        part[places] = u.ravel()[places]
+        part = part.reshape(u.shape)
+        low, high, off = measure(i, part)
+        claimed = slopes.claimed(i, part)
+        return max(low - claimed, claimed - high) - off, claimed, (low + high) / 2, off
+
+    found = excess(places)
+    while len(places) > 1:
+        halves = np.array_split(places, 2)
+        both = [excess(half) for half in halves]
+        worse = int(both[1][0] > both[0][0])
+        if not both[worse][0] > 0:
+            break
+        places, found = halves[worse], both[worse]
+    if len(places) > 1:
+        where = f"among {len(places)} entries from {_index(places[0], u)} on"
+        return Comparison(name, "the slope", f"along a direction: got {found[1]:.9g}, expected {found[2]:.9g}", where)
+    scale = u.ravel()[places[0]]
+    got, expected = found[1] / scale, found[2] / scale
+    relative = abs(got - expected) / abs(expected) if expected else abs(got - expected)
+    worst = f"at {_index(places[0], u)}: got {got:.9g}, expected {expected:.9g} (relative error {relative:.1e})"
+    return Comparison(name, "at least one entry", worst)
+
+
+def _index(place: int, like: np.ndarray) -> list[int]:
+    return [int(k) for k in np.unravel_index(int(place), like.shape)]
