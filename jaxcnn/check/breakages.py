@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-_RANDOM = np.random.default_rng(0)
+from jaxcnn.check.programs import generator
+
+_RANDOM = generator("breakages")
 
 
 @dataclass(frozen=True)

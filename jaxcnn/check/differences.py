@@ -4,19 +4,34 @@ The slope that the rule claims along u is ⟨J'dy, u⟩, and the function's own 
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxcnn.check.arguments import Arguments
-from jaxcnn.check.programs import in_double
+from jaxcnn.check.programs import generator, in_double
 from jaxcnn.check.report import Comparison
 from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
 
 DIRECTIONS = 4
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
+
+
+class Slope(NamedTuple):
+    """A slope by differences: the smaller and the larger of the two sides, which are the same but at a kink."""
+
+    low: float
+    high: float
+    off: float  # how far each may be off
+    step: float
+
+    def excess(self, claimed: float) -> float:
+        """By how much a claimed slope is out of the range."""
+        return max(self.low - claimed, claimed - self.high) - self.off
 
 
 class Slopes:
@@ -25,16 +40,24 @@ class Slopes:
     def __init__(self, arguments: Arguments, f: Callable[..., Any], seed: Any) -> None:
         on_floats = arguments.of(f)
         self.args = [np.asarray(a, np.float64) for a in arguments.floats]
-        self.random = np.random.default_rng(seed)
+        self.random = generator("differences", seed)
         with in_double():
             jaxpr, outputs = jax.make_jaxpr(on_floats, return_shape=True)(*self.args)
             if not outputs:
                 raise TypeError("gradients: f must return a floating-point array, got none")
             self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
             self.values = jax.jit(on_floats).lower(*self.args).compile()
-            pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
-            self.gradients = list(map(np.asarray, pullback(self.args, self.dy)))
+            self.pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
+            self.gradients = list(map(np.asarray, self.pullback(self.args, self.dy)))
         self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
+
+    def positive(self) -> "Slopes":
+        """The same with dy nowhere negative, where one kink does not cancel another."""
+        other = copy(self)
+        other.dy = [np.abs(d) for d in self.dy]
+        with in_double():
+            other.gradients = list(map(np.asarray, self.pullback(self.args, other.dy)))
+        return other
 
     def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
         """⟨dy, f⟩ with a step added to argument i, and how far rounding may put it off."""
@@ -49,15 +72,11 @@ class Slopes:
         """The slope along u by the rule."""
         return float(np.vdot(np.asarray(self.gradients[i], np.float64), u))
 
-    def measured(self, i: int, u: np.ndarray) -> tuple[float, float, float]:
-        """The slope along u by differences: from below, from above, and how far each may be off.
-
-        Both are the same but at a kink. Of several steps the one is taken where the differences of two orders agree
-        best.
-        """
-        best = (0.0, 0.0, math.inf)
+    def measured(self, i: int, u: np.ndarray, steps: Sequence[float] = _STEPS) -> Slope:
+        """The slope along u by differences. Of the steps that is taken for which two orders agree best."""
+        best = Slope(0.0, 0.0, math.inf, steps[0])
         here, noise = self.at(i, 0 * u)
-        for h in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+        for h in steps:
             ahead, behind = ([self.at(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
             two, four = ((8 * (ahead[k] - behind[k]) - ahead[k + 1] + behind[k + 1]) / (12 * h * 2**k) for k in (0, 1))
             sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
@@ -68,8 +87,8 @@ class Slopes:
             else:
                 off = off_at_kink
             off = 2 * off + 4 * noise / h
-            if off < best[2]:
-                best = min(sides), max(sides), off
+            if off < best.off:
+                best = Slope(min(sides), max(sides), off, h)
         return best
 
     def direction(self, i: int) -> np.ndarray:
@@ -79,53 +98,53 @@ class Slopes:
 
 
 def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
-    """One comparison for each argument, along random directions; what is wrong is looked for by bisection."""
+    """One comparison for each argument."""
     slopes = Slopes(arguments, f, seed)
-    return [compare_slopes(slopes, i, f"gradient of {name}", slopes.measured) for i, name in enumerate(arguments.names)]
+    return [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
 
 
-def compare_slopes(slopes: Slopes, i: int, name: str, measure: Callable[[int, np.ndarray], Any]) -> Comparison:
+def compare_slopes(slopes: Slopes, i: int, name: str, steps: Sequence[float] = _STEPS) -> Comparison:
+    """The gradient of argument i along random directions; what is wrong is looked for by bisection."""
     if not slopes.args[i].size:
         return Comparison(name, None, "no entries")
     kink, seen = "", 0.0
     size = usual(slopes.gradients[i]) * (usual(slopes.args[i]) or 1.0)
     for _ in range(DIRECTIONS):
         u = slopes.direction(i)
-        low, high, off = measure(i, u)
-        claimed = slopes.claimed(i, u)
-        seen = max(seen, off / size if size else off)
-        if not low - off <= claimed <= high + off:
-            return _bisect(slopes, i, name, measure, u)
-        if high > low:
-            kink = KINK
+        slope = slopes.measured(i, u, steps)
+        if slope.high > slope.low and not kink:
+            kink, slopes = KINK, slopes.positive()
+            slope = slopes.measured(i, u, steps)
+        if not slope.excess(slopes.claimed(i, u)) <= 0:
+            return _bisect(slopes, i, name, u, slope.step)
+        seen = max(seen, slope.off / size if size else slope.off)
     return Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
 
 
-def _bisect(slopes: Slopes, i: int, name: str, measure: Callable[[int, np.ndarray], Any], u: np.ndarray) -> Comparison:
+def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:
     """Halves the direction until one entry is left, keeping the half whose slope is further off."""
-    places = np.arange(u.size)
 
-    def excess(places: np.ndarray) -> tuple[float, float, float, float]:
+    def along(places: np.ndarray) -> tuple[Slope, float]:
         part = np.zeros(u.size)
         part[places] = u.ravel()[places]
         part = part.reshape(u.shape)
-        low, high, off = measure(i, part)
-        claimed = slopes.claimed(i, part)
-        return max(low - claimed, claimed - high) - off, claimed, (low + high) / 2, off
+        return slopes.measured(i, part, [step]), slopes.claimed(i, part)
 
-    found = excess(places)
+    places = np.arange(u.size)
+    slope, claimed = along(places)
     while len(places) > 1:
         halves = np.array_split(places, 2)
-        both = [excess(half) for half in halves]
-        worse = int(both[1][0] > both[0][0])
-        if not both[worse][0] > 0:
+        both = [along(half) for half in halves]
+        excess = [slope.excess(claimed) for slope, claimed in both]
+        worse = int(excess[1] > excess[0])
+        if not excess[worse] > 0:
             break
-        places, found = halves[worse], both[worse]
+        places, (slope, claimed) = halves[worse], both[worse]
+    expected = slope.low if abs(slope.low - claimed) < abs(slope.high - claimed) else slope.high
     if len(places) > 1:
         where = f"among {len(places)} entries from {_index(places[0], u)} on"
-        return Comparison(name, "the slope", f"along a direction: got {found[1]:.9g}, expected {found[2]:.9g}", where)
-    scale = u.ravel()[places[0]]
-    got, expected = found[1] / scale, found[2] / scale
+        return Comparison(name, "the slope", f"along a direction: got {claimed:.9g}, expected {expected:.9g}", where)
+    got, expected = claimed / u.ravel()[places[0]], expected / u.ravel()[places[0]]
     relative = abs(got - expected) / abs(expected) if expected else abs(got - expected)
     worst = f"at {_index(places[0], u)}: got {got:.9g}, expected {expected:.9g} (relative error {relative:.1e})"
     return Comparison(name, "at least one entry", worst)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxcnn.check import tolerance
 from jaxcnn.check.arguments import Arguments
 from jaxcnn.check.kinks import at_kinks
-from jaxcnn.check.programs import Arrays, Program, compile_program, traced_alike
+from jaxcnn.check.programs import Arrays, Program, compile_program, generator, traced_alike
 from jaxcnn.check.report import Comparison, Difference, difference
+from jaxcnn.check.tolerance import OwnDtype
 
 _OTHER = -1024
 
@@ -54,15 +55,42 @@ class Examination:
         dy = (own or double).random_dy(seed)
         wide = [np.asarray(a, np.float64) for a in arguments.floats]
         # Smaller entries of the same sign are within the domain of most functions.
-        random = np.random.default_rng(1)
+        random = generator("other arguments")
         other_args = [a * (1 - 0.1 * random.random(size=a.shape)) for a in wide]
         other_dy = [_OTHER * np.asarray(d, np.float64) for d in dy]
+        coarsest = max(float(jnp.finfo(dtype).eps) for dtype in self.dtypes)
+        self.eps = max(double.eps, min(double.rule_eps, coarsest))  # a rule may use as little precision as it is given
         self.base = self.run(double, arguments.floats, dy)
         self.other = self.run(double, other_args, other_dy)
-        self.own = self.run(own, arguments.floats, dy) if own else None
+        self.own: Run | None = None
+        if own:
+            both = own(arguments.floats, dy)
+            self.rounded = self._rounded(both[1])
+            self.own = self.run(own, arguments.floats, dy, both)
 
-    def run(self, program: Program, args: Sequence[Any], dy: Sequence[Any]) -> Run:
-        got, expected = program(args, dy)
+    def _rounded(self, derived: Arrays) -> list[OwnDtype]:
+        """What rounding does to each output and gradient."""
+        random, program = generator("rounding"), self.base.program
+
+        def anew(arrays: Sequence[Any]) -> Arrays:
+            eps = [float(jnp.finfo(jnp.result_type(a)).eps) for a in arrays]
+            wide = [np.asarray(a, np.float64) for a in arrays]
+            return [a * (1 + e * random.uniform(-1, 1, size=a.shape)) for a, e in zip(wide, eps, strict=True)]
+
+        moved = program(anew(self.base.args), anew(self.base.dy))[1]
+        rows = [
+            OwnDtype.of(e, low, m, program.eps, program.length)
+            for e, low, m in zip(self.base.expected, derived, moved, strict=True)
+        ]
+        # f may be another function in another dtype: random numbers, for one, are others.
+        if not all(row.derived_is_right for row in rows[: self.first]):
+            rows = [row.by_itself() for row in rows]
+        return rows
+
+    def run(
+        self, program: Program, args: Sequence[Any], dy: Sequence[Any], results: tuple[Arrays, Arrays] | None = None
+    ) -> Run:
+        got, expected = results or program(args, dy)
         run = Run(program, args, dy, got, expected, [np.zeros(e.shape, bool) for e in expected])
         return replace(run, kinks=self._find_kinks(run))
 
@@ -72,7 +100,7 @@ class Examination:
         if self.base.program.keeps_state:
             rows.append(Comparison("two calls", "what the rule gives for one depends on the other"))
         if any(row.problem for row in rows):
-            return rows + self._not_repeated()
+            rows += self._not_repeated()
         return self._also_elsewhere(rows)
 
     def accepts(self, rule: Callable[[Run], Arrays]) -> bool:
@@ -88,16 +116,16 @@ class Examination:
     def differences(self, run: Run, got: Arrays) -> list[Difference]:
         """Row by row, but for the entries where the function has a kink."""
         rows, program = [], run.program
+        sizes = [*run.dy, *(run if program.double else self.base).expected[self.first :]]
         if program.double:
-            rounding = tolerance.rounding(program.eps, program.length, [*run.dy, *run.expected[self.first :]])
             for g, e in zip(got, run.expected, strict=True):
-                rows.append(difference(g, e, tolerance.in_double(e, self.rtol, program.eps, rounding)))
+                rows.append(difference(g, e, tolerance.in_double(e, self.rtol, self.eps, program.length, sizes)))
         else:
-            truth, sizes = self.base.expected, [*run.dy, *self.base.expected[self.first :]]
-            for g, e, low in zip(got, truth, run.expected, strict=True):
-                eps = max(float(jnp.finfo(low.dtype).eps), self.base.program.eps)
-                tolerated = tolerance.in_own_dtype(e, low, eps, program.length, sizes)
-                rows.append(difference(g, e, tolerated, also=low, dtype=low.dtype))
+            for g, own in zip(got, self.rounded, strict=True):
+                zero = tolerance.usual(own.expected) <= tolerance.rounding(tolerance.DOUBLE, program.length, sizes)
+                left = tolerance.rounding(own.eps, program.length, sizes) if zero else 0.0
+                also = own.derived if own.derived_is_right else None
+                rows.append(difference(g, own.expected, own.tolerance(left), also, dtype=own.dtype))
         return [row.without(kink) for row, kink in zip(rows, run.kinks, strict=True)]
 
     def _find_kinks(self, run: Run) -> Sequence[Any]:
@@ -114,7 +142,7 @@ class Examination:
 
         dy = [np.abs(d) for d in run.dy]
         at_point = run.program(run.args, dy)[0][first:]
-        eps = max(double.eps, *(float(jnp.finfo(row.dtype).eps) for row in rows))
+        eps = max(self.eps, *(float(jnp.finfo(row.dtype).eps) for row in rows))
         found = at_kinks(gradients, at_point, run.args, dy, wrong[first:], max(1e-7, 4 * eps), max(1e-6, 32 * eps))
         return [*run.kinks[:first], *found]
 
@@ -126,7 +154,8 @@ class Examination:
 
     def _row(self, i: int) -> Comparison:
         """What the runs at the point say about one output or argument."""
-        row = self.differences(self.base, self.base.got)[i].comparison(self.names[i], self.batch)
+        dtype = self.own.got[i].dtype if self.own else None
+        row = self.differences(self.base, self.base.got)[i].comparison(self.names[i], self.batch, dtype)
         kinks = np.count_nonzero(self.base.kinks[i])
         if self.own is not None:
             own = self.differences(self.own, self.own.got)[i]
@@ -145,8 +174,8 @@ class Examination:
 
     def _also_elsewhere(self, rows: list[Comparison]) -> list[Comparison]:
         """The rows, wrong where the rule is right at the point that was given only, or for the first dy only."""
-        apart = self.differences(self.other, self.other.got)
-        if not any(row.wrong.any() for row in apart):
+        here, apart = (self.differences(run, run.got) for run in (self.base, self.other))
+        if not any(far.beyond() > 1e3 * near.beyond() for near, far in zip(here, apart, strict=True)):
             return rows
         why = "elsewhere"
         for run, said in (
@@ -154,12 +183,12 @@ class Examination:
             (self.run(self.base.program, self.other.args, self.base.dy), "elsewhere: it closes over the arguments"),
         ):
             differences = self.differences(run, run.got)
-            if any(row.wrong.any() for row in differences):
+            if any(far.beyond() > 1e3 * near.beyond() for near, far in zip(here, differences, strict=True)):
                 why, apart = said, differences
                 break
-        for i, row in enumerate(apart):
-            if row.wrong.any():
-                comparison = row.comparison(self.names[i], self.batch)
+        for i, (near, far) in enumerate(zip(here, apart, strict=True)):
+            if far.beyond() > 1e3 * near.beyond():
+                comparison = far.comparison(self.names[i], self.batch)
                 rows[i] = replace(comparison, problem=f"right here, but {comparison.problem} wrong {why}")
         return rows
 

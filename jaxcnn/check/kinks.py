@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.check.programs import generator
 from jaxcnn.check.report import difference
 from jaxcnn.check.tolerance import usual
 
@@ -42,7 +43,7 @@ def at_kinks(
     got, expected = [np.asarray(g, np.float64) for g in at_point], run(args, dy)[1]
     slack = [rtol * (np.abs(e) + usual(e)) for e in expected]
     low, high = list(expected), list(expected)
-    random = np.random.default_rng(0)
+    random = generator("kinks")
 
     def look(direction: Arrays) -> tuple[Arrays, Arrays]:
         """The gradients a step away, which widen what is between low and high."""

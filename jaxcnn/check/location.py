@@ -88,6 +88,7 @@ def _region(wrong: np.ndarray, batch: int | None) -> str:
     """Which part of the array is wrong."""
     if wrong.all():
         return "everywhere"
+    share = np.count_nonzero(wrong) / wrong.size
     if np.count_nonzero(wrong) == 1:
         return "one entry"
     parts = [_along(wrong, axis, batch) for axis in range(wrong.ndim)]
@@ -99,7 +100,8 @@ def _region(wrong: np.ndarray, batch: int | None) -> str:
             inner = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(wrong.ndim))
             if not wrong[inner].any():
                 return f"the border of {_axes(axes)}"
-    share = np.count_nonzero(wrong) / wrong.size
+    if share > 0.9:
+        return "nearly everywhere"
     return f"scattered over {share:.0%}" if share >= 0.01 else "scattered"
 
 

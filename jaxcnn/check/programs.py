@@ -19,6 +19,11 @@ from jaxcnn.transforms import derived, holds_rule
 Arrays = list[np.ndarray]
 
 
+def generator(purpose: str, seed: Any = 0) -> np.random.Generator:
+    """Random numbers that no array of the caller is likely to hold, as one drawn from `default_rng(0)` would."""
+    return np.random.default_rng([*purpose.encode(), *np.ravel(seed)])
+
+
 class CannotDerive(Exception):
     """JAX derives no gradient of the reference; the message says why."""
 
@@ -37,7 +42,8 @@ class Program:
     compiled: Callable[..., Any]
     double: bool
     outputs: tuple[jax.ShapeDtypeStruct, ...]
-    eps: float  # of the lowest precision that the function itself computes in
+    eps: float  # of the lowest precision that the function computes in
+    rule_eps: float  # of the lowest precision that the function and its rule compute in
     length: int  # of the longest sum in the gradient of the reference
     keeps_state: bool  # whether what the rule gives for one call depends on another call
 
@@ -51,7 +57,7 @@ class Program:
 
     def random_dy(self, seed: Any) -> Arrays:
         """A normal cotangent in the dtypes of the outputs."""
-        random = np.random.default_rng(seed)
+        random = generator("dy", seed)
         return [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
 
 
@@ -88,8 +94,8 @@ def compile_program(f: Callable[..., Any], reference: Callable[..., Any], args: 
             return got, jax.core.eval_jaxpr(expected.jaxpr, expected.consts, *flat)
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
-    eps = coarsest_eps(primal.jaxpr) if double else max(float(jnp.finfo(y.dtype).eps) for y in outputs)
-    return Program(compiled, double, tuple(outputs), eps, longest_sum(expected.jaxpr), keeps_state)
+    function, both_ways = coarsest_eps(primal.jaxpr), coarsest_eps(rule.jaxpr)
+    return Program(compiled, double, tuple(outputs), function, both_ways, longest_sum(expected.jaxpr), keeps_state)
 
 
 def _flat_pullback(f: Callable[..., Any]) -> Callable[..., list[Any]]:

@@ -100,15 +100,20 @@ class Difference:
     expected: np.ndarray
     tolerance: np.ndarray
     wrong: np.ndarray
-    dtype: np.dtype  # in whose units in the last place the error is told
+    dtype: np.dtype
     got_dtype: np.dtype
 
     def without(self, right: np.ndarray) -> "Difference":
         """With some of the wrong entries taken for right."""
         return replace(self, wrong=self.wrong & ~right) if right.any() else self
 
-    def comparison(self, name: str, batch: int | None = None) -> Comparison:
-        """In words."""
+    def beyond(self) -> float:
+        """The largest error in units of what is tolerated, at least 1."""
+        excess = _excess(self.got, self.expected, self.tolerance)
+        return float(np.max(np.where(self.wrong, excess, 1.0), initial=1.0))
+
+    def comparison(self, name: str, batch: int | None = None, dtype: Any = None) -> Comparison:
+        """In words; `dtype` is in whose units in the last place the error is told, if it is another."""
         if self.got.shape != self.expected.shape:
             shapes = f"shape {list(self.got.shape)}, expected {list(self.expected.shape)}"
             return Comparison(name, shapes, "not compared")
@@ -119,9 +124,9 @@ class Difference:
             problem = f"{np.count_nonzero(self.wrong)} of {self.wrong.size} entries"
             close = max(1e-9, 16 * float(jnp.finfo(self.dtype).eps))
             where = locate(self.got, self.expected, self.wrong, close, batch)
-        return Comparison(name, problem, self._worst(), where, self._seen())
+        return Comparison(name, problem, self._worst(dtype or self.dtype), where, self._seen())
 
-    def _worst(self) -> str:
+    def _worst(self, dtype: Any) -> str:
         """The entry that is furthest beyond its tolerance."""
         excess = _excess(self.got, self.expected, self.tolerance)
         index = np.unravel_index(np.argmax(excess), excess.shape)
@@ -129,7 +134,7 @@ class Difference:
         with np.errstate(all="ignore"):
             error = np.abs(got - expected)
             relative = error / abs(expected) if expected else error
-            ulp = error / float(np.asarray(np.spacing(np.abs(np.asarray(expected).astype(self.dtype)))))
+            ulp = error / float(np.asarray(np.spacing(np.abs(np.asarray(expected).astype(dtype)))))
         place = f" at {[int(i) for i in index]}" if excess.ndim else ""
         if not error:
             return "equal to the last bit"

@@ -5,6 +5,7 @@ It follows from the dtype and from the length of the sums, never from how many e
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ def longest_sum(jaxpr: core.Jaxpr) -> int:
 
 def _terms(equation: Any) -> int:
     """How many terms each output of an equation has."""
-    name, shapes = equation.primitive.name, [getattr(atom.aval, "shape", ()) for atom in equation.invars]
+    name = equation.primitive.name
+    shapes: list[tuple[int, ...]] = [tuple(getattr(atom.aval, "shape", ())) for atom in equation.invars]
     if name == "dot_general":
         (axes, _), _ = equation.params["dimension_numbers"]
         return math.prod(shapes[0][axis] for axis in axes)
@@ -49,8 +51,9 @@ def coarsest_eps(jaxpr: core.Jaxpr) -> float:
     for equation in jaxpr.eqns:
         if depends.intersection(atom for atom in equation.invars if not isinstance(atom, core.Literal)):
             depends.update(equation.outvars)
-            types = [var.aval.dtype for var in equation.outvars if hasattr(var.aval, "dtype")]
-            eps = max([eps, *(float(jnp.finfo(t).eps) for t in types if jnp.issubdtype(t, jnp.floating))])
+            types = [getattr(var.aval, "dtype", None) for var in equation.outvars]
+            floats = [t for t in types if t is not None and jnp.issubdtype(t, jnp.floating)]
+            eps = max([eps, *(float(jnp.finfo(t).eps) for t in floats)])
             eps = max([eps, *map(coarsest_eps, core.jaxprs_in_params(equation.params))])
     return eps
 
@@ -61,37 +64,62 @@ def rounding(eps: float, length: int, arrays: Sequence[Any]) -> float:
     return 45 * eps * math.sqrt(length) * largest(arrays)
 
 
-def in_double(expected: np.ndarray, rtol: float, eps: float, rounding: float) -> np.ndarray:
+def in_double(expected: np.ndarray, rtol: float, eps: float, length: int, arrays: Sequence[Any]) -> np.ndarray:
     """rtol of each entry, rtol / 100 of the largest, and what rounding leaves of sums that cancel.
 
-    Where the function itself computes in less than float64, eps is of that precision, and relative to a usual entry.
+    Where something computes in less than float64, eps is of that precision, and relative to a usual entry.
     """
+    left = rounding(eps, length, arrays)
     if eps > DOUBLE:
-        return max(rtol, 32 * eps) * (np.abs(expected) + usual(expected))
-    return rtol * np.abs(expected) + 1e-2 * rtol * largest([expected]) + rounding
+        size = usual(expected)
+        return max(rtol, 32 * eps) * (np.abs(expected) + size) + min(left, math.sqrt(length) * eps * size)
+    return rtol * np.abs(expected) + 1e-2 * rtol * largest([expected]) + left
 
 
-def in_own_dtype(
-    expected: np.ndarray, derived: np.ndarray, eps: float, length: int, arrays: Sequence[Any]
-) -> np.ndarray:
-    """A few units in the last place of each entry and of a usual one, and some of what JAX's own gradient is off by.
+@dataclass(frozen=True)
+class OwnDtype:
+    """What rounding does in the dtype of the arguments, of one output or gradient.
 
-    `derived` is the gradient that JAX derives, computed in this dtype, and `expected` the same in float64: how far
-    they are apart is what rounding does here, intermediate results included. A sum of n terms may besides be added one
-    after the other, in float32: off by eps √n of a usual entry. In 16 bits that is what a right rule avoids. What is
-    zero but for rounding in float64 is so in this dtype.
+    How far it moves when each argument and each dy is rounded anew is what no rule can avoid, `moved`. How far the
+    gradient that JAX derives is off in this dtype has intermediate results in it as well, `apart`; but JAX adds up in
+    16 bits where a right rule does not, so that is believed only up to a few times the first. And a sum of n terms may
+    be added one after the other in float32, even if the terms have 16 bits: off by eps √n, `adding`.
     """
-    expected, derived = np.asarray(expected, np.float64), np.asarray(derived, np.float64)
-    adding = float(np.finfo(np.float32).eps) if eps > 1e-5 else eps
-    with np.errstate(invalid="ignore"):
-        apart = usual(derived - expected)
-    zero = usual(expected) <= rounding(DOUBLE, length, arrays)
-    return (
-        4 * eps * np.abs(expected)
-        + (8 * eps + 4 * adding * math.sqrt(length)) * usual(expected)
-        + 8 * apart
-        + (rounding(eps, length, arrays) if zero else 0.0)
-    )
+
+    expected: np.ndarray  # in float64
+    derived: np.ndarray  # by JAX in this dtype
+    dtype: np.dtype
+    eps: float
+    adding: float
+    moved: float  # of all but the tenth that moves most, as a tie that is broken moves far
+    moved_all: float
+    apart: float
+
+    @classmethod
+    def of(cls, expected: Any, derived: Any, moved: Any, eps: float, length: int) -> "OwnDtype":
+        """`moved` is the gradient in float64 of the arguments rounded anew, eps that of the function itself."""
+        dtype, eps = derived.dtype, max(eps, float(jnp.finfo(derived.dtype).eps))
+        expected, derived = np.asarray(expected, np.float64), np.asarray(derived, np.float64)
+        adding = min(eps, float(np.finfo(np.float32).eps)) * math.sqrt(length)
+        with np.errstate(invalid="ignore"):
+            moves = np.abs(moved - expected)
+            most = float(np.nanquantile(moves, 0.9)) / 1.645 if moves.size else 0.0
+            return cls(expected, derived, dtype, eps, adding, most, usual(moves), usual(derived - expected))
+
+    def by_itself(self) -> "OwnDtype":
+        """With the gradient that JAX derives in this dtype as what is right."""
+        return replace(self, expected=self.derived, apart=0.0)
+
+    @property
+    def derived_is_right(self) -> bool:
+        """Whether the gradient that JAX derives is as precise as can be expected."""
+        return self.apart <= 8 * (self.moved_all + (self.eps + self.adding) * usual(self.expected))
+
+    def tolerance(self, zero: float) -> np.ndarray:
+        """Some units in the last place of each entry and of a usual one; `zero` for what is zero but for rounding."""
+        rounding = max(self.moved, self.apart if self.derived_is_right else 0.0)
+        size = usual(self.expected)
+        return 4 * self.eps * np.abs(self.expected) + (8 * self.eps + 4 * self.adding) * size + 8 * rounding + zero
 
 
 def usual(a: np.ndarray) -> float:
