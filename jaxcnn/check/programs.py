@@ -57,7 +57,7 @@ class Program:
 
     def random_dy(self, seed: Any) -> Arrays:
         """A normal cotangent in the dtypes of the outputs."""
-        random = generator("dy", seed)
+        random = generator("cotangent", seed)
         return [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
 
 

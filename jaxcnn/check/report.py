@@ -171,7 +171,7 @@ def difference(got: Any, expected: Any, tolerance: Any, also: Any = None, dtype:
     return Difference(got, expected, tolerance, wrong, dtype, got_dtype)
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """The kind of an error and the beginning of what it says."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said[:200]}{'...' if len(said) > 200 else ''}"
