@@ -13,6 +13,7 @@ import jax.numpy as jnp
 class Arguments:
     """Those arguments that have a gradient."""
 
+    caller: str  # of whom errors speak
     floats: tuple[Any, ...]
     names: tuple[str, ...]
     rebuild: Callable[[Sequence[Any]], tuple[Any, ...]]  # all arguments, with others in place of the floats
@@ -42,7 +43,26 @@ def floating_arguments(
 
     argument = _argument_names(f, len(args))
     names = [argument[paths[i][0][0].idx] + jax.tree_util.keystr(paths[i][0][1:]) for i in chosen]
-    return Arguments(tuple(leaves[i] for i in chosen), tuple(names), rebuild)
+    return Arguments(caller, tuple(leaves[i] for i in chosen), tuple(names), rebuild)
+
+
+def seed_of(caller: str, key: Any) -> Any:
+    """What a random key holds; 0 without one."""
+    if key is None:
+        return 0
+    if not (hasattr(key, "dtype") and (key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key))):
+        raise TypeError(
+            f"{caller}: key must be a random key, as jax.random.key(0) is, got {type(key).__name__} {key!r}"
+        )
+    return jax.random.key_data(key)
+
+
+def tolerance_of(caller: str, rtol: float | None) -> float:
+    if rtol is None:
+        return 1e-10
+    if not (isinstance(rtol, (int, float)) and 0 < rtol < float("inf")):
+        raise ValueError(f"{caller}: rtol must be a positive number, got {rtol!r}")
+    return rtol
 
 
 def is_floating(leaf: Any) -> bool:

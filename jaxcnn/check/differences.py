@@ -44,7 +44,7 @@ class Slopes:
         with in_double():
             jaxpr, outputs = jax.make_jaxpr(on_floats, return_shape=True)(*self.args)
             if not outputs:
-                raise TypeError("gradients: f must return a floating-point array, got none")
+                raise TypeError(f"{arguments.caller}: f must return a floating-point array, got none")
             self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
             self.values = jax.jit(on_floats).lower(*self.args).compile()
             self.pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
@@ -53,10 +53,19 @@ class Slopes:
 
     def positive(self) -> "Slopes":
         """The same with dy nowhere negative, where one kink does not cancel another."""
+        return self._with(self.args, [np.abs(d) for d in self.dy])
+
+    def beside(self) -> "Slopes":
+        """The same at a point close by, which is at no kink."""
+        sizes = [usual(a) or 1.0 for a in self.args]
+        moves = [size * self.random.uniform(-0.1, 0.1, size=a.shape) for a, size in zip(self.args, sizes, strict=True)]
+        return self._with([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
+
+    def _with(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         other = copy(self)
-        other.dy = [np.abs(d) for d in self.dy]
+        other.args, other.dy = list(args), list(dy)
         with in_double():
-            other.gradients = list(map(np.asarray, self.pullback(self.args, other.dy)))
+            other.gradients = list(map(np.asarray, self.pullback(other.args, other.dy)))
         return other
 
     def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
@@ -103,8 +112,13 @@ def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> li
     return [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
 
 
-def compare_slopes(slopes: Slopes, i: int, name: str, steps: Sequence[float] = _STEPS) -> Comparison:
-    """The gradient of argument i along random directions; what is wrong is looked for by bisection."""
+def compare_slopes(
+    slopes: Slopes, i: int, name: str, steps: Sequence[float] = _STEPS, elsewhere: bool = False
+) -> Comparison:
+    """The gradient of argument i along random directions; what is wrong is looked for by bisection.
+
+    At a kink, where there is a range of slopes, a point beside it is looked at as well.
+    """
     if not slopes.args[i].size:
         return Comparison(name, None, "no entries")
     kink, seen = "", 0.0
@@ -118,7 +132,11 @@ def compare_slopes(slopes: Slopes, i: int, name: str, steps: Sequence[float] = _
         if not slope.excess(slopes.claimed(i, u)) <= 0:
             return _bisect(slopes, i, name, u, slope.step)
         seen = max(seen, slope.off / size if size else slope.off)
-    return Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
+    said = Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
+    if not kink or elsewhere:
+        return said
+    beside = compare_slopes(slopes.beside(), i, f"{name}, beside the kink", steps, elsewhere=True)
+    return beside if beside.problem else said
 
 
 def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.arguments import floating_arguments
+from jaxcnn.check.arguments import floating_arguments, seed_of, tolerance_of
 from jaxcnn.check.consistency import consistency
 from jaxcnn.check.differences import by_differences
 from jaxcnn.check.examination import Examination
@@ -56,9 +56,10 @@ def gradients(
         the errors lie, and `report.raise_if_wrong()` makes it a test.
 
     Raises:
-        TypeError: f is not callable, or no argument or no output is a floating-point array.
-        ValueError: argnums names no argument, order is not an integer of at least 1, or a rule is where it cannot be
-            replaced, inside `shard_map`.
+        TypeError: f or the reference is not callable, key is no random key, or no argument or no output is a
+            floating-point array.
+        ValueError: argnums names no argument, order is not an integer of at least 1, rtol is not positive, the
+            reference returns other shapes, or a rule is where it cannot be replaced, inside `shard_map`.
         Errors of f itself are passed on. An array that f closes over keeps its dtype, which an op may refuse beside
         float64: pass it as an argument.
 
@@ -76,12 +77,12 @@ def gradients(
         raise TypeError(f"gradients: reference must be callable, got {type(reference).__name__} {reference!r}")
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"gradients: order must be an integer of at least 1, got {order!r}")
-    seed = 0 if key is None else np.asarray(jax.random.key_data(key))
+    seed, rtol = seed_of("gradients", key), tolerance_of("gradients", rtol)
     on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
     try:
-        examination = Examination(arguments, on_floats, on_reference, 1e-10 if rtol is None else rtol, seed)
+        examination = Examination(arguments, on_floats, on_reference, rtol, seed)
     except CannotDerive as error:
-        notes = [f"by differences along random directions, in float64 only: JAX derives no gradient of f: {error}"]
+        notes = [f"by differences along random directions, in float64 only: {error}"]
         return Report(tuple(by_differences(arguments, f, seed)), tuple(notes))
     rows, notes = examination.comparisons(), []
     if transforms:
@@ -90,7 +91,7 @@ def gradients(
     for n in range(2, order + 1):
         on_floats, on_reference = (_gradient_of(g, examination.base.dy) for g in (on_floats, derived(on_reference)))
         try:
-            examination = Examination(arguments, on_floats, on_reference, examination.rtol, seed)
+            examination = Examination(arguments, on_floats, on_reference, rtol, seed)
         except Exception as error:
             rows.append(Comparison(f"order {n}", f"the gradient has none: {in_one_line(error)}"))
             break

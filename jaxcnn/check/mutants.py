@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.arguments import floating_arguments
+from jaxcnn.check.arguments import floating_arguments, seed_of, tolerance_of
 from jaxcnn.check.breakages import BREAKAGES, Call
 from jaxcnn.check.examination import Examination, Run
 from jaxcnn.check.programs import Arrays, Program
@@ -67,7 +67,7 @@ def mutants(
         the right rule with these arguments, such as a flip of an array that is zero, which are not counted as missed.
 
     Raises:
-        As `check.gradients`.
+        As `check.gradients`, and ValueError where JAX derives no gradient.
 
     Source: R. A. DeMillo, R. J. Lipton, F. G. Sayward, Hints on Test Data Selection, Computer 11 (1978).
 
@@ -77,9 +77,9 @@ def mutants(
     0
     """
     arguments = floating_arguments("mutants", f, args, argnums)
-    seed = 0 if key is None else np.asarray(jax.random.key_data(key))
+    seed, rtol = seed_of("mutants", key), tolerance_of("mutants", rtol)
     on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
-    examination = Examination(arguments, on_floats, on_reference, 1e-10 if rtol is None else rtol, seed)
+    examination = Examination(arguments, on_floats, on_reference, rtol, seed)
     report = Report(tuple(examination.comparisons()))
     outcome: dict[str, list[str]] = {"caught": [], "missed": [], "equivalent": []}
     if report:

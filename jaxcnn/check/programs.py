@@ -24,7 +24,7 @@ def generator(purpose: str, seed: Any = 0) -> np.random.Generator:
     return np.random.default_rng([*purpose.encode(), *np.ravel(seed)])
 
 
-class CannotDerive(Exception):
+class CannotDerive(ValueError):
     """JAX derives no gradient of the reference; the message says why."""
 
 
@@ -61,7 +61,9 @@ class Program:
         return [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
 
 
-def compile_program(f: Callable[..., Any], reference: Callable[..., Any], args: Sequence[Any], double: bool) -> Program:
+def compile_program(
+    caller: str, f: Callable[..., Any], reference: Callable[..., Any], args: Sequence[Any], double: bool
+) -> Program:
     """Traces both, and compiles them together, which takes less time than one after the other.
 
     Raises:
@@ -78,15 +80,17 @@ def compile_program(f: Callable[..., Any], reference: Callable[..., Any], args: 
                 error.add_note("check.gradients computes in float64: an array that f closes over has to be an argument")
             raise
         if not outputs:
-            raise TypeError("gradients: f must return a floating-point array, got none")
+            raise TypeError(f"{caller}: f must return a floating-point array, got none")
         if holds_rule(primal.jaxpr):
-            raise ValueError("gradients: f must have its custom VJPs outside shard_map, got one inside")
+            raise ValueError(f"{caller}: f must have its custom VJPs outside shard_map, got one inside")
+        if reference is not f:
+            _require_same_shapes(caller, jax.eval_shape(f, *args), outputs)
         dy = [jnp.zeros(y.shape, y.dtype) for y in outputs]
         rule, keeps_state = _trace_rule(f, args, dy)
         try:
             expected = jax.make_jaxpr(_flat_pullback(core.jaxpr_as_fun(primal)))(args, dy)
         except Exception as error:
-            raise CannotDerive(in_one_line(error)) from error
+            raise CannotDerive(f"JAX derives no gradient of f: {in_one_line(error)}") from error
 
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]
@@ -96,6 +100,12 @@ def compile_program(f: Callable[..., Any], reference: Callable[..., Any], args: 
         compiled = jax.jit(both).lower(list(args), dy).compile()
     function, both_ways = coarsest_eps(primal.jaxpr), coarsest_eps(rule.jaxpr)
     return Program(compiled, double, tuple(outputs), function, both_ways, longest_sum(expected.jaxpr), keeps_state)
+
+
+def _require_same_shapes(caller: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
+    got, expected = ([list(y.shape) for y in outputs] for outputs in (theirs, ours))
+    if got != expected:
+        raise ValueError(f"{caller}: reference must return what f returns, arrays of shape {expected}, got {got}")
 
 
 def _flat_pullback(f: Callable[..., Any]) -> Callable[..., list[Any]]:

@@ -47,8 +47,10 @@ class Report:
         return "\n".join([*map(str, self.comparisons), *(f"({note})" for note in self.notes)])
 
     def __repr__(self) -> str:
-        """With a line of its own for each argument where a failed assert shows it."""
-        return f"{'all right' if self else 'found WRONG'}\n{self}"
+        """One line, as a failed assert in pytest shows no more: what is wrong, without the rest."""
+        wrong = [f"{c.name}: {c.problem}, {c.where or c.worst}" for c in self.comparisons if c.problem]
+        worst = next((f" ({c.worst})" for c in self.comparisons if c.problem and c.where and c.worst), "")
+        return f"WRONG {'; '.join(wrong)}{worst}" if wrong else f"right: {', '.join(c.name for c in self.comparisons)}"
 
     def raise_if_wrong(self) -> None:
         """AssertionError with the report as its message, unless everything is right."""
@@ -105,7 +107,10 @@ class Difference:
 
     def without(self, right: np.ndarray) -> "Difference":
         """With some of the wrong entries taken for right."""
-        return replace(self, wrong=self.wrong & ~right) if right.any() else self
+        right = right & self.wrong
+        if not right.any():
+            return self
+        return replace(self, got=np.where(right, self.expected, self.got), wrong=self.wrong & ~right)
 
     def beyond(self) -> float:
         """The largest error in units of what is tolerated, at least 1."""
