@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ def floating_arguments(
 
     def rebuild(floats: Sequence[Any]) -> tuple[Any, ...]:
         replaced = dict(zip(chosen, floats, strict=True))
+        if any(jnp.result_type(replaced[i]) != jnp.result_type(leaves[i]) for i in chosen):  # the check in float64
+            others = [i for i, leaf in enumerate(leaves) if is_floating(leaf) and i not in replaced]
+            replaced |= {i: np.asarray(leaves[i], np.float64) for i in others}
         return jax.tree.unflatten(tree, [replaced.get(i, leaf) for i, leaf in enumerate(leaves)])
 
     argument = _argument_names(f, len(args))

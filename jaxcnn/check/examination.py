@@ -127,7 +127,7 @@ class Examination:
                 rows.append(difference(g, e, tolerance.in_double(e, self.rtol, self.eps, program.length, sizes)))
         else:
             for g, own in zip(got, self.rounded, strict=True):
-                zero = tolerance.usual(own.expected) <= tolerance.rounding(tolerance.DOUBLE, program.length, sizes)
+                zero = tolerance.is_zero(own.expected, program.length, sizes)
                 left = tolerance.rounding(own.eps, program.length, sizes) if zero else 0.0
                 also = own.derived if own.derived_is_right else None
                 rows.append(difference(g, own.expected, own.tolerance(left), also, dtype=own.dtype))
@@ -167,7 +167,7 @@ class Examination:
             own = self.differences(self.own, self.own.got)[i]
             low, dtype = own.comparison(self.names[i], self.batch), own.dtype
             kinks = max(kinks, np.count_nonzero(self.own.kinks[i]))
-            seen = f"{row.seen}, in {dtype} {low.seen}"
+            seen = f"{row.seen}, in {dtype} {low.seen}" if row.seen else ""
             if row.problem is None and low.problem is not None:
                 row = replace(low, problem=f"{low.problem} in {dtype}, right in float64")
             elif row.problem is not None and low.problem is None:

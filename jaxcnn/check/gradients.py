@@ -64,8 +64,8 @@ def gradients(
         float64: pass it as an argument.
 
     At a kink, such as relu at 0 or a tie in max-pooling, f and derived(f) may differ without either being wrong: that
-    is recognised, and said. What this cannot see: a gradient that f itself takes by `jax.grad`, which has the rules
-    written into it already.
+    is recognised, and said. Where an argument holds a NaN they may differ as well: take it out. What this cannot see: a
+    gradient that f itself takes by `jax.grad`, which has the rules written into it already.
 
     >>> import jax.numpy as jnp
     >>> import jaxcnn

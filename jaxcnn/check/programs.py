@@ -98,7 +98,7 @@ def compile_program(
             return got, jax.core.eval_jaxpr(expected.jaxpr, expected.consts, *flat)
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
-    function, both_ways = coarsest_eps(primal.jaxpr), coarsest_eps(rule.jaxpr)
+    function, both_ways = coarsest_eps(_without_dead_code(primal.jaxpr)), coarsest_eps(rule.jaxpr)
     return Program(compiled, double, tuple(outputs), function, both_ways, longest_sum(expected.jaxpr), keeps_state)
 
 
@@ -133,15 +133,21 @@ def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -
         return first
 
     closed = jax.make_jaxpr(twice)(args, dy, args, dy)
-    jaxpr = closed.jaxpr
+    jaxpr = _without_dead_code(closed.jaxpr)
+    used = {
+        variable for atoms in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)] for variable in _variables(atoms)
+    }
+    keeps_state = not used.isdisjoint(jaxpr.invars[len(args) + len(dy) :])
+    return core.ClosedJaxpr(jaxpr, closed.consts), keeps_state
+
+
+def _without_dead_code(jaxpr: core.Jaxpr) -> core.Jaxpr:
     needed, kept = set(_variables(jaxpr.outvars)), []
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
             needed.update(_variables(equation.invars))
             kept.append(equation)
-    half = len(args) + len(dy)
-    keeps_state = not needed.isdisjoint(jaxpr.invars[half:])
-    return core.ClosedJaxpr(jaxpr.replace(eqns=kept[::-1]), closed.consts), keeps_state
+    return jaxpr.replace(eqns=kept[::-1])
 
 
 def _variables(atoms: Sequence[Any]) -> list[Any]:

@@ -84,7 +84,7 @@ def taylor(
     >>> import jax.numpy as jnp
     >>> import jaxcnn
     >>> print(taylor(jaxcnn.sigmoid, jnp.linspace(-1.0, 1.0, 50)))
-    Taylor remainder in x: right; falls as h^2.00
+    Taylor remainder in z: right; falls as h^2.00
     """
     arguments = floating_arguments("taylor", f, args, argnums)
     slopes = Slopes(arguments, f, seed_of("taylor", key))

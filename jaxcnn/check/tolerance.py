@@ -64,6 +64,11 @@ def rounding(eps: float, length: int, arrays: Sequence[Any]) -> float:
     return 45 * eps * math.sqrt(length) * largest(arrays)
 
 
+def is_zero(expected: np.ndarray, length: int, arrays: Sequence[Any]) -> bool:
+    """Whether there is nothing in an array but what rounding leaves in float64."""
+    return usual(expected) <= rounding(DOUBLE, length, arrays)
+
+
 def in_double(expected: np.ndarray, rtol: float, eps: float, length: int, arrays: Sequence[Any]) -> np.ndarray:
     """rtol of each entry, rtol / 100 of the largest, and what rounding leaves of sums that cancel.
 
@@ -72,7 +77,9 @@ def in_double(expected: np.ndarray, rtol: float, eps: float, length: int, arrays
     left = rounding(eps, length, arrays)
     if eps > DOUBLE:
         size = usual(expected)
-        return max(rtol, 32 * eps) * (np.abs(expected) + size) + min(left, math.sqrt(length) * eps * size)
+        if not is_zero(expected, length, arrays):
+            left = min(left, math.sqrt(length) * eps * size)
+        return max(rtol, 32 * eps) * (np.abs(expected) + size) + left
     return rtol * np.abs(expected) + 1e-2 * rtol * largest([expected]) + left
 
 

@@ -187,3 +187,25 @@ def test_bad_call(call, message):
     with pytest.raises(TypeError) as raised:
         call()
     assert str(raised.value) == message
+
+
+def test_a_network_whose_statistics_are_closed_over():
+    """In float32, with a bias in front of a batch norm, whose gradient is zero."""
+    rng = np.random.default_rng(3)
+    x, w, b = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((8, 6, 6, 3), (3, 3, 3, 4), (4,)))
+    running = jnp.zeros(4, jnp.float32)
+
+    def f(b, w, x):
+        y, mean, _ = jaxcnn.batch_norm(jaxcnn.conv(x, w, b), jnp.ones_like(b), jnp.zeros_like(b))
+        new = running + mean.astype(jnp.float32)
+        assert new.shape == (4,)
+        return jnp.mean(jnp.sin(y))
+
+    report = check.gradients(f, b, w, x)
+    assert report
+    assert float(report.comparisons[2].seen.split(",")[0]) < 1e-8
+
+
+def test_arguments_that_are_not_looked_at_are_in_float64_as_well():
+    x, w = jnp.ones((2, 5, 4, 3), jnp.float32), jnp.ones((3, 3, 3, 4), jnp.float32)
+    assert check.gradients(jaxcnn.conv, x, w, argnums=1)
