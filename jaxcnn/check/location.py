@@ -43,7 +43,7 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
     if _same(got, factor * expected, close):
         return f"by the factor {_number(float(factor))}"
     offset = np.mean(got - expected)
-    if _same(got - expected, np.broadcast_to(offset, got.shape), close * np.max(np.abs(expected)) / abs(offset)):
+    if np.max(np.abs(got - expected - offset)) <= close * np.max(np.abs(expected)):
         return f"by {offset:.3g} each"
     return ""
 

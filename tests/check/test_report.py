@@ -112,6 +112,13 @@ def test_locations():
     assert located(lambda got: got[:, ::-1, ::-1]) == "flipped along axes 1, 2"
     assert located(lambda got: got[:, rng.permutation(9)]) == "the right numbers in wrong places"
     assert located(lambda got: got + rng.normal(size=got.shape)) == "everywhere"
+    assert locate(np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0]), np.array([True, True, False]), 1e-9) == (
+        "the right numbers in wrong places"
+    )
+    # errors that cancel
+    assert locate(np.array([1.5, 1.5, 3.0]), np.array([2.0, 1.0, 3.0]), np.array([True, True, False]), 1e-9) == (
+        "first 2 of 3 along axis 0"
+    )
 
 
 def test_mutants_are_listed():
