@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -85,7 +84,7 @@ def compile_program(
             raise ValueError(f"{caller}: f must have its custom VJPs outside shard_map, got one inside")
         if reference is not f:
             _require_same_shapes(caller, jax.eval_shape(f, *args), outputs)
-        dy = [jnp.zeros(y.shape, y.dtype) for y in outputs]
+        dy = [np.zeros(y.shape, y.dtype) for y in outputs]
         rule, keeps_state = _trace_rule(f, args, dy)
         try:
             expected = jax.make_jaxpr(_flat_pullback(core.jaxpr_as_fun(primal)))(args, dy)
@@ -94,7 +93,7 @@ def compile_program(
 
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]
-            got = jax.core.eval_jaxpr(rule.jaxpr, rule.consts, *flat, *flat)
+            got = jax.core.eval_jaxpr(rule.jaxpr, rule.consts, *flat, *args)
             return got, jax.core.eval_jaxpr(expected.jaxpr, expected.consts, *flat)
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
@@ -119,20 +118,18 @@ def _flat_pullback(f: Callable[..., Any]) -> Callable[..., list[Any]]:
 
 
 def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -> tuple[core.ClosedJaxpr, bool]:
-    """The rule as a jaxpr of (args, dy) and of the same for another call, and whether it mixes the two up.
+    """The rule as a jaxpr of (args, dy, the args of another call), and whether it mixes the two up.
 
-    Two calls are traced, both forward passes before both backward passes, and the first is kept. If the rule keeps
-    something outside of its residuals, the gradients of the first depend on the arguments of the second.
+    A second forward pass comes between the forward and the backward pass of the first. If the rule keeps something
+    outside of its residuals, the gradients of the first depend on the arguments of the second.
     """
 
-    def twice(args, dy, other_args, other_dy):
+    def interrupted(args, dy, other_args):
         y, vjp = jax.vjp(f, *args)
-        _, other_vjp = jax.vjp(f, *other_args)
-        first = [*y, *vjp(list(dy))]
-        other_vjp(list(other_dy))
-        return first
+        jax.vjp(f, *other_args)
+        return [*y, *vjp(list(dy))]
 
-    closed = jax.make_jaxpr(twice)(args, dy, args, dy)
+    closed = jax.make_jaxpr(interrupted)(args, dy, args)
     jaxpr = _without_dead_code(closed.jaxpr)
     used = {
         variable for atoms in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)] for variable in _variables(atoms)
@@ -160,7 +157,7 @@ def traced_alike(f: Callable[..., Any], args: Sequence[Any]) -> bool:
         args = [np.asarray(a, np.float64) for a in args]
 
         def traced() -> tuple[str, list[Any]]:
-            dy = [jnp.ones(y.shape, y.dtype) for y in jax.eval_shape(f, *args)]
+            dy = [np.ones(y.shape, y.dtype) for y in jax.eval_shape(f, *args)]
             closed = jax.make_jaxpr(_flat_pullback(f))(args, dy)
             return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), closed.consts
 
