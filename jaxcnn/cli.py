@@ -12,6 +12,7 @@ from typing import NoReturn
 import jax
 
 from jaxcnn import data, nn, train
+from jaxcnn.check import command
 from jaxcnn.train.checkpoint import require_orbax
 
 _INTERRUPTED = 130
@@ -31,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what comes behind `jaxcnn`, by default what the process was started with.
 
     Returns:
-        The exit code: 0, 1 where a run fails, 130 where it is interrupted.
+        The exit code: 0, 1 where a run fails or a gradient is wrong, 130 where it is interrupted.
 
     Raises:
         SystemExit: with code 2 for bad arguments, with code 0 for --help and --version.
     """
     parser = _Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
     parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")
-    commands = parser.add_subparsers(title="commands", metavar="{train}", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="{train,check}", required=True)
     train_parser = commands.add_parser(
         "train",
         help="train a small network on a data set",
@@ -47,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     _add_train_arguments(train_parser)
+    train_parser.set_defaults(run=_train, parser=train_parser)
+    command.add_to(commands)
     chosen = parser.parse_args(arguments)
     try:
-        code = _train(train_parser, chosen)
+        code = chosen.run(chosen.parser, chosen)
     except KeyboardInterrupt:
         print("jaxcnn: interrupted", file=sys.stderr)
         code = _INTERRUPTED

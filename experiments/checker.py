@@ -1,0 +1,68 @@
+"""Does the checker find wrong rules, and leave right ones in peace, next to `jax.test_util.check_grads`?
+
+    python experiments/checker.py
+
+checks the wrong and the right rules of rules.py, of the sizes of real layers, with `jaxcnn.check.gradients` and with
+`check_grads(f, args, order=1, modes=["rev"])`, both as they come, and prints a Markdown table.
+
+Result: of 34 wrong rules jaxcnn finds 34 and check_grads 26; of 19 right ones jaxcnn calls none wrong and check_grads
+13; 0.7 and 0.5 CPU seconds for one, compiling included (2 cores of an AMD EPYC, Linux, Python 3.11.7, jax and jaxlib
+0.10.2, numpy 2.4.6; November 2026).
+"""
+
+import platform
+import time
+import warnings
+from importlib.metadata import version
+
+import jax
+from jax.test_util import check_grads
+from rules import RIGHT, WRONG, Rule
+
+from jaxcnn import check
+
+
+def by_jaxcnn(rule: Rule) -> bool:
+    return bool(check.gradients(rule.f, *rule.args))
+
+
+def by_jax(rule: Rule) -> bool:
+    try:
+        check_grads(rule.f, rule.args, order=1, modes=["rev"])
+    except Exception:  # whatever keeps it from passing
+        return False
+    return True
+
+
+def timed(checker, rule: Rule) -> tuple[bool, float]:
+    jax.clear_caches()
+    start = time.process_time()
+    passed = checker(rule)
+    return passed, time.process_time() - start
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    checkers = {"`jaxcnn.check.gradients`": by_jaxcnn, "`jax.test_util.check_grads`": by_jax}
+    results = {}
+    print(f"| rule | {' | '.join(checkers)} |")
+    print(f"| --- |{' --- |' * len(checkers)}")
+    for rules, words in ((WRONG, ("missed", "found")), (RIGHT, ("passed", "false alarm"))):
+        print(f"| **{'wrong' if rules is WRONG else 'right'}** |{' |' * len(checkers)}")
+        for rule in rules:
+            row = {name: timed(checker, rule) for name, checker in checkers.items()}
+            results[rule.name, rules is WRONG] = row
+            said = [words[0] if passed else words[1] for passed, _ in row.values()]
+            print(f"| {rule.name} | {' | '.join(said)} |", flush=True)
+    found = {n: sum(not row[n][0] for (_, wrong), row in results.items() if wrong) for n in checkers}
+    alarms = {n: sum(not row[n][0] for (_, wrong), row in results.items() if not wrong) for n in checkers}
+    seconds = {n: sum(row[n][1] for row in results.values()) / len(results) for n in checkers}
+    print(f"| **found, of {len(WRONG)}** | {' | '.join(f'**{found[n]}**' for n in checkers)} |")
+    print(f"| **false alarms, of {len(RIGHT)}** | {' | '.join(f'**{alarms[n]}**' for n in checkers)} |")
+    print(f"| CPU seconds for one, with compiling | {' | '.join(f'{seconds[n]:.1f}' for n in checkers)} |")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
+    print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The rule against the function itself, along random directions: no derivative of JAX is needed.
+
+The slope that the rule claims along u is ⟨J'dy, u⟩, and the function's own is that of ⟨dy, f(x + h u)⟩.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxcnn.check.arguments import Arguments
+from jaxcnn.check.programs import generator, in_double
+from jaxcnn.check.report import Comparison
+from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
+
+DIRECTIONS = 4
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
+
+
+class Slope(NamedTuple):
+    """A slope by differences: the smaller and the larger of the two sides, which are the same but at a kink."""
+
+    low: float
+    high: float
+    off: float  # how far each may be off
+    step: float
+
+    def excess(self, claimed: float) -> float:
+        """By how much a claimed slope is out of the range."""
+        return max(self.low - claimed, claimed - self.high) - self.off
+
+
+class Slopes:
+    """A function and its rule, in float64."""
+
+    def __init__(self, arguments: Arguments, f: Callable[..., Any], seed: Any) -> None:
+        on_floats = arguments.of(f)
+        self.args = [np.asarray(a, np.float64) for a in arguments.floats]
+        self.random = generator("differences", seed)
+        with in_double():
+            jaxpr, outputs = jax.make_jaxpr(on_floats, return_shape=True)(*self.args)
+            if not outputs:
+                raise TypeError(f"{arguments.caller}: f must return a floating-point array, got none")
+            self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
+            self.values = jax.jit(on_floats).lower(*self.args).compile()
+            self.pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
+            self.gradients = list(map(np.asarray, self.pullback(self.args, self.dy)))
+        self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
+
+    def positive(self) -> "Slopes":
+        """The same with dy nowhere negative, where one kink does not cancel another."""
+        return self._with(self.args, [np.abs(d) for d in self.dy])
+
+    def beside(self) -> "Slopes":
+        """The same at a point close by, which is at no kink."""
+        sizes = [usual(a) or 1.0 for a in self.args]
+        moves = [size * self.random.uniform(-0.1, 0.1, size=a.shape) for a, size in zip(self.args, sizes, strict=True)]
+        return self._with([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
+
+    def _with(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
+        other = copy(self)
+        other.args, other.dy = list(args), list(dy)
+        with in_double():
+            other.gradients = list(map(np.asarray, self.pullback(other.args, other.dy)))
+        return other
+
+    def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
+        """⟨dy, f⟩ with a step added to argument i, and how far rounding may put it off."""
+        with in_double():
+            moved = [a + step if k == i else a for k, a in enumerate(self.args)]
+            y = [np.asarray(y, np.float64) for y in self.values(*moved)]
+        terms = [np.asarray(d, np.float64) * y for d, y in zip(self.dy, y, strict=True)]
+        size = math.sqrt(sum(float(np.sum(np.square(t))) for t in terms))
+        return math.fsum(float(np.sum(t)) for t in terms), 8 * self.eps * size
+
+    def claimed(self, i: int, u: np.ndarray) -> float:
+        """The slope along u by the rule."""
+        return float(np.vdot(np.asarray(self.gradients[i], np.float64), u))
+
+    def measured(self, i: int, u: np.ndarray, steps: Sequence[float] = _STEPS) -> Slope:
+        """The slope along u by differences. Of the steps that is taken for which two orders agree best."""
+        best = Slope(0.0, 0.0, math.inf, steps[0])
+        here, noise = self.at(i, 0 * u)
+        for h in steps:
+            ahead, behind = ([self.at(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
+            two, four = ((8 * (ahead[k] - behind[k]) - ahead[k + 1] + behind[k + 1]) / (12 * h * 2**k) for k in (0, 1))
+            sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
+            kink = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
+            off, off_at_kink = abs(two - four), max(abs(a - b) for a, b in zip(sides, kink, strict=True))
+            if abs(sides[0] - sides[1]) <= 4 * off_at_kink + 4 * noise / h:
+                sides = [two, two]
+            else:
+                off = off_at_kink
+            off = 2 * off + 4 * noise / h
+            if off < best.off:
+                best = Slope(min(sides), max(sides), off, h)
+        return best
+
+    def direction(self, i: int) -> np.ndarray:
+        """Of the size of the argument, so that a step is one relative to it."""
+        a = self.args[i]
+        return self.random.normal(size=a.shape) * (usual(a) or 1.0)
+
+
+def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
+    """One comparison for each argument."""
+    slopes = Slopes(arguments, f, seed)
+    return [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
+
+
+def compare_slopes(
+    slopes: Slopes, i: int, name: str, steps: Sequence[float] = _STEPS, elsewhere: bool = False
+) -> Comparison:
+    """The gradient of argument i along random directions; what is wrong is looked for by bisection.
+
+    At a kink, where there is a range of slopes, a point beside it is looked at as well.
+    """
+    if not slopes.args[i].size:
+        return Comparison(name, None, "no entries")
+    kink, seen = "", 0.0
+    size = usual(slopes.gradients[i]) * (usual(slopes.args[i]) or 1.0)
+    for _ in range(DIRECTIONS):
+        u = slopes.direction(i)
+        slope = slopes.measured(i, u, steps)
+        if slope.high > slope.low and not kink:
+            kink, slopes = KINK, slopes.positive()
+            slope = slopes.measured(i, u, steps)
+        if not slope.excess(slopes.claimed(i, u)) <= 0:
+            return _bisect(slopes, i, name, u, slope.step)
+        seen = max(seen, slope.off / size if size else slope.off)
+    said = Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
+    if not kink or elsewhere:
+        return said
+    beside = compare_slopes(slopes.beside(), i, f"{name}, beside the kink", steps, elsewhere=True)
+    return beside if beside.problem else said
+
+
+def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:
+    """Halves the direction until one entry is left, keeping the half whose slope is further off."""
+
+    def along(places: np.ndarray) -> tuple[Slope, float]:
+        part = np.zeros(u.size)
+        part[places] = u.ravel()[places]
+        part = part.reshape(u.shape)
+        return slopes.measured(i, part, [step]), slopes.claimed(i, part)
+
+    places = np.arange(u.size)
+    slope, claimed = along(places)
+    while len(places) > 1:
+        halves = np.array_split(places, 2)
+        both = [along(half) for half in halves]
+        excess = [slope.excess(claimed) for slope, claimed in both]
+        worse = int(excess[1] > excess[0])
+        if not excess[worse] > 0:
+            break
+        places, (slope, claimed) = halves[worse], both[worse]
+    expected = slope.low if abs(slope.low - claimed) < abs(slope.high - claimed) else slope.high
+    if len(places) > 1:
+        where = f"among {len(places)} entries from {_index(places[0], u)} on"
+        return Comparison(name, "the slope", f"along a direction: got {claimed:.9g}, expected {expected:.9g}", where)
+    got, expected = claimed / u.ravel()[places[0]], expected / u.ravel()[places[0]]
+    relative = abs(got - expected) / abs(expected) if expected else abs(got - expected)
+    worst = f"at {_index(places[0], u)}: got {got:.9g}, expected {expected:.9g} (relative error {relative:.1e})"
+    return Comparison(name, "at least one entry", worst)
+
+
+def _index(place: int, like: np.ndarray) -> list[int]:
+    return [int(k) for k in np.unravel_index(int(place), like.shape)]

@@ -1,0 +1,114 @@
+"""The adjoint test of a linear function, and the Taylor remainder of any: both without a derivative of JAX."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from jaxcnn.check.arguments import floating_arguments, seed_of
+from jaxcnn.check.differences import KINK, Slopes, compare_slopes
+from jaxcnn.check.report import Comparison, Report
+from jaxcnn.check.tolerance import DOUBLE
+
+
+def adjoint(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] | None = None,
+    key: jax.Array | None = None,
+) -> Report:
+    """Tests the rule of a function that is linear in each of its arguments: no derivative is needed.
+
+        ⟨J u, v⟩ = ⟨u, J'v⟩    with    2 J u = f(x + u) - f(x - u),        u and v random, J'v by the rule
+
+    Args:
+        f: a function of pytrees of arrays that is linear, or linear and a constant, in each of the arguments alone.
+        args: where to check, which for a linear function is everywhere.
+        argnums: the positions of the arguments to look at, by default all.
+        key: the random key of u and v.
+
+    Returns:
+        A `Report` with one line for each argument. An argument in which f is not linear is wrong.
+
+    Raises:
+        TypeError: f is not callable, key is no random key, or no argument or no output is a floating-point array.
+        ValueError: argnums names no argument.
+
+    Source: the dot-product test, J. F. Claerbout, Earth Soundings Analysis (1992).
+
+    >>> import jax.numpy as jnp
+    >>> import jaxcnn
+    >>> bool(adjoint(jaxcnn.conv, jnp.ones((2, 5, 4, 3)), jnp.ones((3, 2, 3, 4))))
+    True
+    """
+    arguments = floating_arguments("adjoint", f, args, argnums)
+    slopes = Slopes(arguments, f, seed_of("adjoint", key))
+    rows = []
+    for i, name in enumerate(arguments.names):
+        u = slopes.direction(i)
+        (zero, _), (one, _), (two, noise) = (slopes.at(i, k * u) for k in (0, 1, 2))
+        linear = abs(two - 2 * one + zero) <= 16 * noise
+        row = compare_slopes(slopes, i, f"adjoint in {name}", [1.0])
+        rows.append(row if linear else Comparison(row.name, f"f is not linear in {name}"))
+    return Report(tuple(rows))
+
+
+def taylor(
+    f: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] | None = None,
+    key: jax.Array | None = None,
+) -> Report:
+    """Tests a rule by how fast the remainder of its linear approximation falls: a verdict without a tolerance.
+
+        R(h) = |⟨dy, f(x + h u)⟩ - ⟨dy, f(x)⟩ - h ⟨J'dy, u⟩|,        dy and u random, J'dy by the rule
+
+    falls as h² where the rule is right, and as h where it is wrong, however small the error is.
+
+    Args:
+        f: any function of pytrees of arrays with a custom VJP.
+        args: where to check.
+        argnums: the positions of the arguments to look at, by default all.
+        key: the random key of dy and u.
+
+    Returns:
+        A `Report` with the rate of each argument, which is right from 1.5 on. Where R(h) is nothing but rounding, as
+        for a linear function, there is no rate, and the rule is right.
+
+    Raises:
+        TypeError: f is not callable, key is no random key, or no argument or no output is a floating-point array.
+        ValueError: argnums names no argument.
+
+    >>> import jax.numpy as jnp
+    >>> import jaxcnn
+    >>> print(taylor(jaxcnn.sigmoid, jnp.linspace(-1.0, 1.0, 50)))
+    Taylor remainder in z: right; falls as h^2.00
+    """
+    arguments = floating_arguments("taylor", f, args, argnums)
+    slopes = Slopes(arguments, f, seed_of("taylor", key))
+    return Report(tuple(_rate(slopes, i, f"Taylor remainder in {name}") for i, name in enumerate(arguments.names)))
+
+
+def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Comparison:
+    """The rate at the smallest steps at which the remainder is more than rounding; beside a kink if there is one."""
+    u = slopes.direction(i)
+    here, noise = slopes.at(i, 0 * u)
+    claimed = slopes.claimed(i, u)
+    if not math.isfinite(claimed):
+        return Comparison(name, f"the slope that the rule claims is {claimed}")
+    steps = [2.0**-k for k in range(4, 30)]
+    rest = [abs(slopes.at(i, h * u)[0] - here - h * claimed) for h in steps]
+    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > 64 * noise + 64 * DOUBLE * abs(h * claimed)][-4:]
+    if len(kept) < 2:
+        return Comparison(name, None, "nothing but rounding")
+    (h, r), (less, smaller) = kept[0], kept[-1]
+    rate = math.log(r / smaller) / math.log(h / less)
+    worst = f"falls as h^{rate:.2f}"
+    if rate >= 1.5:
+        return Comparison(name, None, worst)
+    positive, slope = slopes.positive(), slopes.measured(i, u)
+    if slope.high > slope.low and positive.measured(i, u).excess(positive.claimed(i, u)) <= 0 and not elsewhere:
+        return replace(_rate(slopes.beside(), i, name, elsewhere=True), kink=KINK)
+    return Comparison(name, "falls too slowly", worst)

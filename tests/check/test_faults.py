@@ -1,0 +1,33 @@
+"""Wrong rules of the sizes of real layers are found, and the report says where; right ones are left in peace."""
+
+import jax
+import numpy as np
+import pytest
+from rules import RIGHT, WRONG
+
+from jaxcnn import check
+
+
+@pytest.fixture(autouse=True)
+def _as_users_write():
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.mark.parametrize("rule", WRONG, ids=lambda rule: rule.name)
+def test_wrong_rule_is_found_and_located(rule):
+    report = check.gradients(rule.f, *rule.args)
+    assert not report
+    for said in rule.said:
+        assert said in str(report)
+
+
+@pytest.mark.parametrize("rule", RIGHT, ids=lambda rule: rule.name)
+def test_right_rule_is_right(rule):
+    report = check.gradients(rule.f, *rule.args)
+    assert report
+
+
+def test_sizes_are_those_of_real_layers():
+    for rule in WRONG:
+        assert 9_000 <= sum(np.size(a) for a in rule.args) <= 1_100_000, rule.name
