@@ -51,11 +51,3 @@ class _WithoutRules(Rewriter):
 
 
 _without_rules = _WithoutRules()
-
-
-def holds_rule(jaxpr: core.Jaxpr) -> bool:
-    """Whether there is a custom VJP in a jaxpr, at any depth."""
-    return any(
-        eqn.primitive is core.primitives.custom_vjp_call_p or any(map(holds_rule, core.jaxprs_in_params(eqn.params)))
-        for eqn in jaxpr.eqns
-    )
