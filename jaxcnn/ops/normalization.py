@@ -177,7 +177,7 @@ def _normalise_fwd(x, gamma, beta, axes, eps, axis_name):
 def _normalise_bwd(axes, eps, axis_name, residuals, cotangents):
     x, gamma, beta, mean, var = residuals
     normalised, r = standardised(x, mean, var, eps)
-    summed, _ = standardised(x, *_apart((mean, var)), eps)
+    summed, _ = standardised(x, _apart(mean), _apart(var), eps)
     dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
     shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     inner = tuple(axis for axis in shared if axis in axes)
@@ -218,9 +218,9 @@ def standardised(x, mean, var, eps):
 
 
 # XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each.
-def _apart(statistics):
-    """The same statistics, such that what is computed with them shares nothing with what is computed without."""
-    return lax.optimization_barrier(statistics)
+def _apart(statistic):
+    """The same statistic, such that what is computed with it shares nothing with what is computed without."""
+    return lax.optimization_barrier(statistic)
 
 
 def per_channel(a, x):
