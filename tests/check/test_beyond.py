@@ -129,6 +129,7 @@ def test_differences_where_jax_derives_nothing():
     assert report
     assert "Reverse-mode differentiation does not work for lax.while_loop" in report.notes[0]
     assert re.search(r"would have seen \de-\d+ of an entry", str(report))
+    assert "not looked at: higher orders" in str(check.gradients(with_rule(loop, loop_dx), X, order=2))
     one = with_rule(loop, lambda x, dy: (loop_dx(x, dy)[0].at[31, 41].multiply(1.001),))
     assert "at [31, 41]" in check.gradients(one, X).comparisons[0].worst
     assert not check.gradients(with_rule(loop, lambda x, dy: (dy * jnp.nan,)), X)
