@@ -177,7 +177,8 @@ def _normalise_fwd(x, gamma, beta, axes, eps, axis_name):
 def _normalise_bwd(axes, eps, axis_name, residuals, cotangents):
     x, gamma, beta, mean, var = residuals
     normalised, r = standardised(x, mean, var, eps)
-    summed, _ = standardised(x, _apart(mean), _apart(var), eps)
+    mean_apart, var_apart = _apart((mean, var))
+    summed, _ = standardised(x, mean_apart, var_apart, eps)
     dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
     shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     inner = tuple(axis for axis in shared if axis in axes)
@@ -217,10 +218,11 @@ def standardised(x, mean, var, eps):
     return (wide if mean is None else wide - mean) * r, r
 
 
-# XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each.
-def _apart(statistic):
-    """The same statistic, such that what is computed with it shares nothing with what is computed without."""
-    return lax.optimization_barrier(statistic)
+# XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each. It sees that
+# they share it wherever both come from the same statistics, or from the same barrier behind them.
+def _apart(statistics):
+    """The same statistics, such that what is computed with them shares nothing with what is computed without."""
+    return lax.optimization_barrier(statistics)
 
 
 def per_channel(a, x):

@@ -200,3 +200,21 @@ def test_nine_bytes_for_each_entry_of_a_convolution_with_batch_norm_and_relu():
     for depth in (1, 2):
         less, more = (_kept_in_training(*depths * _stack(channels))[0] for depths in (depth, depth + 1))
         assert more - less == 9 * entries + 8 * channels
+
+
+@pytest.mark.optimized
+def test_a_compiled_step_stores_two_arrays_for_each_convolution_with_batch_norm_and_relu():
+    """What the convolution gives and what the next one takes. x - mean is not stored, nor the normalised map."""
+
+    def loss(parameters, x):
+        for w, gamma, beta in parameters:
+            x = jc.relu(jc.batch_norm(jc.conv(x, w), gamma, beta)[0])
+        return jnp.sum(x**2)
+
+    x, layer = jnp.ones((8, 16, 16, 32)), (jnp.ones((3, 3, 32, 32)), jnp.ones(32), jnp.ones(32))
+
+    def stored(depth):
+        compiled = jax.jit(jax.grad(loss)).lower([layer] * depth, x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert stored(4) - stored(3) <= 2.1 * x.nbytes
