@@ -95,10 +95,10 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
-    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels):  # 1.1 to 20 times
+    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.1 to 20 times
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
-    if by_residues and (single or _in_residues(size, sliding.upsampling, filters)):  # 1.1 to 1000 times
+    if by_residues and (single or _in_residues(size, sliding.upsampling, channels, filters)):  # 1.1 to 1000 times
         return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
@@ -131,18 +131,19 @@ def _way_of_images(x, w, sliding, arithmetic):
     return None
 
 
-def _in_subpixels(size, upsampling, channels):
+def _in_subpixels(size, upsampling, channels, filters):
     """Whether no place between meets zeros only, and one convolution to all residues is the fastest."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return False
-    return tuple(size) == upsampling or channels < 8
+    return tuple(size) == upsampling or channels < 8 or 8 <= filters < 32
 
 
-def _in_residues(size, upsampling, filters):
+def _in_residues(size, upsampling, channels, filters):
     """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
     if len(size) > 2 or math.prod(size) == 1:
         return True
-    return math.prod(size) * filters >= 144 and math.prod(upsampling) <= 16
+    much = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
+    return much and math.prod(upsampling) <= 16
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
@@ -158,8 +159,8 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     # Where rows are split over devices, XLA would gather them.
-    much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256
-    if x.ndim == 4 and much and not mesh_axes(x, dz):  # 1.1 to 2.5 times
+    much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256 and set(dz.shape[1:-1]) != {1}
+    if x.ndim == 4 and much and max(sliding.stride) == 1 and not mesh_axes(x, dz):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 
