@@ -91,7 +91,8 @@ def by_subpixel(f, x, w, sliding):
 
 # The places i = count·q + r, r = 0, ..., count - 1, of one step q see the columns from stride·count·q - low on. With as
 # many columns as a step takes as channels, step q is a place, and its results are count times as many channels, from
-# the filters shifted by stride·r.
+# the filters shifted by stride·r. These hold zeros, so that what is not finite in a column reaches all places of a step
+# that sees it.
 def by_columns(f, x, w, sliding, count):
     """`correlate` without groups, upsampling or dilation along the last axis: `count` places there at a time."""
     *size, k, channels, filters = w.shape
