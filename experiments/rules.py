@@ -361,7 +361,7 @@ WRONG = [
         (jnp.linspace(-50, 95, 10000, dtype=jnp.float32),),
         ("in float32, right in float64", "NaN"),
     ),
-    Rule("closes over the arguments", closing_over(PIXELS), (PIXELS,), ("it closes over the arguments",)),
+    Rule("closes over the arguments", closing_over(PIXELS), (PIXELS,), ("it may close over the arguments",)),
     Rule("keeps state outside", keeping_state(), (PIXELS,), ("two calls: WRONG",)),
     Rule(
         "mask drawn anew",

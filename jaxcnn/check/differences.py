@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn.check.arguments import Arguments
 from jaxcnn.check.programs import generator, in_double
-from jaxcnn.check.report import Comparison
+from jaxcnn.check.report import Comparison, difference
 from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
 
 DIRECTIONS = 4
@@ -47,8 +47,8 @@ class Slopes:
                 raise TypeError(f"{arguments.caller}: f must return a floating-point array, got none")
             self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
             self.values = jax.jit(on_floats).lower(*self.args).compile()
-            self.pullback = jax.jit(lambda args, dy: jax.vjp(on_floats, *args)[1](dy))
-            self.gradients = list(map(np.asarray, self.pullback(self.args, self.dy)))
+            self.pullback = jax.jit(_value_and_pullback(on_floats))
+            self.outputs, self.gradients = jax.tree.map(np.asarray, self.pullback(self.args, self.dy))
         self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
 
     def positive(self) -> "Slopes":
@@ -61,11 +61,16 @@ class Slopes:
         moves = [size * self.random.uniform(-0.1, 0.1, size=a.shape) for a, size in zip(self.args, sizes, strict=True)]
         return self._with([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
 
+    def elsewhere(self) -> "Slopes":
+        """The same at smaller arguments of the same sign, for a dy of another size and sign."""
+        args = [a * (1 - 0.1 * self.random.random(size=a.shape)) for a in self.args]
+        return self._with(args, [-1024 * d for d in self.dy])
+
     def _with(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         other = copy(self)
         other.args, other.dy = list(args), list(dy)
         with in_double():
-            other.gradients = list(map(np.asarray, self.pullback(other.args, other.dy)))
+            other.outputs, other.gradients = jax.tree.map(np.asarray, self.pullback(other.args, other.dy))
         return other
 
     def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
@@ -107,9 +112,28 @@ class Slopes:
 
 
 def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
-    """One comparison for each argument."""
+    """One comparison for each argument, and more where the outputs are wrong, or a gradient at another point."""
     slopes = Slopes(arguments, f, seed)
-    return [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
+    rows = [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
+    with in_double():
+        values = list(map(np.asarray, slopes.values(*slopes.args)))
+    more = [
+        difference(got, value, 32 * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
+        for got, value in zip(slopes.outputs, values, strict=True)
+    ]
+    if not any(row.problem or row.kink for row in rows):
+        other = slopes.elsewhere()
+        names = (f"gradient of {name}, for smaller arguments and -1024 dy" for name in arguments.names)
+        more += [compare_slopes(other, i, name) for i, name in enumerate(names)]
+    return rows + [row for row in more if row.problem]
+
+
+def _value_and_pullback(f: Callable[..., Any]) -> Callable[..., Any]:
+    def value_and_pullback(args: Sequence[Any], dy: Any) -> tuple[Any, Any]:
+        y, vjp = jax.vjp(f, *args)
+        return y, list(vjp(dy))
+
+    return value_and_pullback
 
 
 def compare_slopes(

@@ -42,7 +42,8 @@ def gradients(
         args: where to check. Gradients are compared for every floating-point array in them; the rest stays as it is.
         reference: a function of the same arguments that returns what f returns, and whose gradient JAX derives: custom
             VJPs in it are replaced as in f. By default f itself, as `derived(f)`. Where JAX derives no gradient, as of
-            a while loop or of a callback, slopes along random directions are compared with difference quotients.
+            a while loop or of a callback, slopes along random directions are compared with difference quotients, in
+            float64 only.
         argnums: the positions of the arguments to look at, by default all.
         rtol: relative tolerance in float64, by default 1e-10.
         key: the random key of dy.
@@ -65,7 +66,8 @@ def gradients(
 
     At a kink, such as relu at 0 or a tie in max-pooling, f and derived(f) may differ without either being wrong: that
     is recognised, and said. Where an argument holds a NaN they may differ as well: take it out. What this cannot see: a
-    gradient that f itself takes by `jax.grad`, which has the rules written into it already.
+    gradient that f itself takes by `jax.grad`, which has the rules written into it already; a rule that is right only
+    for arguments of the signs that are given; and what is below rtol / 100 of the largest entry of its array.
 
     >>> import jax.numpy as jnp
     >>> import jaxcnn

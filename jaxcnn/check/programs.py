@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -161,4 +162,11 @@ def traced_alike(f: Callable[..., Any], args: Sequence[Any]) -> bool:
 
         (text, consts), (again, others) = traced(), traced()
         same = text == again and len(consts) == len(others)
-        return same and all(np.array_equal(a, b) for a, b in zip(consts, others, strict=True))
+        return same and all(map(_same, consts, others))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    a, b = np.asarray(a), np.asarray(b)
+    return np.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))

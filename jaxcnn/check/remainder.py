@@ -65,7 +65,9 @@ def taylor(
 
         R(h) = |⟨dy, f(x + h u)⟩ - ⟨dy, f(x)⟩ - h ⟨J'dy, u⟩|,        dy and u random, J'dy by the rule
 
-    falls as h² where the rule is right, and as h where it is wrong, however small the error is.
+    falls as h² where the rule is right, and as h where it is wrong, for steps so small that the error outweighs the
+    curvature. With random directions that takes an error of about a hundredth of one entry in a million, or of 1e-5 of
+    all entries: `check.gradients` sees far smaller ones.
 
     Args:
         f: any function of pytrees of arrays with a custom VJP.

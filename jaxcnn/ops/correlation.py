@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
@@ -112,12 +113,13 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 
 # XLA gives a convolution of images [N, H, W, C] to one of two kernels. The one that it prefers runs on one core only
 # where there are few filters, and is slow with an odd number of channels; it takes none that upsamples, and none with
-# at most 16 channels and filters. The other shares its work between the cores, if there are enough filters to share.
-# With distances doubled, nothing changes but that the image is upsampled: that chooses the other. With several columns
-# at a time as channels, there are more channels and filters: that chooses the first, or makes it fast.
+# at most 16 channels and filters. The other shares its work between the cores, if there are enough filters to share;
+# it knows no float64. With distances doubled, nothing changes but that the image is upsampled: that chooses the other.
+# With several columns at a time as channels, there are more channels and filters: that chooses the first, or makes it
+# fast.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
-    if channels >= 8 and filters >= 32:  # 1.1 to 2 times
+    if channels >= 8 and filters >= 32 and x.dtype != jnp.float64:  # 1.1 to 2 times
         return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
     possible = sliding.dilation[-1] == 1 and not sliding.upsamples and not mesh_axes(x, w)
@@ -160,7 +162,8 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     # Where rows are split over devices, XLA would gather them.
     much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256 and set(dz.shape[1:-1]) != {1}
-    if x.ndim == 4 and much and max(sliding.stride) == 1 and not mesh_axes(x, dz):  # 1.1 to 2.5 times
+    single = x.dtype != jnp.float64 and max(sliding.stride) == 1
+    if x.ndim == 4 and much and single and not mesh_axes(x, dz):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

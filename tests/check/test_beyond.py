@@ -133,6 +133,14 @@ def test_differences_where_jax_derives_nothing():
     one = with_rule(loop, lambda x, dy: (loop_dx(x, dy)[0].at[31, 41].multiply(1.001),))
     assert "at [31, 41]" in check.gradients(one, X).comparisons[0].worst
     assert not check.gradients(with_rule(loop, lambda x, dy: (dy * jnp.nan,)), X)
+    closed = with_rule(loop, lambda x, dy: loop_dx(jnp.asarray(X, dy.dtype), dy))
+    assert "for smaller arguments" in str(check.gradients(closed, X))
+    assert "for smaller arguments" in str(
+        check.gradients(with_rule(loop, lambda x, dy: loop_dx(x, jnp.clip(dy, -6, 6))), X)
+    )
+    other_forward = jax.custom_vjp(loop)
+    other_forward.defvjp(lambda x: (2 * loop(x), x), loop_dx)
+    assert [c.name for c in check.gradients(other_forward, X).comparisons if c.problem] == ["output"]
 
 
 def test_differences_keep_quiet_at_a_kink():

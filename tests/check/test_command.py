@@ -138,3 +138,17 @@ def test_interrupt(folder):
     finally:
         signal.signal(signal.SIGINT, before)
     assert (process.returncode, err) == (130, "jaxcnn: interrupted\n")
+
+
+@pytest.mark.parametrize("shape", ["1000000,1000000", "99999999999999999999", "0,4"])
+def test_shapes_that_cannot_be_compared(folder, shape, capsys):
+    assert run("rules_of_mine:good", "--shape", shape, "--shape", shape) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_report_that_nobody_reads(folder):
+    command = [sys.executable, "-m", "jaxcnn", "check", "rules_of_mine:good", *TWO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

@@ -212,3 +212,30 @@ def test_a_network_whose_statistics_are_closed_over():
 def test_arguments_that_are_not_looked_at_are_in_float64_as_well():
     x, w = jnp.ones((2, 5, 4, 3), jnp.float32), jnp.ones((3, 3, 3, 4), jnp.float32)
     assert check.gradients(jaxcnn.conv, x, w, argnums=1)
+
+
+def test_a_rule_that_divides_by_a_cotangent():
+    """What a loss masks has a cotangent of zero."""
+    x = jnp.linspace(0.1, 1.0, 50)
+
+    def f(backward):
+        rule = jax.custom_vjp(jnp.sin)
+        rule.defvjp(lambda x: (jnp.sin(x), x), backward)
+        return rule
+
+    assert check.gradients(f(lambda x, dy: (dy * jnp.cos(x),)), x)
+    assert "NaN" in str(check.gradients(f(lambda x, dy: (dy * dy / dy * jnp.cos(x),)), x))
+
+
+def test_a_deterministic_rule_is_not_said_to_draw_anew():
+    """Neither a key nor a NaN that is closed over is equal to itself as an array."""
+    nan = jnp.full(20, jnp.nan)
+
+    def f(x, key):
+        return jnp.sin(x) * jax.random.uniform(key, x.shape) + jnp.where(jnp.isnan(nan), 0, nan)
+
+    rule = jax.custom_vjp(f)
+    rule.defvjp(lambda x, key: (f(x, key), x), lambda x, dy: (dy, None))
+    report = check.gradients(rule, jnp.linspace(0.0, 1.0, 20), jax.random.key(1))
+    assert not report
+    assert "each trace" not in str(report)

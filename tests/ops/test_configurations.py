@@ -493,7 +493,7 @@ def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
     ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
     for name, way in ways.items():
         monkeypatch.setattr(correlation, name, way)
-    for setting in (*SETTINGS["conv"], *SETTINGS["depthwise_conv"]):
+    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-10:], *SETTINGS["depthwise_conv"][::5]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
         jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
