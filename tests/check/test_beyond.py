@@ -144,7 +144,9 @@ def test_differences_where_jax_derives_nothing():
 
 
 def test_differences_keep_quiet_at_a_kink():
-    relu_loop = lambda x: lax.while_loop(lambda c: c[0] < 1, lambda c: (1, jnp.maximum(c[1], 0)), (0, x))[1]  # noqa: E731
+    def relu_loop(x):
+        return lax.while_loop(lambda c: c[0] < 1, lambda c: (1, jnp.maximum(c[1], 0)), (0, x))[1]
+
     zeros = jnp.round(X)
     report = check.gradients(with_rule(relu_loop, lambda x, dy: (jnp.where(x > 0, dy, 0),)), zeros)
     assert report

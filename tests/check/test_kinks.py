@@ -62,7 +62,10 @@ def test_ties_of_a_max_pool(f, bwd):
 
 def test_an_error_elsewhere_is_found_among_ties():
     x = TIES.at[3, 4, 5, 6].set(9.0)  # wins alone
-    bwd = lambda x, dy: (first_of_ties(x, dy)[0].at[3, 4, 5, 6].multiply(1.001),)  # noqa: E731
+
+    def bwd(x, dy):
+        return (first_of_ties(x, dy)[0].at[3, 4, 5, 6].multiply(1.001),)
+
     row = check.gradients(with_rule(max_of_patches, bwd), x).comparisons[1]
     assert row.problem == "1 of 12288 entries"
     assert row.worst.startswith("worst at [3, 4, 5, 6]")
@@ -81,14 +84,19 @@ def test_the_sum_over_a_tie_is_kept():
 
 def test_a_smooth_function_has_no_kink():
     """A rule that is wrong at single points of it: where x is 0."""
-    bwd = lambda x, dy: (dy * jnp.where(x == 0, 0.5, jnp.cos(x)),)  # noqa: E731
+
+    def bwd(x, dy):
+        return (dy * jnp.where(x == 0, 0.5, jnp.cos(x)),)
+
     assert not check.gradients(with_rule(jnp.sin, bwd), ZEROS)
 
 
 def test_a_kink_behind_a_product():
     w = jnp.asarray(RNG.integers(-3, 3, size=(100, 30)) / 8)
-    f = lambda x, w: relu(x @ w)  # noqa: E731
-    bwd = lambda x, w, dy: jax.vjp(jnp.dot, x, w)[1](jnp.where(x @ w > 0, dy, 0))  # noqa: E731
-    report = check.gradients(with_rule(f, bwd), ZEROS, w)
+
+    def bwd(x, w, dy):
+        return jax.vjp(jnp.dot, x, w)[1](jnp.where(x @ w > 0, dy, 0))
+
+    report = check.gradients(with_rule(lambda x, w: relu(x @ w), bwd), ZEROS, w)
     assert report
     assert all("at a kink" in comparison.kink for comparison in report.comparisons[1:])
