@@ -162,8 +162,8 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     # Where rows are split over devices, XLA would gather them.
     much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256 and set(dz.shape[1:-1]) != {1}
-    single = x.dtype != jnp.float64 and max(sliding.stride) == 1
-    if x.ndim == 4 and much and single and not mesh_axes(x, dz):  # 1.1 to 2.5 times
+    possible = x.dtype != jnp.float64 and max(sliding.stride) == 1 and not mesh_axes(x, dz)
+    if x.ndim == 4 and much and possible:  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxcnn.ops.convolution import input_grad_padding
 from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.windows import positions
+from jaxcnn.ops.windows import in_pairs, joined_blocks, over_blocks, positions
 
 _SMALL_BOX = 4  # on a CPU, measured inside a network: at 3x3 one axis after the other is three times as fast
 
@@ -43,13 +43,8 @@ def inside(window):
 
 def _repeat(shares, window):
     """Each share [N, *M, C] at every entry of its window, of windows side by side, and zeros in the remainder."""
-    images, channels = shares.shape[0], shares.shape[-1]
-    single = [length for m in window.output for length in (m, 1)]
-    filled = [length for m, k in zip(window.output, window.size, strict=True) for length in (m, k)]
-    repeated = jnp.broadcast_to(shares.reshape(images, *single, channels), (images, *filled, channels))
-    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
-    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
-    return _pad(repeated.reshape(images, *covered, channels), remainder)
+    shape = (shares.shape[0], *in_pairs(window.output, window.size), shares.shape[-1])
+    return joined_blocks(jnp.broadcast_to(over_blocks(shares, window), shape), window)
 
 
 def _divisor(window, counted, dtype):

@@ -99,6 +99,26 @@ def fold_windows(step, start, seen, window):
     return _fold_offsets(visit, start, window)
 
 
+# Windows side by side are blocks of the image, and no place but those of the remainder is in none: a reshape to
+# [N, M_1, k_1, M_2, k_2, ..., C] tells the entries of a window from those of the others.
+def over_blocks(y, window):
+    """y [N, *M, C] of every window, with an axis of length 1 for the entries within."""
+    return y.reshape(y.shape[0], *in_pairs(window.output, (1,) * len(window.size)), y.shape[-1])
+
+
+def joined_blocks(blocks, window):
+    """The image [N, *S, C] of which these are the blocks, with zeros in the remainder that no window covers."""
+    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
+    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
+    image = blocks.reshape(blocks.shape[0], *covered, blocks.shape[-1])
+    return lax.pad(image, np.zeros((), image.dtype), [(0, 0, 0), *remainder, (0, 0, 0)])
+
+
+def in_pairs(outer, inner):
+    """outer_1, inner_1, outer_2, inner_2, ..."""
+    return [length for pair in zip(outer, inner, strict=True) for length in pair]
+
+
 def _fold_offsets(visit, start, window):
     """What visit(so far, k, offset of entry k) makes of start, in a loop of XLA, which has one body to compile."""
     offsets = np.indices(window.size, np.int32).reshape(len(window.size), -1)

@@ -12,7 +12,16 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.windows import FEW_ENTRIES, entries, inside_image, positions, windows_of_places
+from jaxcnn.ops.windows import (
+    FEW_ENTRIES,
+    entries,
+    in_pairs,
+    inside_image,
+    joined_blocks,
+    over_blocks,
+    positions,
+    windows_of_places,
+)
 
 
 def max_and_winner(x, window):
@@ -72,13 +81,11 @@ def window_max(x, window):
     return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
 
 
-# Windows side by side are blocks of the image, of which every place belongs to one: a reshape [N, M_1, k_1, M_2, k_2,
-# ..., C] tells them apart.
 def _winner_in_block(x, y, window):
     """The first entry of each window that is y, its maximum, or NaN."""
     covered = tuple(slice(m * k) for m, k in zip(window.output, window.size, strict=True))
-    blocks = x[:, *covered].reshape(x.shape[0], *_blocks(window.output, window.size), x.shape[-1])
-    wins = (blocks == _over_blocks(y, window)) | jnp.isnan(blocks)
+    blocks = x[:, *covered].reshape(x.shape[0], *in_pairs(window.output, window.size), x.shape[-1])
+    wins = (blocks == over_blocks(y, window)) | jnp.isnan(blocks)
     entry = jnp.where(wins, _entry_in_block(window, np.int32), np.int32(window.volume))
     within = tuple(range(2, entry.ndim - 1, 2))
     return jnp.min(entry, axis=within).astype(np.min_scalar_type(-window.volume))
@@ -86,27 +93,14 @@ def _winner_in_block(x, y, window):
 
 def _add_in_block(dy, winner, window):
     """dx: dy at the winner of its block, 0 elsewhere and in the remainder that no window covers."""
-    wins = _over_blocks(winner, window) == _entry_in_block(window, winner.dtype)
-    blocks = jnp.where(wins, _over_blocks(dy, window), np.zeros((), dy.dtype))
-    covered = [m * k for m, k in zip(window.output, window.size, strict=True)]
-    remainder = [(0, n - c, 0) for n, c in zip(window.image, covered, strict=True)]
-    dx = blocks.reshape(dy.shape[0], *covered, dy.shape[-1])
-    return lax.pad(dx, np.zeros((), dy.dtype), [(0, 0, 0), *remainder, (0, 0, 0)])
-
-
-def _blocks(outer, inner):
-    return [length for pair in zip(outer, inner, strict=True) for length in pair]
-
-
-def _over_blocks(y, window):
-    """y [N, *M, C] with an axis of length 1 for the entries within each window."""
-    return y.reshape(y.shape[0], *_blocks(window.output, (1,) * len(window.size)), y.shape[-1])
+    wins = over_blocks(winner, window) == _entry_in_block(window, winner.dtype)
+    return joined_blocks(jnp.where(wins, over_blocks(dy, window), np.zeros((), dy.dtype)), window)
 
 
 def _entry_in_block(window, dtype):
     """Which entry of its window each place of a block is."""
     entry = np.arange(window.volume, dtype=dtype)
-    return entry.reshape(1, *_blocks((1,) * len(window.size), window.size), 1)
+    return entry.reshape(1, *in_pairs((1,) * len(window.size), window.size), 1)
 
 
 # A small window is visited entry by entry, in a handful of passes over memory, each of them vectorised.
