@@ -33,7 +33,7 @@ from jaxcnn.ops.hinge import hinge
 from jaxcnn.ops.dice import dice
 from jaxcnn.ops.regression import huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.penalty import l1_penalty, l2_penalty
-from jaxcnn.transforms import derived, explicit, explicit_report
+from jaxcnn.transforms import derived, explicit, explicit_report, jit
 from jaxcnn import check, data, nn, train
 
 __all__ = [
@@ -111,6 +111,7 @@ __all__ = [
     "derived",
     "explicit",
     "explicit_report",
+    "jit",
     "check",
     "data",
     "nn",

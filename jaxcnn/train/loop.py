@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops import shapes
 from jaxcnn.ops.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.step import Loss, TrainState, require_state
+from jaxcnn.transforms import jit
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 Batches = Sequence[tuple[Any, Any]]
@@ -86,7 +86,7 @@ def _require_classes(function: str, y: Any, classes: int) -> None:
     shapes.require(within, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@jit(static_argnums=(0, 1))
 def _evaluate_batch(model, loss, params, statistics, x, y):
     logits, _ = model.apply(params, statistics, x)
     return loss(logits, y), jnp.sum(jnp.argmax(logits, axis=-1).astype(y.dtype) == y)

@@ -2,7 +2,6 @@
 
 import numbers
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops import shapes
 from jaxcnn.ops.cross_entropy import softmax_cross_entropy
+from jaxcnn.transforms import jit
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -118,7 +118,7 @@ def make_step(
 
     update = optax.with_extra_args_support(optimizer).update  # some take the loss, too, or a function for it
 
-    @partial(jax.jit, donate_argnums=0)
+    @jit(donate_argnums=0)
     def step(state, x, y):
         require_state("step", state)
         key = jax.random.fold_in(state.key, state.step)

@@ -1,7 +1,8 @@
-"""Transforms of functions: our rules put into any function, or every custom rule taken out."""
+"""Transforms of functions: compiled; our rules put into any function; every custom rule taken out."""
 
+from jaxcnn.transforms.compilation import jit
 from jaxcnn.transforms.derived import derived
 from jaxcnn.transforms.explicit import explicit, explicit_report
 from jaxcnn.transforms.report import ExplicitReport, Operation
 
-__all__ = ["ExplicitReport", "Operation", "derived", "explicit", "explicit_report"]
+__all__ = ["ExplicitReport", "Operation", "derived", "explicit", "explicit_report", "jit"]

@@ -4,7 +4,7 @@ An equation that is not replaced stays the very same object, with its name, its 
 traced in; so does a jaxpr in which nothing is replaced, and with it what JAX has compiled of it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,6 +36,14 @@ def trace(
         return jax.tree.unflatten(structure, [next(values) if other is None else other for other in others])
 
     return closed, result_of
+
+
+def every_equation(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """The equations of a jaxpr, at any depth."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from every_equation(inner)
 
 
 class Rewriter:

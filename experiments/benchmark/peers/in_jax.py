@@ -20,6 +20,7 @@ class JaxPeer:
     """A peer whose layers are functions of arrays and of parameters in jaxcnn's layout; subclasses add them."""
 
     packages: tuple[str, ...] = ()
+    jit = staticmethod(jax.jit)  # of the training step
 
     def __init__(self, platform: str | None):
         devices = jax.devices(platform) if platform == "cpu" else jax.devices()
@@ -65,7 +66,7 @@ class JaxPeer:
             return (parameters, velocity), value
 
         state = (parameters, jax.tree.map(jnp.zeros_like, parameters))
-        compile = compiler(step, state, x, y, donate=0)
+        compile = compiler(self.jit(step, donate_argnums=0), state, x, y)
         compiled, _ = compile()
 
         def start():
@@ -109,20 +110,20 @@ class JaxPeer:
         return loaded
 
     def _load(self, function, *arguments):
-        compiled, _ = compiler(function, *arguments)()
+        compiled, _ = compiler(jax.jit(function), *arguments)()
         results = [np.asarray(a.astype(jnp.float32)).ravel() for a in jax.tree.leaves(compiled(*arguments))]
         outcome = [float(a[i]) for a in results for i in np.linspace(0, a.size - 1, 32).astype(int)]
         return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst)
 
 
-def compiler(function, *arguments, donate=()):
-    """What compiles the function for such arguments, with empty caches, and returns it with the seconds it took."""
+def compiler(jitted, *arguments):
+    """What compiles a jitted function for such arguments, with empty caches, and returns it and the seconds it took."""
     shapes = jax.eval_shape(lambda *arguments: arguments, *arguments)
 
     def compile():
         jax.clear_caches()
         begin = time.perf_counter()
-        compiled = jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
+        compiled = jitted.lower(*shapes).compile()
         return compiled, time.perf_counter() - begin
 
     return compile

@@ -7,6 +7,7 @@ from benchmark.peers.in_jax import JaxPeer
 
 class Peer(JaxPeer):
     packages = ("jaxcnn",)
+    jit = staticmethod(jaxcnn.jit)
 
     relu = staticmethod(jaxcnn.relu)
     flatten = staticmethod(jaxcnn.flatten)

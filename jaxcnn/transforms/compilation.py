@@ -1,0 +1,116 @@
+"""`jax.jit` with the options of the compiler that make a training step fast, where it knows them.
+
+On a CPU, a compiled function takes the memory for all its temporary arrays at once and gives it back at the end. The C
+library keeps pieces of up to 32 MiB for the next call; a larger one comes from the operating system each time, which
+hands out every page of it anew, zeroed, at its first use: for a training step up to a third of its time. XLA can be
+told to take several pieces instead. It writes a warning for every array that is larger than a piece, so that nothing is
+gained, and nothing said, where there are such arrays.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxcnn.transforms.jaxprs import every_equation
+
+_OPTION = "xla_multiheap_size_constraint_per_heap"
+_USUAL, _LARGEST = 16 << 20, 32 << 20  # bytes of a piece
+_OUTSIDE = core.get_opaque_trace_state(convention="flax")  # where nothing is being traced
+
+
+def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """f, compiled by `jax.jit` with the options that are measured best for the platform.
+
+    What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of at most 16 to 32 MiB,
+    unless one alone is larger; the first call decides, with the arrays that it is called with. On other platforms, and
+    where another function is being traced, this is `jax.jit(f, **options)`. A compiler that does not know an option is
+    not given it.
+
+    Args:
+        f: a function that `jax.jit` takes; without it, `jit` is a decorator with options.
+        **options: those of `jax.jit`. `compiler_options` are added to ours, and go before them.
+
+    Returns:
+        A function like that of `jax.jit`, with its `lower`, `trace`, `eval_shape` and `clear_cache`.
+
+    Raises:
+        TypeError: f is no function, or an option is unknown to `jax.jit`.
+
+    Source: ours; the time was found by counting the page faults of a training step.
+
+    >>> step = jit(lambda w, dw: w - 0.1 * dw, donate_argnums=0)
+    >>> step(jnp.ones(2), jnp.ones(2))
+    Array([0.9, 0.9], dtype=float32)
+    """
+    if f is None:
+        return functools.partial(jit, **options)
+    return _Jitted(f, options)
+
+
+class _Jitted:
+    def __init__(self, f, options):
+        self._plain = jax.jit(f, **options)
+        self._f, self._options, self._outermost = f, options, None
+        functools.update_wrapper(self, f)
+
+    def __call__(self, *args, **kwargs):
+        return self._chosen(args, kwargs)(*args, **kwargs)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else functools.partial(self, instance)
+
+    def lower(self, *args, **kwargs):
+        return self._chosen(args, kwargs).lower(*args, **kwargs)
+
+    def trace(self, *args, **kwargs):
+        return self._chosen(args, kwargs).trace(*args, **kwargs)
+
+    def eval_shape(self, *args, **kwargs):
+        return self._plain.eval_shape(*args, **kwargs)
+
+    def clear_cache(self):
+        for jitted in {self._plain, self._outermost} - {None}:
+            jitted.clear_cache()
+
+    def _chosen(self, args, kwargs):
+        if core.get_opaque_trace_state(convention="flax") != _OUTSIDE:
+            return self._plain  # JAX takes options for the outermost function only
+        if self._outermost is None:
+            ours, theirs = self._compiler_options(args, kwargs), self._options.get("compiler_options") or {}
+            options = {**self._options, "compiler_options": {**ours, **theirs}}
+            self._outermost = jax.jit(self._f, **options) if ours else self._plain
+        return self._outermost
+
+    def _compiler_options(self, args, kwargs) -> Mapping[str, Any]:
+        if _platform((args, kwargs)) != "cpu" or not _is_known(_OPTION):
+            return {}
+        jaxpr = self._plain.trace(*args, **kwargs).jaxpr.jaxpr
+        # What XLA pads and upsamples is a little larger than what f names.
+        largest = max((_bytes(var.aval) for eqn in every_equation(jaxpr) for var in eqn.outvars), default=0) * 5 // 4
+        return {_OPTION: max(largest, _USUAL)} if largest <= _LARGEST else {}
+
+
+def _platform(arguments):
+    """Where arguments lie, or where JAX would put them."""
+    shardings = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(arguments))
+    sharding = next((sharding for sharding in shardings if sharding is not None), None)
+    devices = jnp.zeros(()).devices() if sharding is None else sharding.device_set
+    return next(iter(devices)).platform
+
+
+@functools.cache
+def _is_known(option):
+    """Whether the installed XLA has this option."""
+    try:
+        jax.jit(lambda: 0, compiler_options={option: _USUAL}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _bytes(aval):
+    return aval.size * aval.dtype.itemsize if hasattr(aval, "dtype") else 0

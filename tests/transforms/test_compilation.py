@@ -1,0 +1,123 @@
+"""jaxcnn.jit: `jax.jit` in all that it does, with options of the compiler where these help."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcnn
+from jaxcnn.transforms import compilation
+
+OPTION = "xla_multiheap_size_constraint_per_heap"
+MIB = 2**20
+
+
+def double(x):
+    return x * 2
+
+
+@pytest.fixture
+def options(monkeypatch):
+    """The compiler options with which f is compiled for an array of so many bytes."""
+    jit, seen = jax.jit, []
+
+    def recorded(f, **kwargs):
+        if f is double:
+            seen.append(kwargs.get("compiler_options"))
+        return jit(f, **kwargs)
+
+    monkeypatch.setattr(jax, "jit", recorded)
+
+    def compiled(size, **kwargs):
+        jaxcnn.jit(double, **kwargs).lower(jax.ShapeDtypeStruct((size,), jnp.int8)).compile()
+        return seen[-1]
+
+    return compiled
+
+
+def test_memory_in_pieces(options):
+    assert options(1000) == {OPTION: 16 * MIB}
+    assert options(20 * MIB) == {OPTION: 25 * MIB}
+
+
+def test_no_piece_smaller_than_an_array(options):
+    assert options(26 * MIB) is None
+
+
+def test_no_option_that_is_unknown(options, monkeypatch):
+    monkeypatch.setattr(compilation, "_OPTION", "xla_no_such_option")
+    assert options(1000) is None
+
+
+def test_no_option_where_the_arrays_are_elsewhere(options, monkeypatch):
+    monkeypatch.setattr(compilation, "_platform", lambda arguments: "gpu")
+    assert options(1000) is None
+
+
+def test_options_of_the_caller_go_before_ours(options):
+    theirs = {"xla_cpu_enable_fast_min_max": False}
+    assert options(1000, compiler_options=theirs) == {OPTION: 16 * MIB, **theirs}
+    assert options(1000, compiler_options={OPTION: 5}) == {OPTION: 5}
+    assert options(40 * MIB, compiler_options=theirs) == theirs
+
+
+def test_the_largest_array_may_be_anywhere(monkeypatch):
+    def inside(x):
+        return jax.lax.fori_loop(0, 2, lambda _, y: y + jnp.ones((30 * MIB, 1), jnp.int8).sum(dtype=jnp.int8), x)
+
+    chosen = []
+    monkeypatch.setattr(compilation, "_is_known", lambda option: chosen.append(option) or True)
+    jitted = jaxcnn.jit(inside)
+    jitted(jnp.int8(0))
+    assert chosen == [OPTION]
+    assert jitted._outermost is jitted._plain
+
+
+def test_what_jit_does():
+    state = jnp.arange(3.0)
+    step = jaxcnn.jit(lambda x, n, *, by: x * n + by, static_argnums=1, donate_argnums=0)
+    np.testing.assert_array_equal(step(state, 2, by=1.0), [1, 3, 5])
+    assert state.is_deleted()
+    assert step.eval_shape(jnp.ones(3), 2, by=1.0).shape == (3,)
+    assert step.trace(jnp.ones(3), 2, by=1.0).lower().compile()(jnp.ones(3), by=1.0).tolist() == [3, 3, 3]
+    step.clear_cache()
+    np.testing.assert_array_equal(step(jnp.ones(4), 3, by=0.0), [3, 3, 3, 3])
+
+
+def test_decorators_and_methods():
+    class Model:
+        @jaxcnn.jit
+        def shifted(self, x):
+            """Shifted."""
+            return x + 1
+
+        @staticmethod
+        @jaxcnn.jit(static_argnames="power")
+        def powers(x, power):
+            return x**power
+
+    jax.tree_util.register_static(Model)
+    assert float(Model().shifted(1.0)) == 2
+    assert float(Model.powers(3.0, power=2)) == 9
+    assert Model.shifted.__name__ == "shifted"
+    assert Model.shifted.__doc__ == "Shifted."
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_inside_other_transforms(called_before):
+    f = jaxcnn.jit(lambda x: jnp.sum(x**3))
+    x = jnp.arange(1.0, 4.0)
+    if called_before:
+        assert float(f(x)) == 36
+    np.testing.assert_array_equal(jax.grad(f)(x), 3 * x**2)
+    np.testing.assert_array_equal(jax.jit(lambda y: f(x) * y)(2.0), 72)
+    np.testing.assert_array_equal(jax.vmap(f)(jnp.stack([x, 2 * x])), [36, 288])
+    np.testing.assert_array_equal(jax.lax.map(f, jnp.stack([x, 2 * x])), [36, 288])
+    assert jax.eval_shape(f, x).shape == ()
+
+
+def test_a_bad_argument():
+    with pytest.raises(TypeError, match="callable"):
+        jaxcnn.jit(3)
+    with pytest.raises(TypeError, match="no_option"):
+        jaxcnn.jit(double, no_option=1)
