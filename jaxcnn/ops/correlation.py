@@ -100,7 +100,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
     if by_residues and (single or _in_residues(size, sliding.upsampling, channels, filters)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups)
+        axes = 1 if len(size) > 2 and sliding.upsampling[0] > 1 and not single else None
+        return partial(by_residue, part, sliding=sliding, groups=groups, axes=axes)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
@@ -134,9 +135,9 @@ def _way_of_images(x, w, sliding, arithmetic):
 
 
 def _in_subpixels(size, upsampling, channels, filters):
-    """Whether no place between meets zeros only, and one convolution to all residues is the fastest."""
+    """Whether one convolution to all residues is the fastest, with some weights that are zero or none."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
-        return False
+        return upsampling == (2, 2) and min(size) > 2 and channels <= 32 and 8 < filters < 24
     return tuple(size) == upsampling or channels < 8 or 8 <= filters < 32
 
 

@@ -32,17 +32,23 @@ def by_group(f: Callable[..., jax.Array], x: jax.Array, w: jax.Array, groups: in
 # With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
 # i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
 # places of one residue r are a correlation of x itself with every (u/g)th weight.
-def by_residue(f, x, w, sliding, groups):
-    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved."""
-    size, upsampling = w.shape[:-2], sliding.upsampling
+def by_residue(f, x, w, sliding, groups, axes=None):
+    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
+
+    Of the upsampling of the first `axes` spatial axes; the parts do the rest. Without `axes`, of all.
+    """
+    size, ones = w.shape[:-2], (1,) * (x.ndim - 2)
+    upsampling = (*sliding.upsampling[:axes], *ones[axes:]) if axes else sliding.upsampling
+    rest = tuple(both // u for both, u in zip(sliding.upsampling, upsampling, strict=True))
+    lengths = [v * (n - 1) + 1 for n, v in zip(x.shape[1:-1], rest, strict=True)]
     places = sliding.places(x.shape[1:-1], size)
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
-    axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
-    along = [dict(_residues(*axis)) for axis in axes]
-    ones, parts = (1,) * len(size), {}
+    each = zip(lengths, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
+    along = [dict(_residues(*axis)) for axis in each]
+    parts = {}
     for residues in itertools.product(*along):
         weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
-        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, ones), groups)
+        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, rest), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
         between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
