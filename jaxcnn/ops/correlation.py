@@ -100,7 +100,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
     if by_residues and (single or _in_residues(size, sliding.upsampling, channels, filters)):  # 1.1 to 1000 times
-        axes = 1 if len(size) > 2 and sliding.upsampling[0] > 1 and not single else None
+        axes = None if single or math.prod(size) == 1 or len(size) < 3 else 1  # the rest by slab
         return partial(by_residue, part, sliding=sliding, groups=groups, axes=axes)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
@@ -144,7 +144,7 @@ def _in_subpixels(size, upsampling, channels, filters):
 def _in_residues(size, upsampling, channels, filters):
     """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
     if len(size) > 2 or math.prod(size) == 1:
-        return True
+        return math.prod(size) == 1 or upsampling[0] > 1
     much = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
     return much and math.prod(upsampling) <= 16
 
