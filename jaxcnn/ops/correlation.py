@@ -16,15 +16,17 @@ from jax import lax
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.ops.correlation_by_parts import (
     by_columns,
-    by_entry,
-    by_entry_over_batch,
     by_group,
-    by_product,
-    by_product_over_batch,
     by_residue,
     by_slab,
     by_slab_over_batch,
     by_subpixel,
+)
+from jaxcnn.ops.correlation_by_products import (
+    by_entry,
+    by_entry_over_batch,
+    by_product,
+    by_product_over_batch,
     of_one_entry,
 )
 from jaxcnn.ops.shapes import sum_dtype
@@ -100,8 +102,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
     if by_residues and (single or _in_residues(size, sliding.upsampling, channels, filters)):  # 1.1 to 1000 times
-        axes = None if single or math.prod(size) == 1 or len(size) < 3 else 1  # the rest by slab
-        return partial(by_residue, part, sliding=sliding, groups=groups, axes=axes)
+        return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
@@ -144,7 +145,7 @@ def _in_subpixels(size, upsampling, channels, filters):
 def _in_residues(size, upsampling, channels, filters):
     """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
     if len(size) > 2 or math.prod(size) == 1:
-        return math.prod(size) == 1 or upsampling[0] > 1
+        return True
     much = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
     return much and math.prod(upsampling) <= 16
 
