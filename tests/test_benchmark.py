@@ -74,9 +74,12 @@ def test_operations(quick):
         for results in row["parts"].values():
             assert list(results) == ["jaxcnn", "lax"]
             for result in results.values():
-                assert result.keys() == {"seconds"}
+                assert result.keys() == {"seconds", "program"}
                 assert_times(result["seconds"])
-        assert f"| {row['name']} |" in ran.stdout
+        (line,) = (line for line in ran.stdout.splitlines() if line.startswith(f"| {row['name']} |"))
+        same = [results["jaxcnn"]["program"] == results["lax"]["program"] for results in row["parts"].values()]
+        assert line.count("| same |") == sum(same)
+    assert same == [True, False]  # max-pooling, the last
 
 
 def assert_times(times):

@@ -28,7 +28,7 @@ class Loaded:
         outcome: numbers by which the peers are compared.
         burst: calls that are started before waiting. On an accelerator they run in order while the next is being
             started, as in training; on a CPU they could run at the same time, so there it is 1.
-        facts: what else is known: bytes of memory, floating-point operations.
+        facts: what else is known: bytes of memory, floating-point operations, a fingerprint of the program.
         compile: compiles it once more, with empty caches, and returns the seconds.
     """
 
@@ -36,7 +36,7 @@ class Loaded:
     wait: Callable[[Any], Any]
     outcome: list[float]
     burst: int
-    facts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     compile: Callable[[], float] | None = None
 
     def seconds(self) -> float:
@@ -47,14 +47,14 @@ class Loaded:
         return (time.perf_counter() - begin) / self.burst
 
     def handful(self, budget: float) -> list[float]:
-        """The seconds per call of 3 to 10 bursts in about `budget` seconds, after one untimed that fills the caches.
+        """The seconds per call of 3 to 50 bursts in about `budget` seconds, after one untimed that fills the caches.
 
         One that takes longer than 5 budgets is the only one.
         """
         first = self.seconds()
         if first * self.burst > 5 * budget:
             return [first]
-        return [self.seconds() for _ in range(max(3, min(10, round(budget / (first * self.burst)))))]
+        return [self.seconds() for _ in range(max(3, min(50, round(budget / (first * self.burst)))))]
 
 
 def load(peer: Any, do: str, dtype: str, quick: bool, name: str = "", part: str = "") -> Loaded:

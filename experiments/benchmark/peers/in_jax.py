@@ -1,5 +1,7 @@
 """What the peers that compile with JAX have in common: the training step, and how a function is compiled and kept."""
 
+import hashlib
+import re
 import time
 from importlib.metadata import version
 from typing import Any
@@ -113,7 +115,8 @@ class JaxPeer:
         compiled, _ = compiler(jax.jit(function), *arguments)()
         results = [np.asarray(a.astype(jnp.float32)).ravel() for a in jax.tree.leaves(compiled(*arguments))]
         outcome = [float(a[i]) for a in results for i in np.linspace(0, a.size - 1, 32).astype(int)]
-        return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst)
+        facts = {"program": fingerprint(compiled)}
+        return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst, facts)
 
 
 def compiler(jitted, *arguments):
@@ -127,6 +130,15 @@ def compiler(jitted, *arguments):
         return compiled, time.perf_counter() - begin
 
     return compile
+
+
+def fingerprint(compiled):
+    """A hash of the instructions of a compiled program, whatever their names and origins."""
+    lines = [line for line in compiled.as_text().splitlines() if line.startswith("  ")]
+    text = re.sub(r", metadata=\{[^{}]*\}", "", "\n".join(lines))
+    names: dict[str, str] = {}
+    text = re.sub(r"%[\w.\-]+", lambda name: names.setdefault(name[0], f"%{len(names)}"), text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def memory(compiled):
