@@ -27,6 +27,7 @@ from jaxcnn.ops.correlation_by_products import (
     by_entry_over_batch,
     by_product,
     by_product_over_batch,
+    by_shifts,
     of_one_entry,
 )
 from jaxcnn.ops.shapes import sum_dtype
@@ -35,6 +36,7 @@ from jaxcnn.ops.sharding import mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
+_MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
@@ -101,15 +103,17 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.1 to 20 times
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
-    if by_residues and (single or _in_residues(size, sliding.upsampling, channels, filters)):  # 1.1 to 1000 times
+    if by_residues and (single or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
         return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
+    plain = groups == 1 and max(sliding.stride, default=1) == 1 and not sliding.upsamples
+    if plain and _in_shifts(size, channels, filters):  # 1.3 to 4 times
+        return partial(by_shifts, sliding=sliding, arithmetic=arithmetic)
     if groups == 1 and x.ndim > 4 and math.prod(size) > 1:  # 2 to 20 times
-        dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
-        return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
+        return _slab_by_slab(x, sliding, arithmetic)
     return _way_of_images(x, w, sliding, arithmetic) if groups == 1 and x.ndim == 4 else None
 
 
@@ -121,11 +125,16 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 # fast.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
-    if channels >= 8 and filters >= 32 and x.dtype != jnp.float64:  # 1.1 to 2 times
-        return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
+    possible = not sliding.upsamples and not mesh_axes(x, w)
+    if channels >= 8:
+        if x.dtype == jnp.float64 or sliding.upsamples or x.size // channels * w.size < _MUCH:
+            return None
+        if filters >= 32:  # 1.1 to 2 times
+            return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
+        rows = possible and max(sliding.stride) == 1 and min(size) > 1
+        return _slab_by_slab(x, sliding, arithmetic) if rows else None  # 1.1 to 3 times
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
-    possible = sliding.dilation[-1] == 1 and not sliding.upsamples and not mesh_axes(x, w)
-    if channels > 8 or not many_places or not possible:
+    if not many_places or not possible or sliding.dilation[-1] > 1:
         return None
     by_few_columns = partial(by_columns, partial(lax_correlate, groups=1, arithmetic=arithmetic), sliding=sliding)
     if filters <= 16:  # 1.3 to 5 times
@@ -135,6 +144,16 @@ def _way_of_images(x, w, sliding, arithmetic):
     return None
 
 
+def _slab_by_slab(x, sliding, arithmetic):
+    dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
+    return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
+
+
+def _in_shifts(size, channels, filters):
+    """Whether there are so few filters that all their entries are no more than a few times the channels."""
+    return 1 < math.prod(size) <= _FEW_ENTRIES and filters <= 8 and math.prod(size) * filters <= 4 * channels
+
+
 def _in_subpixels(size, upsampling, channels, filters):
     """Whether one convolution to all residues is the fastest, with some weights that are zero or none."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
@@ -142,12 +161,15 @@ def _in_subpixels(size, upsampling, channels, filters):
     return tuple(size) == upsampling or channels < 8 or 8 <= filters < 32
 
 
-def _in_residues(size, upsampling, channels, filters):
+def _in_residues(x, w, upsampling):
     """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
+    *size, channels, filters = w.shape
     if len(size) > 2 or math.prod(size) == 1:
         return True
-    much = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
-    return much and math.prod(upsampling) <= 16
+    within = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))  # else XLA is slow
+    worth = not within or x.size // channels * w.size >= 2 * _MUCH
+    many = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
+    return ((worth and many) or filters <= 8) and math.prod(upsampling) <= 16
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
@@ -158,14 +180,19 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     """The same for filter gradients, without groups."""
     channels, filters = x.shape[-1], dz.shape[-1]
-    if set(sliding.places(x.shape[1:-1], dz.shape[1:-1])) == {1}:  # 1.5 to 4 times
+    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
+    much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}
     # Where rows are split over devices, XLA would gather them.
-    much = (channels < 8 or filters >= 32) and len(x) * max(channels, 8) >= 256 and set(dz.shape[1:-1]) != {1}
-    possible = x.dtype != jnp.float64 and max(sliding.stride) == 1 and not mesh_axes(x, dz)
-    if x.ndim == 4 and much and possible:  # 1.1 to 2.5 times
+    if x.ndim != 4 or not much or x.dtype == jnp.float64 or mesh_axes(x, dz):
+        return None
+    if channels >= 8 and len(x) < 8 and size[0] <= 8 and max(sliding.dilation) == 1:  # 1.1 to 3 times
+        return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
+    many = filters >= 32 if channels >= 8 else filters >= 16 or channels == 1
+    if many and len(x) * max(channels, 8) >= 256 and max(sliding.stride) == 1:  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 

@@ -1,6 +1,7 @@
 """Correlations as products, where a convolution is slow: of arrays, entry by entry of the filter, or of matrices."""
 
 import functools
+import math
 import operator
 from dataclasses import replace
 from functools import partial
@@ -88,6 +89,24 @@ def of_one_entry(x, w, sliding, arithmetic):
     before = [low - (k - 1) for (low, _), k in zip(sliding.padding, w.shape, strict=False)]
     around = [(low, m - k - low, 0) for low, m, k in zip(before, places, w.shape, strict=False)]
     return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
+
+
+def by_shifts(x, w, sliding, arithmetic):
+    """`correlate` without stride, upsampling or groups: one product of matrices, [N·S, C] [C, K·O].
+
+    What each entry of the filters has made of x is then moved to its place, and added.
+    """
+    *size, channels, _ = w.shape
+    places, dtype = sliding.places(x.shape[1:-1], size), arithmetic.dtype or x.dtype
+    wide = replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
+    z = _product(x, jnp.moveaxis(w, -2, 0).reshape(channels, -1), (x.ndim - 1,), (0,), wide)
+    parts = zip(np.ndindex(*size), jnp.split(z, math.prod(size), axis=-1), strict=True)
+    axes = list(zip(sliding.dilation, sliding.padding, places, x.shape[1:-1], strict=True))
+    terms = []
+    for entry, part in parts:
+        around = [(low - k * d, m + k * d - low - n, 0) for k, (d, (low, _), m, n) in zip(entry, axes, strict=True)]
+        terms.append(lax.pad(part, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)]))
+    return functools.reduce(operator.add, terms).astype(dtype)
 
 
 def by_product(x, w, sliding, arithmetic):

@@ -457,7 +457,7 @@ CONVOLUTIONS = [s for s in SETTINGS["conv"] if s.groups == 1 and 0 not in (*s.x,
 
 @pytest.mark.parametrize("setting", CONVOLUTIONS[::6], ids=str)
 def test_same_sliding_written_otherwise(setting):
-    """Doubled distances, and several columns at a time as channels, are ways to write the same convolution."""
+    """Doubled distances, columns as channels, slabs of the filter as filters, and shifts of what its entries make."""
     rng = np.random.default_rng(setting.number)
     x, w = map(rng.standard_normal, (setting.x, setting.w))
     sliding = correlation.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
@@ -466,6 +466,10 @@ def test_same_sliding_written_otherwise(setting):
     def convolutions(x, w):
         f = partial(correlation.lax_correlate, groups=1, arithmetic=correlation.LAX)
         others = [correlation.by_columns(f, x, w, sliding, count) for count in columns]
+        if x.ndim > 3:
+            others.append(correlation.by_slab(f, x, w, sliding, x.dtype))
+        if max(setting.strides) == 1:
+            others.append(correlation.by_shifts(x, w, sliding, correlation.LAX))
         return f(x, w, sliding), [f(x, w, sliding.doubled()), *others]
 
     expected, others = jax.jit(convolutions, compiler_options=QUICK_TO_COMPILE)(x, w)
@@ -480,6 +484,7 @@ WAYS = [
     "by_product",
     "by_product_over_batch",
     "by_residue",
+    "by_shifts",
     "by_slab",
     "by_slab_over_batch",
     "by_subpixel",
