@@ -121,20 +121,21 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 # where there are few filters, and is slow with an odd number of channels; it takes none that upsamples, and none with
 # at most 16 channels and filters. The other shares its work between the cores, if there are enough filters to share;
 # it knows no float64. With distances doubled, nothing changes but that the image is upsampled: that chooses the other.
-# With several columns at a time as channels, there are more channels and filters: that chooses the first, or makes it
-# fast.
+# So do rows as images of one axis, with the rows of few filters as more of them. With several columns at a time as
+# channels, there are more channels and filters: that chooses the first, or makes it fast.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
-    possible = not sliding.upsamples and not mesh_axes(x, w)
+    if sliding.upsamples:
+        return None
     if channels >= 8:
-        if x.dtype == jnp.float64 or sliding.upsamples or x.size // channels * w.size < _MUCH:
+        if x.dtype == jnp.float64 or x.size // channels * w.size < _MUCH:
             return None
         if filters >= 32:  # 1.1 to 2 times
             return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
-        rows = possible and max(sliding.stride) == 1 and min(size) > 1
-        return _slab_by_slab(x, sliding, arithmetic) if rows else None  # 1.1 to 3 times
+        possible = max(sliding.stride) == 1 and min(size) > 1 and not mesh_axes(x, w)
+        return _slab_by_slab(x, sliding, arithmetic) if possible else None  # 1.1 to 3 times
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
-    if not many_places or not possible or sliding.dilation[-1] > 1:
+    if not many_places or sliding.dilation[-1] > 1 or mesh_axes(x, w):
         return None
     by_few_columns = partial(by_columns, partial(lax_correlate, groups=1, arithmetic=arithmetic), sliding=sliding)
     if filters <= 16:  # 1.3 to 5 times
@@ -167,9 +168,9 @@ def _in_residues(x, w, upsampling):
     if len(size) > 2 or math.prod(size) == 1:
         return True
     within = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))  # else XLA is slow
-    worth = not within or x.size // channels * w.size >= 2 * _MUCH
-    many = math.prod(size) * filters >= 144 and (filters >= 24 or channels <= 32)
-    return ((worth and many) or filters <= 8) and math.prod(upsampling) <= 16
+    products, many = x.size // channels * w.size, math.prod(size) * filters >= 144
+    much = many and (filters >= 24 or channels <= 32) and (not within or products >= 2 * _MUCH)
+    return (much or (filters <= 8 and products >= 4 * _MUCH)) and math.prod(upsampling) <= 16
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
