@@ -169,7 +169,7 @@ def _in_residues(x, w, upsampling):
         return True
     within = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))  # else XLA is slow
     products, many = x.size // channels * w.size, math.prod(size) * filters >= 144
-    much = many and (filters >= 24 or channels <= 32) and (not within or products >= 2 * _MUCH)
+    much = many and (filters >= 24 or channels <= 32) and (not within or products > 6 * _MUCH)
     return (much or (filters <= 8 and products >= 4 * _MUCH)) and math.prod(upsampling) <= 16
 
 
