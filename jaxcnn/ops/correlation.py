@@ -151,12 +151,12 @@ def _slab_by_slab(x, sliding, arithmetic):
 
 
 def _in_shifts(size, channels, filters):
-    """Whether there are so few filters that all their entries are no more than a few times the channels."""
+    """Whether the filters are few, and have no more than 4 entries for each channel."""
     return 1 < math.prod(size) <= _FEW_ENTRIES and filters <= 8 and math.prod(size) * filters <= 4 * channels
 
 
 def _in_subpixels(size, upsampling, channels, filters):
-    """Whether one convolution to all residues is the fastest, with some weights that are zero or none."""
+    """Whether one convolution to all residues is the fastest; where u does not divide k, some of its weights are 0."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return upsampling == (2, 2) and min(size) > 2 and channels <= 32 and 8 < filters < 24
     return tuple(size) == upsampling or channels < 8 or 8 <= filters < 32

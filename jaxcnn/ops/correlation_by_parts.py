@@ -161,6 +161,7 @@ def by_slab_over_batch(f, x, dz, sliding):
 
 
 def _as_channels(x, places, step):
+    """Whether there are few channels, or more than a fifth of the slabs meet no place."""
     return x.shape[-1] < _FEW_CHANNELS or 5 * places * step < 4 * x.shape[1]
 
 
@@ -173,7 +174,7 @@ def _slabs_of_places(x, sliding, firsts, step, count):
 
 
 def _slabs_of_residues(x, sliding, firsts, step):
-    """The slabs of x of each residue of the step, and of each k that meets them where its place 0 is: {k: slab}."""
+    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them."""
     between = sliding.upsampling[0] - 1
     missing = max(step - ((x.shape[1] - 1) * (between + 1) + 1), 0)  # no residue is without a slab
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, between), *((0, 0, 0),) * (x.ndim - 2)])

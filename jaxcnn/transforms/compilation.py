@@ -8,7 +8,8 @@ gained, and nothing said, where there are such arrays.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,10 +26,10 @@ _OUTSIDE = core.get_opaque_trace_state(convention="flax")  # where nothing is be
 def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
     """f, compiled by `jax.jit` with the options that are measured best for the platform.
 
-    What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of at most 16 to 32 MiB,
-    unless one alone is larger; the first call decides, with the arrays that it is called with. On other platforms, and
-    where another function is being traced, this is `jax.jit(f, **options)`. A compiler that does not know an option is
-    not given it.
+    What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of 16 to 32 MiB, where
+    none alone is larger than 25 MiB. With such arrays, on other platforms, and where another function is being traced,
+    this is `jax.jit(f, **options)`; a compiler that does not know an option is not given it. The shapes and dtypes of
+    the arguments decide, of a call as of `lower` and `trace`.
 
     Args:
         f: a function that `jax.jit` takes; without it, `jit` is a decorator with options.
@@ -53,15 +54,19 @@ def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 class _Jitted:
     def __init__(self, f, options):
-        self._plain = jax.jit(f, **options)
-        self._f, self._options, self._outermost = f, options, None
-        functools.update_wrapper(self, f)
+        functools.update_wrapper(self, f, updated=())
+        self._f, self._options, self._plain = f, options, jax.jit(f, **options)
+        self._with: dict[int | None, Any] = {None: self._plain}  # for each size of the pieces
+        self._sizes: dict[Any, int | None] = {}  # for each signature
 
     def __call__(self, *args, **kwargs):
         return self._chosen(args, kwargs)(*args, **kwargs)
 
     def __get__(self, instance, owner=None):
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self):
+        return _Jitted, (self._f, self._options)
 
     def lower(self, *args, **kwargs):
         return self._chosen(args, kwargs).lower(*args, **kwargs)
@@ -73,31 +78,51 @@ class _Jitted:
         return self._plain.eval_shape(*args, **kwargs)
 
     def clear_cache(self):
-        for jitted in {self._plain, self._outermost} - {None}:
+        for jitted in self._with.values():
             jitted.clear_cache()
 
     def _chosen(self, args, kwargs):
-        if core.get_opaque_trace_state(convention="flax") != _OUTSIDE:
-            return self._plain  # JAX takes options for the outermost function only
-        if self._outermost is None:
-            ours, theirs = self._compiler_options(args, kwargs), self._options.get("compiler_options") or {}
-            options = {**self._options, "compiler_options": {**ours, **theirs}}
-            self._outermost = jax.jit(self._f, **options) if ours else self._plain
-        return self._outermost
+        tracing = core.get_opaque_trace_state(convention="flax") != _OUTSIDE
+        if tracing or jax.config.jax_disable_jit:  # JAX takes options for the outermost function only
+            return self._plain
+        signature = _signature((args, kwargs))
+        if signature not in self._sizes:
+            self._sizes[signature] = self._size_of_pieces(args, kwargs)
+        size = self._sizes[signature]
+        if size not in self._with:
+            theirs = self._options.get("compiler_options") or {}
+            options = {**self._options, "compiler_options": {_OPTION: size, **theirs}}
+            self._with[size] = jax.jit(self._f, **options)
+        return self._with[size]
 
-    def _compiler_options(self, args, kwargs) -> Mapping[str, Any]:
+    def _size_of_pieces(self, args, kwargs):
         if _platform((args, kwargs)) != "cpu" or not _is_known(_OPTION):
-            return {}
+            return None
         jaxpr = self._plain.trace(*args, **kwargs).jaxpr.jaxpr
         # What XLA pads and upsamples is a little larger than what f names.
         largest = max((_bytes(var.aval) for eqn in every_equation(jaxpr) for var in eqn.outvars), default=0) * 5 // 4
-        return {_OPTION: max(largest, _USUAL)} if largest <= _LARGEST else {}
+        return max(largest, _USUAL) if largest <= _LARGEST else None
+
+
+def _signature(arguments):
+    """Structure, shapes and dtypes of arguments, and what is no array or number: it may be static."""
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple(map(_kind, leaves))
+
+
+def _kind(leaf):
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return leaf.shape, leaf.dtype
+    is_one = isinstance(leaf, complex | float | int) or type(leaf).__hash__ is None
+    return type(leaf) if is_one else leaf
 
 
 def _platform(arguments):
-    """Where arguments lie, or where JAX would put them."""
+    """Where arguments lie, or where JAX would put them; None of an abstract mesh."""
     shardings = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(arguments))
-    sharding = next((sharding for sharding in shardings if sharding is not None), None)
+    sharding = next((one for one in shardings if isinstance(one, jax.sharding.Sharding)), None)
+    if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
+        return None
     devices = jnp.zeros(()).devices() if sharding is None else sharding.device_set
     return next(iter(devices)).platform
 
@@ -113,4 +138,9 @@ def _is_known(option):
 
 
 def _bytes(aval):
-    return aval.size * aval.dtype.itemsize if hasattr(aval, "dtype") else 0
+    """The size of an array, as XLA computes with it on a CPU: short floating-point numbers as float32."""
+    if not hasattr(aval, "dtype"):
+        return 0
+    if not all(isinstance(n, int) for n in aval.shape):  # symbolic
+        return 2 * _LARGEST
+    return aval.size * max(aval.dtype.itemsize, 4 if jnp.issubdtype(aval.dtype, jnp.floating) else 1)

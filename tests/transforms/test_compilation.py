@@ -1,6 +1,9 @@
 """jaxcnn.jit: `jax.jit` in all that it does, with options of the compiler where these help."""
 
+import copy
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,16 +64,23 @@ def test_options_of_the_caller_go_before_ours(options):
     assert options(40 * MIB, compiler_options=theirs) == theirs
 
 
-def test_the_largest_array_may_be_anywhere(monkeypatch):
+def test_the_largest_array_may_be_anywhere(options):
     def inside(x):
         return jax.lax.fori_loop(0, 2, lambda _, y: y + jnp.ones((30 * MIB, 1), jnp.int8).sum(dtype=jnp.int8), x)
 
-    chosen = []
-    monkeypatch.setattr(compilation, "_is_known", lambda option: chosen.append(option) or True)
     jitted = jaxcnn.jit(inside)
-    jitted(jnp.int8(0))
-    assert chosen == [OPTION]
-    assert jitted._outermost is jitted._plain
+    assert jitted._chosen((jnp.int8(0),), {}) is jitted._plain
+    assert int(jitted(jnp.int8(0))) == 0
+
+
+def test_each_signature_decides(options):
+    f = jaxcnn.jit(double)
+    small, large = jnp.ones(10), jax.ShapeDtypeStruct((40 * MIB,), jnp.int8)
+    with_option = f._chosen((small,), {})
+    assert with_option is f._chosen((2 * small,), {})
+    assert with_option is not f._plain
+    assert f._chosen((large,), {}) is f._plain
+    assert f._chosen((jax.ShapeDtypeStruct((10 * MIB,), jnp.bfloat16),), {}) is f._plain  # float32 in XLA
 
 
 def test_what_jit_does():
@@ -99,6 +109,9 @@ def test_decorators_and_methods():
     jax.tree_util.register_static(Model)
     assert float(Model().shifted(1.0)) == 2
     assert float(Model.powers(3.0, power=2)) == 9
+    model = Model()
+    assert model.shifted == model.shifted
+    assert float(model.shifted.lower(model, 1.0).compile()(model, 1.0)) == 2
     assert Model.shifted.__name__ == "shifted"
     assert Model.shifted.__doc__ == "Shifted."
 
@@ -114,6 +127,30 @@ def test_inside_other_transforms(called_before):
     np.testing.assert_array_equal(jax.vmap(f)(jnp.stack([x, 2 * x])), [36, 288])
     np.testing.assert_array_equal(jax.lax.map(f, jnp.stack([x, 2 * x])), [36, 288])
     assert jax.eval_shape(f, x).shape == ()
+
+
+def test_without_jit():
+    with jax.disable_jit():
+        assert float(jaxcnn.jit(lambda x: x if x > 0 else -x)(jnp.float32(-1.0))) == 1
+
+
+def test_what_else_jit_takes():
+    (n,) = jax.export.symbolic_shape("n")
+    symbolic = jax.export.export(jax.jit(double))(jax.ShapeDtypeStruct((n,), jnp.float32))
+    exported = jax.export.export(jaxcnn.jit(double))(jax.ShapeDtypeStruct((n,), jnp.float32))
+    assert exported.in_avals == symbolic.in_avals
+    sharding = jax.sharding.NamedSharding(jax.sharding.AbstractMesh((2,), ("x",)), jax.P("x"))
+    traced = jaxcnn.jit(double).trace(jax.ShapeDtypeStruct((4,), jnp.float32, sharding=sharding))
+    assert traced.out_info.shape == (4,)
+    static = type("Static", (), {"sharding": "none"})()
+    assert float(jaxcnn.jit(lambda x, s: x, static_argnums=1)(1.0, static)) == 1
+
+
+def test_jitted_twice_and_copied():
+    x = jnp.ones(3)
+    jaxcnn.jit(jaxcnn.jit(double), donate_argnums=0)(x)
+    assert x.is_deleted()
+    assert float(copy.deepcopy(jaxcnn.jit(double))(2.0)) == 4
 
 
 def test_a_bad_argument():
