@@ -82,8 +82,9 @@ class _Jitted:
             jitted.clear_cache()
 
     def _chosen(self, args, kwargs):
-        tracing = core.get_opaque_trace_state(convention="flax") != _OUTSIDE
-        if tracing or jax.config.jax_disable_jit:  # JAX takes options for the outermost function only
+        if core.get_opaque_trace_state(convention="flax") != _OUTSIDE:
+            return self._plain  # JAX takes options for the outermost function only
+        if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return self._plain
         signature = _signature((args, kwargs))
         if signature not in self._sizes:
