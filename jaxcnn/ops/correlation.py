@@ -159,7 +159,7 @@ def _in_subpixels(size, upsampling, channels, filters):
     """Whether one convolution to all residues is the fastest; where u does not divide k, some of its weights are 0."""
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return upsampling == (2, 2) and min(size) > 2 and channels <= 32 and 8 < filters < 24
-    return tuple(size) == upsampling or channels < 8 or 8 <= filters < 32
+    return tuple(size) == upsampling or channels < 8 or filters >= 8
 
 
 def _in_residues(x, w, upsampling):
