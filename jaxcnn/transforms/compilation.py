@@ -28,8 +28,8 @@ def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of 16 to 32 MiB, where
     none alone is larger than 25 MiB. With such arrays, on other platforms, and where another function is being traced,
-    this is `jax.jit(f, **options)`; a compiler that does not know an option is not given it. The shapes and dtypes of
-    the arguments decide, of a call as of `lower` and `trace`.
+    this is `jax.jit(f, **options)`; a compiler that does not know an option is not given it. The shapes, dtypes and
+    devices of the arguments decide, of a call as of `lower` and `trace`.
 
     Args:
         f: a function that `jax.jit` takes; without it, `jit` is a decorator with options.
@@ -86,9 +86,11 @@ class _Jitted:
             return self._plain  # JAX takes options for the outermost function only
         if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return self._plain
-        signature = _signature((args, kwargs))
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        platform = _platform(leaves)
+        signature = structure, platform, tuple(map(_kind, leaves))
         if signature not in self._sizes:
-            self._sizes[signature] = self._size_of_pieces(args, kwargs)
+            self._sizes[signature] = self._size_of_pieces(args, kwargs) if platform == "cpu" else None
         size = self._sizes[signature]
         if size not in self._with:
             theirs = self._options.get("compiler_options") or {}
@@ -97,7 +99,7 @@ class _Jitted:
         return self._with[size]
 
     def _size_of_pieces(self, args, kwargs):
-        if _platform((args, kwargs)) != "cpu" or not _is_known(_OPTION):
+        if not _is_known(_OPTION):
             return None
         jaxpr = self._plain.trace(*args, **kwargs).jaxpr.jaxpr
         # What XLA pads and upsamples is a little larger than what f names.
@@ -105,22 +107,17 @@ class _Jitted:
         return max(largest, _USUAL) if largest <= _LARGEST else None
 
 
-def _signature(arguments):
-    """Structure, shapes and dtypes of arguments, and what is no array or number: it may be static."""
-    leaves, structure = jax.tree.flatten(arguments)
-    return structure, tuple(map(_kind, leaves))
-
-
 def _kind(leaf):
+    """Shape and dtype of an array, the type of a number, and what else there is itself: it may be static."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return leaf.shape, leaf.dtype
     is_one = isinstance(leaf, complex | float | int) or type(leaf).__hash__ is None
     return type(leaf) if is_one else leaf
 
 
-def _platform(arguments):
+def _platform(leaves):
     """Where arguments lie, or where JAX would put them; None of an abstract mesh."""
-    shardings = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(arguments))
+    shardings = (getattr(leaf, "sharding", None) for leaf in leaves)
     sharding = next((one for one in shardings if isinstance(one, jax.sharding.Sharding)), None)
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
         return None

@@ -39,8 +39,8 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
         TypeError: f is not callable.
 
     Gradient: that of our ops, of what is replaced (where -inf ties with the padding of a maximum, an entry of the image
-        wins and not the padding); there is no forward mode then (`derived` has it). A gradient that f
-        itself takes, by calling `jax.grad` inside, was derived before this can see it, and stays.
+        wins and not the padding); there is no forward mode then (`derived` has it). A gradient that f itself takes, by
+        calling `jax.grad` inside, was derived before this can see it, and stays.
 
     >>> import jax
     >>> def loss(w, x):

@@ -53,8 +53,15 @@ def test_no_option_that_is_unknown(options, monkeypatch):
 
 
 def test_no_option_where_the_arrays_are_elsewhere(options, monkeypatch):
-    monkeypatch.setattr(compilation, "_platform", lambda arguments: "gpu")
+    monkeypatch.setattr(compilation, "_platform", lambda leaves: "gpu")
     assert options(1000) is None
+
+
+def test_the_platform_is_part_of_the_signature(monkeypatch):
+    f = jaxcnn.jit(double)
+    assert f._chosen((1.0,), {}) is not f._plain
+    monkeypatch.setattr(compilation, "_platform", lambda leaves: "gpu")
+    assert f._chosen((1.0,), {}) is f._plain
 
 
 def test_options_of_the_caller_go_before_ours(options):
@@ -64,7 +71,7 @@ def test_options_of_the_caller_go_before_ours(options):
     assert options(40 * MIB, compiler_options=theirs) == theirs
 
 
-def test_the_largest_array_may_be_anywhere(options):
+def test_the_largest_array_may_be_anywhere():
     def inside(x):
         return jax.lax.fori_loop(0, 2, lambda _, y: y + jnp.ones((30 * MIB, 1), jnp.int8).sum(dtype=jnp.int8), x)
 
@@ -73,7 +80,7 @@ def test_the_largest_array_may_be_anywhere(options):
     assert int(jitted(jnp.int8(0))) == 0
 
 
-def test_each_signature_decides(options):
+def test_each_signature_decides():
     f = jaxcnn.jit(double)
     small, large = jnp.ones(10), jax.ShapeDtypeStruct((40 * MIB,), jnp.int8)
     with_option = f._chosen((small,), {})
