@@ -24,6 +24,7 @@ from jaxcnn.ops.correlation_by_parts import (
 )
 from jaxcnn.ops.correlation_by_products import (
     by_entry,
+    by_entry_and_rows_over_batch,
     by_entry_over_batch,
     by_product,
     by_product_over_batch,
@@ -36,6 +37,8 @@ from jaxcnn.ops.sharding import mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
+_FEW_CHANNELS = 8  # of a group with one filter; each is one more sum to compile
+_MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
 _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
 
 
@@ -56,7 +59,8 @@ def correlate_over_batch(
     """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
     x, dz = _of_one_dtype(x, dz)
     if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times on a CPU
-        return by_entry_over_batch(x, dz, sliding, arithmetic)
+        by_entries = partial(by_entry_over_batch, sliding=sliding, arithmetic=arithmetic)
+        return _on_each_platform(x, dz, _way_of_channels_on_cpu(x, dz, sliding, arithmetic), by_entries)
     if groups > 1:  # 4 to 600 times
         part = partial(correlate_over_batch, sliding=sliding, arithmetic=arithmetic)
         return by_group(part, x, dz, groups)
@@ -72,10 +76,15 @@ def correlate_over_batch(
 def _by_products(x, w, sliding, groups, arithmetic):
     if sliding.upsamples and max(sliding.stride) == 1:
         return by_residue(partial(_by_products, arithmetic=arithmetic), x, w, sliding, groups)
-    if groups > 1 and 1 in (w.shape[-2], w.shape[-1] // groups):
+    if _of_single_channels(w, groups):
         return by_entry(x, w, sliding, groups, arithmetic)
     part = partial(by_product, sliding=sliding, arithmetic=arithmetic)
     return by_group(part, x, w, groups) if groups > 1 else part(x, w)
+
+
+def _of_single_channels(w, groups):
+    """Whether the groups have one channel, or one filter for a few channels."""
+    return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_CHANNELS))
 
 
 def _on_each_platform(x, w, on_cpu, elsewhere):
@@ -94,7 +103,7 @@ def _group_by_group(x, w, sliding, groups, arithmetic):
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
-    single = groups > 1 and 1 in (channels, filters // groups)
+    single = _of_single_channels(w, groups)
     if groups > 1 and not single:  # 1.5 to 10 times
         return partial(by_group, partial(part, sliding=sliding, groups=1), groups=groups)
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
@@ -196,6 +205,16 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     if many and len(x) * max(channels, 8) >= 256 and max(sliding.stride) == 1:  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
+
+
+def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):
+    """The same for filter gradients where each channel has its own filters."""
+    channels, filters = x.shape[-1], dz.shape[-1]
+    strided = filters > channels and max(sliding.dilation, default=1) > 1
+    # Where rows are split over devices, XLA would gather them.
+    if x.ndim < 3 or channels < 16 or strided or dz.size < _MANY_ENTRIES or mesh_axes(x, dz):
+        return None
+    return partial(by_entry_and_rows_over_batch, sliding=sliding, arithmetic=arithmetic)  # 1.2 to 5 times
 
 
 def _over_batch_on_cpu(x, dz, sliding, arithmetic):

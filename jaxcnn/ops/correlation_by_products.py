@@ -1,6 +1,7 @@
 """Correlations as products, where a convolution is slow: of arrays, entry by entry of the filter, or of matrices."""
 
 import functools
+import itertools
 import math
 import operator
 from dataclasses import replace
@@ -20,11 +21,14 @@ def by_entry(x, w, sliding, groups, arithmetic):
     x is padded once, behind a barrier, so that XLA does not test every entry of every product for the border.
     """
     *size, shared, filters = w.shape
-    channels, each = x.shape[-1], filters // groups
+    channels, each, dtype = x.shape[-1], filters // groups, sum_dtype(x.dtype)
+    if shared > 1:  # one filter for several channels: to sum them last, of neighbouring entries, is slow
+        part = partial(by_entry, sliding=sliding, groups=groups, arithmetic=replace(arithmetic, dtype=dtype))
+        x = x.reshape(*x.shape[:-1], groups, shared)
+        parts = [part(x[..., i], w[..., i : i + 1, :]) for i in range(shared)]
+        return functools.reduce(operator.add, parts).astype(arithmetic.dtype or x.dtype)
     places = sliding.places(x.shape[1:-1], size)
-    dtype = sum_dtype(x.dtype)
-    grouped = jnp.swapaxes(w.reshape(*size, shared, groups, each), -3, -2).astype(dtype)
-    weights = grouped.reshape(*size, *(1,) * (x.ndim - 1), channels, each)
+    weights = w.reshape(*size, *(1,) * (x.ndim - 1), channels, each).astype(dtype)
     padded = lax.optimization_barrier(sliding.pad(x))
     terms = []
     for entry in np.ndindex(*size):
@@ -32,8 +36,6 @@ def by_entry(x, w, sliding, groups, arithmetic):
         seen = _every(padded, first, sliding.stride, places).astype(dtype)
         terms.append(seen * weights[entry][..., 0] if each == 1 else seen[..., None] * weights[entry])
     total = functools.reduce(operator.add, terms)
-    if shared > 1:
-        total = jnp.sum(total.reshape(*total.shape[:-1], groups, shared), axis=-1)
     return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
 
 
@@ -44,17 +46,62 @@ def by_entry_over_batch(x, dz, sliding, arithmetic):
     dw[k] = Σ_n Σ_i dz[n, i] x[n, d·i + s·k - low], one product of dz and a slice of x for every k. As many sums as the
     filter has entries in one pass over both; the batch comes last, so that devices exchange sums only.
     """
-    batch, *places, filters = dz.shape
-    channels, dtype = x.shape[-1], sum_dtype(x.dtype)
-    size = sliding.places(x.shape[1:-1], places)
+    products = _products_of_entries(x, dz, sliding)
+    sums = [jnp.sum(a, axis=0) for a in _sums(products, tuple(range(1, x.ndim - 1)))]
+    return _filters_of_channels(sums, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
+
+
+# In a loop over all places XLA sums one number at a time. A loop over few rows for few entries the compiler unrolls (72
+# products, but not 99), and takes several channels at once.
+_ROWS, _ENTRIES = 8, 9
+
+
+@partial(jax.jit, static_argnames=("sliding", "arithmetic"), inline=True)
+def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
+    """The same with a few rows summed first, for a few entries of the filter at a time, and then these sums."""
+    rows = _rows_at_once(dz.shape[1])
+    blocks = -(-dz.shape[1] // rows)
+    missing = blocks * rows - dz.shape[1]
+    if missing:  # rows of zeros, and what they meet
+        dz = lax.optimization_barrier(jnp.pad(dz, [(0, 0), (0, missing), *[(0, 0)] * (dz.ndim - 2)]))
+        (low, high), *pads = sliding.padding
+        sliding = replace(sliding, padding=((low, high + missing * sliding.dilation[0]), *pads))
+    products = tuple(a.reshape(len(a), blocks, rows, *a.shape[2:]) for a in _products_of_entries(x, dz, sliding))
+    sums = []
+    for some in _evenly(products, _ENTRIES):
+        sums += [jnp.sum(a, axis=tuple(range(a.ndim - 2))) for a in lax.optimization_barrier(_sums(some, (2,)))]
+    return _filters_of_channels(sums, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
+
+
+def _rows_at_once(rows):
+    """At most 8: the most that divide the rows, or what leaves few of the last block empty."""
+    dividing = [count for count in range(_ROWS // 2, _ROWS + 1) if rows % count == 0]
+    return max(dividing, default=-(-rows // -(-rows // _ROWS)))
+
+
+def _evenly(items, most):
+    """The items in parts of at most so many, about equally long."""
+    count = -(-len(items) // most)
+    ends = [len(items) * i // count for i in range(count + 1)]
+    return [items[first:last] for first, last in itertools.pairwise(ends)]
+
+
+def _products_of_entries(x, dz, sliding):
+    """For each entry of the filters the products of dz, as [N, *M, m, C], with what it meets."""
+    places, channels, dtype = dz.shape[1:-1], x.shape[-1], sum_dtype(x.dtype)
     padded = lax.optimization_barrier(sliding.pad(x))
-    dz = dz.reshape(batch, *places, channels, filters // channels).astype(dtype)
+    dz = jnp.swapaxes(dz.reshape(len(dz), *places, channels, -1), -1, -2).astype(dtype)
     products = []
-    for entry in np.ndindex(*size):
+    for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        products.append(dz * _every(padded, first, sliding.dilation, places).astype(dtype)[..., None])
-    sums = jnp.stack(_sums_over_places(tuple(products)))
-    return jnp.sum(sums, axis=1).reshape(*size, 1, filters).astype(arithmetic.dtype or x.dtype)
+        products.append(dz * _every(padded, first, sliding.dilation, places).astype(dtype)[..., None, :])
+    return tuple(products)
+
+
+def _filters_of_channels(sums, x, dz, sliding):
+    """The filters [*K, 1, O] from their entries [m, C]."""
+    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    return jnp.stack(sums).swapaxes(-1, -2).reshape(*size, 1, dz.shape[-1])
 
 
 def _every(x, first, step, count):
@@ -63,20 +110,18 @@ def _every(x, first, step, count):
     return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
 
 
-@jax.custom_jvp
-def _sums_over_places(maps: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """The sum of each map [N, *M, C, m] over its places, [N, C, m], all in one pass."""
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sums(maps: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """The sum of each map along these axes, all in one pass."""
     zeros = tuple(np.zeros((), a.dtype) for a in maps)
-    places = range(1, maps[0].ndim - 2)
-    return tuple(lax.reduce(maps, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), places))
+    return tuple(lax.reduce(maps, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), axes))
 
 
-@_sums_over_places.defjvp
-def _sums_over_places_jvp(primals, tangents):
+@_sums.defjvp
+def _sums_jvp(axes, primals, tangents):
     """Linear; XLA's reduction of many operands has no derivative worth its cost."""
     (maps,), (dmaps,) = primals, tangents
-    places = tuple(range(1, maps[0].ndim - 2))
-    return _sums_over_places(maps), tuple(jnp.sum(a, axis=places) for a in dmaps)
+    return _sums(maps, axes), tuple(jnp.sum(a, axis=axes) for a in dmaps)
 
 
 # One entry x meets weight j at the place i = low - j: the reversed filter, from low - (k - 1) on.
