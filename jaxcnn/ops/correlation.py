@@ -199,7 +199,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     # Where rows are split over devices, XLA would gather them.
     if x.ndim != 4 or not much or x.dtype == jnp.float64 or mesh_axes(x, dz):
         return None
-    if channels >= 8 and len(x) < 8 and size[0] <= 8 and max(sliding.dilation) == 1:  # 1.1 to 3 times
+    if channels >= 8 and len(x) < 8 and size[0] <= 16 and max(sliding.dilation) == 1:  # 1.1 to 3 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
     many = filters >= 32 if channels >= 8 else filters >= 16 or channels == 1
     if many and len(x) * max(channels, 8) >= 256 and max(sliding.stride) == 1:  # 1.1 to 2.5 times

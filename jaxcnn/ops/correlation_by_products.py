@@ -90,7 +90,8 @@ def _products_of_entries(x, dz, sliding):
     """For each entry of the filters the products of dz, as [N, *M, m, C], with what it meets."""
     places, channels, dtype = dz.shape[1:-1], x.shape[-1], sum_dtype(x.dtype)
     padded = lax.optimization_barrier(sliding.pad(x))
-    dz = jnp.swapaxes(dz.reshape(len(dz), *places, channels, -1), -1, -2).astype(dtype)
+    dz = dz.reshape(len(dz), *places, channels, dz.shape[-1] // channels)
+    dz = jnp.swapaxes(dz, -1, -2).astype(dtype)
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]

@@ -1,10 +1,13 @@
 """Where the maximum of each window is, and how a gradient gets back to it.
 
-`max_pooling.py` says what max-pooling and its backward pass are; this file knows three ways to compute them. All agree
+`max_pooling.py` says what max-pooling and its backward pass are; this file knows the ways to compute them. All agree
 on who wins: the first of the largest entries, the last axis fastest; a NaN before all; never the padding.
 """
 
+import functools
 import math
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +27,21 @@ from jaxcnn.ops.windows import (
 )
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_and_winner(x, window):
     """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
-    if window.volume <= FEW_ENTRIES and window.side_by_side:
-        y = window_max(x, window)
-        return y, _winner_in_block(lax.stop_gradient(x), lax.stop_gradient(y), window)
-    if window.volume <= FEW_ENTRIES:
-        return _winner_by_entry(x, window)
-    return window_max(x, window), _winner_by_place(lax.stop_gradient(x), window)
+    if not _has_short_sides(window):
+        y, place = _largest_by_place(x, window)
+        return y, _smallest(place, window)
+    y, entry = _largest_in_block(x, window) if window.side_by_side else _largest_by_axis(x, window)
+    return y, winner_of_entry(entry, window)
+
+
+@max_and_winner.defjvp
+def _max_and_winner_jvp(window, primals, tangents):
+    """A maximum moves as the entry that it is."""
+    y, winner = max_and_winner(*primals, window)
+    return (y, winner), (take_from_winner(*tangents, winner, window), np.zeros(winner.shape, jax.dtypes.float0))
 
 
 def add_at_winner(dy, winner, window):
@@ -73,22 +83,17 @@ def _place_of_entry(entry, window):
 
 
 def window_max(x, window):
-    """The maximum of each window of x [N, *S, C]: [N, *M, C]. JAX derives no gradient of a dilated `reduce_window`."""
-    if max(window.dilation) > 1 and window.volume <= FEW_ENTRIES:
-        return _winner_by_entry(x, window)[0]
-    if max(window.dilation) > 1:
-        return take_from_place(x, _winner_by_place(lax.stop_gradient(x), window))
-    return _reduce_windows(x, np.array(-np.inf, x.dtype), lax.max, window)
+    """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
+    if max(window.dilation) > 1:  # JAX derives no gradient of a dilated `reduce_window`
+        return max_and_winner(x, window)[0]
+    by_windows = partial(_reduce_windows, start=np.array(-np.inf, x.dtype), larger=lax.max, window=window)
+    if not _has_short_sides(window) or (window.side_by_side and 8 < x.shape[-1] < 24):
+        return by_windows(x)
+    return lax.platform_dependent(x, cpu=partial(_max_by_axis, window=window), default=by_windows)  # 1 to 30 times
 
 
-def _winner_in_block(x, y, window):
-    """The first entry of each window that is y, its maximum, or NaN."""
-    covered = tuple(slice(m * k) for m, k in zip(window.output, window.size, strict=True))
-    blocks = x[:, *covered].reshape(x.shape[0], *in_pairs(window.output, window.size), x.shape[-1])
-    wins = (blocks == over_blocks(y, window)) | jnp.isnan(blocks)
-    entry = jnp.where(wins, _entry_in_block(window, np.int32), np.int32(window.volume))
-    within = tuple(range(2, entry.ndim - 1, 2))
-    return jnp.min(entry, axis=within).astype(np.min_scalar_type(-window.volume))
+def _has_short_sides(window):
+    return sum(window.size) <= FEW_ENTRIES
 
 
 def _add_in_block(dy, winner, window):
@@ -103,16 +108,76 @@ def _entry_in_block(window, dtype):
     return entry.reshape(1, *in_pairs((1,) * len(window.size), window.size), 1)
 
 
-# A small window is visited entry by entry, in a handful of passes over memory, each of them vectorised.
-def _winner_by_entry(x, window):
+# A window is searched axis by axis, the last one first: the first of its largest entries lies in the first row that has
+# one, and is the first one there.
+def _largest_by_axis(x, window):
     """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
-    lowest = np.array(-np.inf, x.dtype)
-    y = jnp.full((x.shape[0], *window.output, x.shape[-1]), lowest)
-    winner = jnp.broadcast_to(_first_inside(window), y.shape)
-    for k, x_k in enumerate(entries(x, window, lowest)):
-        larger = (x_k > y) | (jnp.isnan(x_k) & ~jnp.isnan(y))
-        y, winner = jnp.where(larger, x_k, y), jnp.where(larger, jnp.array(k, winner.dtype), winner)
-    return y, winner
+    y, entry, volume = x, jnp.zeros(x.shape, _dtype_of_entries(window)), 1
+    for axis, along in _axes(window):
+        firsts = inside_image(along)[axis - 1].argmax(axis=1)  # wins where nothing is larger than -inf
+        values, numbers = entries(y, along, np.array(-np.inf, x.dtype)), entries(entry, along, entry.dtype.type(0))
+        y, entry = next(values), next(numbers)
+        for k, (y_k, entry_k) in enumerate(zip(values, numbers, strict=True), start=1):
+            wins = (y_k > y) | (jnp.isnan(y_k) & ~jnp.isnan(y))
+            if k in firsts:
+                wins |= (firsts == k).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+            y, entry = jnp.where(wins, y_k, y), jnp.where(wins, entry_k + entry.dtype.type(k * volume), entry)
+        volume *= window.size[axis - 1]
+    return y, entry
+
+
+def _largest_in_block(x, window):
+    """The same where windows are side by side."""
+    dtype = _dtype_of_entries(window)
+    start = np.array(-np.inf, x.dtype), np.array(np.iinfo(dtype).max, dtype)
+    y = x[:, *(slice(m * k) for m, k in zip(window.output, window.size, strict=True))]
+    entry, volume = jnp.zeros(y.shape, dtype), 1
+    for axis, along in _axes(window):
+        k, m = along.size[axis - 1], along.output[axis - 1]
+        y, entry = (a.reshape(*a.shape[:axis], m, k, *a.shape[axis + 1 :]) for a in (y, entry))
+        entry += volume * lax.broadcasted_iota(dtype, entry.shape, axis + 1)
+        y, entry = lax.reduce((y, entry), start, _first_largest, (axis + 1,))
+        volume *= k
+    return y, entry
+
+
+def _max_by_axis(x, window):
+    """The maximum of each window [N, *M, C]."""
+    for _, along in _axes(window):
+        x = functools.reduce(_larger, entries(x, along, np.array(-np.inf, x.dtype)))
+    return x
+
+
+def _larger(a, b):
+    """The maximum. Of two equal ones JAX derives that it is the first, of those of `jnp.maximum` half of each."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def _axes(window):
+    """Each axis of an array [N, *S, C], the last first, with the window along it over what those before it leave."""
+    image = list(window.image)
+    for i in reversed(range(len(image))):
+        yield i + 1, replace(_alone(window, i), image=tuple(image))
+        image[i] = window.output[i]
+
+
+def _alone(window, i):
+    """The window along axis i, and of length 1 along the others."""
+
+    def alone(values, other):
+        return tuple(value if axis == i else other for axis, value in enumerate(values))
+
+    return replace(
+        window,
+        size=alone(window.size, 1),
+        stride=alone(window.stride, 1),
+        padding=alone(window.padding, (0, 0)),
+        dilation=alone(window.dilation, 1),
+    )
+
+
+def _dtype_of_entries(window):
+    return np.min_scalar_type(-window.volume)
 
 
 # A place adds up what comes from the windows that it won: for each entry k, of the window in which it is entry k. To
@@ -128,30 +193,23 @@ def _add_by_entry(dy, winner, window):
     return dx.astype(dy.dtype)
 
 
-def _first_inside(window):
-    """The first entry of each window that lies inside the image [*M, 1]: it wins where nothing is larger than -inf."""
-    firsts = np.meshgrid(*(inside.argmax(axis=1) for inside in inside_image(window)), indexing="ij")
-    first = np.ravel_multi_index(firsts, window.size)
-    return first.astype(np.min_scalar_type(-window.volume))[..., None]
-
-
 # A large window is searched by XLA, which returns the place of the winner in the image, and dy is added there.
-def _winner_by_place(x, window):
-    """The place of the first largest entry of each window [N, *M, C], flat in the spatial axes, a NaN before all."""
+def _largest_by_place(x, window):
+    """y [N, *M, C], and the place of the first largest entry of each window, flat in the spatial axes."""
     nowhere = math.prod(window.image)
     place = jnp.arange(nowhere, dtype=jnp.int32).reshape(1, *window.image, 1)
-
-    def first_largest(a, b):
-        (value_a, place_a), (value_b, place_b) = a, b
-        nan_a, nan_b = value_a != value_a, value_b != value_b
-        b_larger = (value_b > value_a) & ~nan_a | nan_b & ~nan_a
-        tie = (value_a == value_b) | nan_a & nan_b
-        b_wins = b_larger | tie & (place_b < place_a)
-        return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
-
     start = np.array(-np.inf, x.dtype), np.array(nowhere, np.int32)
-    winner = _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)[1]
-    return _smallest(winner, window)
+    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, _first_largest, window)
+
+
+def _first_largest(a, b):
+    """Of two (value, where it is) the larger value, a NaN before all, and of equal ones the first."""
+    (value_a, place_a), (value_b, place_b) = a, b
+    nan_a, nan_b = value_a != value_a, value_b != value_b
+    b_larger = (value_b > value_a) & ~nan_a | nan_b & ~nan_a
+    tie = (value_a == value_b) | nan_a & nan_b
+    b_wins = b_larger | tie & (place_b < place_a)
+    return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
 
 
 def _smallest(place, window):

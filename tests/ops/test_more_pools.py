@@ -91,7 +91,7 @@ def test_softmax_pool_of_large_windows(window, stride):
 @pytest.mark.parametrize("stride", [1, None])
 def test_the_program_does_not_grow_with_a_large_window(stride):
     """An unrolled loop over 256 entries took 14 s to compile."""
-    x, key = jnp.ones((1, 32, 32, 1)), jax.random.key(0)
+    x, key = jnp.ones((1, 48, 48, 1)), jax.random.key(0)
 
     def length(window):
         pools = (
@@ -100,7 +100,7 @@ def test_the_program_does_not_grow_with_a_large_window(stride):
         )
         return [len(jax.jit(jax.grad(lambda x, f=f: f(x).sum())).lower(x).as_text().splitlines()) for f in pools]
 
-    assert length(16) == length(9)
+    assert length(40) == length(33)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
