@@ -26,6 +26,8 @@ from jaxcnn.ops.correlation_by_products import (
     by_entry,
     by_entry_and_rows_over_batch,
     by_entry_over_batch,
+    by_patch,
+    by_patch_over_batch,
     by_product,
     by_product_over_batch,
     by_shifts,
@@ -118,6 +120,9 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
+    beside = tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1 and not sliding.upsamples
+    if groups == 1 and beside and not mesh_axes(x, w) and _in_patches(size, channels, 16):  # 1.1 to 6 times
+        return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
     plain = groups == 1 and max(sliding.stride, default=1) == 1 and not sliding.upsamples
     if plain and _in_shifts(size, channels, filters):  # 1.3 to 4 times
         return partial(by_shifts, sliding=sliding, arithmetic=arithmetic)
@@ -159,6 +164,11 @@ def _slab_by_slab(x, sliding, arithmetic):
     return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
 
 
+def _in_patches(size, channels, most_of_a_row):
+    """Whether filters side by side see patches that are cheap to put together: of a row they are there already."""
+    return channels <= most_of_a_row if len(size) == 1 else channels <= 3 and max(size) <= 4
+
+
 def _in_shifts(size, channels, filters):
     """Whether the filters are few, and have no more than 4 entries for each channel."""
     return 1 < math.prod(size) <= _FEW_ENTRIES and filters <= 8 and math.prod(size) * filters <= 4 * channels
@@ -193,6 +203,9 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
+    plain = max(sliding.stride, default=1) == 1 and not sliding.upsamples and not mesh_axes(x, dz)
+    if plain and tuple(size) == sliding.dilation and _in_patches(size, channels, 8):  # 1.1 to 5 times
+        return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}

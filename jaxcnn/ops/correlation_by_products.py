@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.windows import in_pairs
 
 
 def by_entry(x, w, sliding, groups, arithmetic):
@@ -176,6 +177,28 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
         entries.append(_product(_every(padded, first, sliding.dilation, places), dz, summed, summed, arithmetic))
     return jnp.stack(entries).reshape(*size, *entries[0].shape)
+
+
+def by_patch(x, w, sliding, arithmetic):
+    """`correlate` where the filters lie side by side: a product of matrices, [N·M, K·C] [K·C, O]."""
+    patches = _patches(sliding.pad(x), w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]))
+    return _product(patches, w.reshape(-1, w.shape[-1]), (x.ndim - 1,), (0,), arithmetic)
+
+
+def by_patch_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` for filters that lie side by side: a product of matrices, [K·C, N·M] [N·M, O]."""
+    size, summed = sliding.places(x.shape[1:-1], dz.shape[1:-1]), tuple(range(x.ndim - 1))
+    patches = _patches(sliding.pad(x), size, dz.shape[1:-1])
+    return _product(patches, dz, summed, summed, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
+
+
+def _patches(x, size, places):
+    """What each of the places sees of x [N, *S, C], side by side: [N, *M, K·C]."""
+    rank = len(size)
+    x = x[:, *(slice(m * k) for m, k in zip(places, size, strict=True))]
+    blocks = x.reshape(len(x), *in_pairs(places, size), x.shape[-1])
+    blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    return blocks.reshape(len(x), *places, math.prod(size) * x.shape[-1])
 
 
 def _product(a, b, a_axes, b_axes, arithmetic):

@@ -87,7 +87,8 @@ def window_max(x, window):
     if max(window.dilation) > 1:  # JAX derives no gradient of a dilated `reduce_window`
         return max_and_winner(x, window)[0]
     by_windows = partial(_reduce_windows, start=np.array(-np.inf, x.dtype), larger=lax.max, window=window)
-    if not _has_short_sides(window) or (window.side_by_side and 8 < x.shape[-1] < 24):
+    fast = window.side_by_side and (window.volume > 16 or 8 < x.shape[-1] < 24)
+    if fast or not _has_short_sides(window):
         return by_windows(x)
     return lax.platform_dependent(x, cpu=partial(_max_by_axis, window=window), default=by_windows)  # 1 to 30 times
 

@@ -211,6 +211,18 @@ SETTINGS["conv"] += [
 ]
 
 
+SETTINGS["conv"] += [
+    # filters side by side, of few channels; several channels of a group to one filter
+    Setting("conv", 266, (3, 9, 7, 3), (2, 3), (2, 3), ((1, 0), (-1, 2)), filters=5),
+    Setting("conv", 267, (3, 17, 8), (4,), 4, ((2, 1),), filters=5),
+    Setting("conv", 268, (2, 7, 5, 6), (2, 3), (1, 2), "SAME", dilation=(1, 2), groups=2, filters=2),
+]
+SETTINGS["depthwise_conv"] += [
+    # many channels of large images, of which a few rows are summed at a time
+    Setting("depthwise_conv", 60, (3, 19, 18, 32), (2, 3), 1, "SAME", groups=32, filters=32),
+    Setting("depthwise_conv", 61, (5, 14, 15, 16), (3, 4), 1, "SAME", (2, 1), groups=16, filters=32),
+    Setting("depthwise_conv", 62, (9, 231, 32), (10,), 2, ((4, 5),), groups=32, filters=32),
+]
 SETTINGS["max_pool"] += [
     # windows side by side, with and without a remainder
     Setting("max_pool", 81, (3, 7, 9, 2), (2, 3), (2, 3), "VALID", groups=2, filters=2),
@@ -479,8 +491,11 @@ def test_same_sliding_written_otherwise(setting):
 WAYS = [
     "by_columns",
     "by_entry",
+    "by_entry_and_rows_over_batch",
     "by_entry_over_batch",
     "by_group",
+    "by_patch",
+    "by_patch_over_batch",
     "by_product",
     "by_product_over_batch",
     "by_residue",
@@ -498,7 +513,7 @@ def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
     ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
     for name, way in ways.items():
         monkeypatch.setattr(correlation, name, way)
-    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-10:], *SETTINGS["depthwise_conv"][::5]):
+    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-12:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
         jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
