@@ -21,6 +21,7 @@ from jaxcnn.ops.correlation_by_parts import (
     by_slab,
     by_slab_over_batch,
     by_subpixel,
+    by_swap_over_batch,
 )
 from jaxcnn.ops.correlation_by_products import (
     by_entry,
@@ -206,18 +207,29 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     plain = max(sliding.stride, default=1) == 1 and not sliding.upsamples and not mesh_axes(x, dz)
     if plain and tuple(size) == sliding.dilation and _in_patches(size, channels, 8):  # 1.1 to 5 times
         return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
-    if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
-        return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}
     # Where rows are split over devices, XLA would gather them.
-    if x.ndim != 4 or not much or x.dtype == jnp.float64 or mesh_axes(x, dz):
-        return None
-    if channels >= 8 and len(x) < 8 and size[0] <= 16 and max(sliding.dilation) == 1:  # 1.1 to 3 times
+    images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
+    undilated = max(sliding.dilation, default=1) == 1
+    if images and channels >= 8 and len(x) < 8 and size[0] <= 16 and undilated:  # 1.1 to 5 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
-    many = filters >= 32 if channels >= 8 else filters >= 16 or channels == 1
-    if many and len(x) * max(channels, 8) >= 256 and max(sliding.stride) == 1:  # 1.1 to 2.5 times
+    if undilated and _in_swapped_roles(x, dz) and not sliding.upsamples and not mesh_axes(x, dz):  # 1 to 5 times
+        part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
+        return partial(by_swap_over_batch, part, sliding=sliding)
+    if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
+        return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
+    many = filters >= (32 if max(sliding.stride) == 1 else 64) if channels >= 8 else filters >= 16 or channels == 1
+    near = channels >= 8 or max(sliding.stride) == 1
+    if images and many and near and len(x) * max(channels, 8) >= 256:  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
+
+
+def _in_swapped_roles(x, dz):
+    """Whether dz has so few channels that it is better slid over, and x is not much larger."""
+    (_, *image, channels), (_, *places, filters) = x.shape, dz.shape
+    few = filters < 9 if len(image) > 2 else filters < 32 or 3 * filters <= 2 * channels
+    return filters < channels and few and math.prod(image) <= 2 * math.prod(places)
 
 
 def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):

@@ -142,6 +142,18 @@ def by_slab(f, x, w, sliding, dtype):
     return functools.reduce(operator.add, terms).astype(dtype)
 
 
+def by_swap_over_batch(f, x, dz, sliding):
+    """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
+
+    What is slid over has the channels that every product is repeated for; dz may have fewer.
+    """
+    image, places = x.shape[1:-1], dz.shape[1:-1]
+    axes = zip(image, places, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
+    padding = tuple((s * (k - 1) - low, n - m + low) for n, m, k, s, (low, _) in axes)
+    dw = f(dz, x, sliding=replace(sliding, padding=padding))
+    return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
+
+
 def by_slab_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without groups: the slabs of dz are moved to those of x, once for each slab of the filter.
 

@@ -172,11 +172,14 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` without groups: each entry of the filters is a product of matrices, [C, N·M] [N·M, O]."""
     places, size = dz.shape[1:-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     padded, summed = sliding.pad(x), tuple(range(x.ndim - 1))
+    few = dz.shape[-1] < x.shape[-1]  # then the matrix has these as rows: 1.1 to 6 times
     entries = []
     for entry in np.ndindex(*size):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        entries.append(_product(_every(padded, first, sliding.dilation, places), dz, summed, summed, arithmetic))
-    return jnp.stack(entries).reshape(*size, *entries[0].shape)
+        seen = _every(padded, first, sliding.dilation, places)
+        entries.append(_product(*((dz, seen) if few else (seen, dz)), summed, summed, arithmetic))
+    dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
+    return jnp.swapaxes(dw, -1, -2) if few else dw
 
 
 def by_patch(x, w, sliding, arithmetic):
