@@ -200,8 +200,7 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
 
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     """The same for filter gradients, without groups."""
-    channels, filters = x.shape[-1], dz.shape[-1]
-    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    channels, size = x.shape[-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
     plain = max(sliding.stride, default=1) == 1 and not sliding.upsamples and not mesh_axes(x, dz)
@@ -218,11 +217,17 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
         return partial(by_swap_over_batch, part, sliding=sliding)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
-    many = filters >= (32 if max(sliding.stride) == 1 else 64) if channels >= 8 else filters >= 16 or channels == 1
-    near = channels >= 8 or max(sliding.stride) == 1
-    if images and many and near and len(x) * max(channels, 8) >= 256:  # 1.1 to 2.5 times
+    if images and _in_doubled_distances(x, dz, sliding, math.prod(size)):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
+
+
+def _in_doubled_distances(x, dz, sliding, entries):
+    """Whether there are enough filters, and images or products, for the other one of XLA's kernels."""
+    (batch, *_, channels), filters, apart = x.shape, dz.shape[-1], max(sliding.stride) > 1
+    few = filters < (64 if apart else 32) if channels >= 8 else apart or (filters < 16 and channels > 1)
+    large = filters >= 64 and batch >= 8 and dz.size * channels * entries >= 3 * _MUCH
+    return not few and (large or batch * max(channels, 8) >= 256)
 
 
 def _in_swapped_roles(x, dz):
