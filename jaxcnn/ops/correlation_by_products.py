@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.sums import sums
 from jaxcnn.ops.windows import in_pairs
 
 
@@ -48,8 +49,8 @@ def by_entry_over_batch(x, dz, sliding, arithmetic):
     filter has entries in one pass over both; the batch comes last, so that devices exchange sums only.
     """
     products = _products_of_entries(x, dz, sliding)
-    sums = [jnp.sum(a, axis=0) for a in _sums(products, tuple(range(1, x.ndim - 1)))]
-    return _filters_of_channels(sums, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
+    entries = [jnp.sum(a, axis=0) for a in sums(products, tuple(range(1, x.ndim - 1)))]
+    return _filters_of_channels(entries, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
 
 
 # In a loop over all places XLA sums one number at a time. A loop over few rows for few entries the compiler unrolls (72
@@ -68,10 +69,10 @@ def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
         (low, high), *pads = sliding.padding
         sliding = replace(sliding, padding=((low, high + missing * sliding.dilation[0]), *pads))
     products = tuple(a.reshape(len(a), blocks, rows, *a.shape[2:]) for a in _products_of_entries(x, dz, sliding))
-    sums = []
+    entries = []
     for some in _evenly(products, _ENTRIES):
-        sums += [jnp.sum(a, axis=tuple(range(a.ndim - 2))) for a in lax.optimization_barrier(_sums(some, (2,)))]
-    return _filters_of_channels(sums, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
+        entries += [jnp.sum(a, axis=tuple(range(a.ndim - 2))) for a in sums(some, (2,))]
+    return _filters_of_channels(entries, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
 
 
 def _rows_at_once(rows):
@@ -100,30 +101,16 @@ def _products_of_entries(x, dz, sliding):
     return tuple(products)
 
 
-def _filters_of_channels(sums, x, dz, sliding):
+def _filters_of_channels(entries, x, dz, sliding):
     """The filters [*K, 1, O] from their entries [m, C]."""
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
-    return jnp.stack(sums).swapaxes(-1, -2).reshape(*size, 1, dz.shape[-1])
+    return jnp.stack(entries).swapaxes(-1, -2).reshape(*size, 1, dz.shape[-1])
 
 
 def _every(x, first, step, count):
     """Every step-th entry of x along the spatial axes, `count` of them from `first` on."""
     last = [f + s * (m - 1) + 1 for f, s, m in zip(first, step, count, strict=True)]
     return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _sums(maps: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """The sum of each map along these axes, all in one pass."""
-    zeros = tuple(np.zeros((), a.dtype) for a in maps)
-    return tuple(lax.reduce(maps, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), axes))
-
-
-@_sums.defjvp
-def _sums_jvp(axes, primals, tangents):
-    """Linear; XLA's reduction of many operands has no derivative worth its cost."""
-    (maps,), (dmaps,) = primals, tangents
-    return _sums(maps, axes), tuple(jnp.sum(a, axis=axes) for a in dmaps)
 
 
 # One entry x meets weight j at the place i = low - j: the reversed filter, from low - (k - 1) on.
