@@ -205,8 +205,8 @@ def _sliced(x, step):
 
 
 def _dealt(x, step):
-    """The same, filled with zeros to equal numbers, and not fused with what follows: where XLA slices and transposes for
-    a convolution in one loop, that takes three times as long."""
+    """The same, filled with zeros to equal numbers, and not fused with what follows: to slice and to transpose for a
+    convolution in one loop takes XLA three times as long."""
     if step == 1:
         return [x]
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, -x.shape[1] % step, 0), *((0, 0, 0),) * (x.ndim - 2)])

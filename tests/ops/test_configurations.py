@@ -503,6 +503,7 @@ WAYS = [
     "by_slab",
     "by_slab_over_batch",
     "by_subpixel",
+    "by_swap_over_batch",
     "of_one_entry",
     "lax_correlate",
     "lax_correlate_over_batch",
