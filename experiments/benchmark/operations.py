@@ -186,7 +186,7 @@ OPERATIONS = [
 QUICK = [
     conv((2, 9, 9, 8), 8, 3, stride=2, groups=4),
     conv_transpose((2, 5, 7), 3, 4, 2, padding=1),
-    max_pool((2, 6, 6, 6, 3), 2),
+    max_pool((2, 6, 6, 6, 12), 2),
 ]
 
 

@@ -176,7 +176,9 @@ def _slab_by_slab(x, sliding, arithmetic):
 
 def _in_patches(size, channels, most_of_a_row):
     """Whether filters side by side see patches that are cheap to put together: of a row they are there already."""
-    return channels <= most_of_a_row if len(size) == 1 else channels <= 3 and max(size) <= 4
+    if len(size) == 1:
+        return channels <= most_of_a_row
+    return channels <= 3 and 1 < max(size, default=1) <= 4
 
 
 def _in_shifts(size, channels, filters):

@@ -30,16 +30,19 @@ def by_group(f: Callable[..., jax.Array], x: jax.Array, w: jax.Array, groups: in
 
 
 def by_dealt_group(f, x, w, groups):
-    """The same; nothing of what x comes from is computed anew in each group."""
-    pairs = zip(_dealt_channels(x, groups), _dealt_channels(w, groups), strict=True)
-    return jnp.concatenate([f(*pair) for pair in pairs], axis=-1)
+    """The same, with the groups taken apart in one pass: what x comes from is not computed anew for each."""
+
+    def dealt(a):
+        return _taken_apart(a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups), a.ndim - 1)
+
+    return jnp.concatenate([f(*pair) for pair in zip(dealt(x), dealt(w), strict=True)], axis=-1)
 
 
-@partial(jax.jit, static_argnames="groups")
-def _dealt_channels(x, groups):
-    blocks = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    place = lax.broadcasted_iota(np.int32, blocks.shape, x.ndim - 1)
-    return sums(tuple(jnp.where(place == g, blocks, np.zeros((), x.dtype)) for g in range(groups)), (x.ndim - 1,))
+@partial(jax.jit, static_argnames="axis")
+def _taken_apart(a, axis):
+    """What a has at each place of the axis, in one pass. XLA does not fuse it with what follows."""
+    place = lax.broadcasted_iota(np.int32, a.shape, axis)
+    return sums(tuple(jnp.where(place == i, a, np.zeros((), a.dtype)) for i in range(a.shape[axis])), (axis,))
 
 
 # With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
@@ -219,14 +222,12 @@ def _sliced(x, step):
 
 
 def _dealt(x, step):
-    """The same, filled with zeros to equal numbers, and not fused with what follows: to slice and to transpose for a
-    convolution in one loop takes XLA three times as long."""
+    """The same in one pass, filled with zeros to equal numbers. To slice and to transpose for a convolution in one loop
+    takes XLA three times as long."""
     if step == 1:
         return [x]
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, -x.shape[1] % step, 0), *((0, 0, 0),) * (x.ndim - 2)])
-    blocks = x.reshape(len(x), x.shape[1] // step, step, *x.shape[2:])
-    place = lax.broadcasted_iota(np.int32, blocks.shape, 2)
-    return sums(tuple(jnp.where(place == residue, blocks, np.zeros((), x.dtype)) for residue in range(step)), (2,))
+    return _taken_apart(x.reshape(len(x), x.shape[1] // step, step, *x.shape[2:]), 2)
 
 
 def _shifted(x, by, count):

@@ -114,7 +114,7 @@ def first_filter_dropped(right):
 
 
 def last_entry_dropped(right):
-    return lambda *args: right(*args).at[-1].set(0)
+    return lambda *args, **options: right(*args, **options).at[-1].set(0)
 
 
 def spread_evenly(dy, winner, window):
