@@ -40,8 +40,9 @@ def max_and_winner(x, window):
 @max_and_winner.defjvp
 def _max_and_winner_jvp(window, primals, tangents):
     """A maximum moves as the entry that it is."""
-    y, winner = max_and_winner(*primals, window)
-    return (y, winner), (take_from_winner(*tangents, winner, window), np.zeros(winner.shape, jax.dtypes.float0))
+    (x,), (dx,) = primals, tangents
+    y, winner = max_and_winner(x, window)
+    return (y, winner), (take_from_winner(dx, winner, window), np.zeros(winner.shape, jax.dtypes.float0))
 
 
 def add_at_winner(dy, winner, window):
