@@ -214,16 +214,17 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
     channels, size = x.shape[-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
-    plain = max(sliding.stride, default=1) == 1 and not sliding.upsamples and not mesh_axes(x, dz)
-    if plain and tuple(size) == sliding.dilation and _in_patches(size, channels, 8):  # 1.1 to 5 times
+    # Where rows are split over devices, XLA would gather them.
+    together = not sliding.upsamples and not mesh_axes(x, dz)
+    beside = max(sliding.stride, default=1) == 1 and tuple(size) == sliding.dilation  # which is the layer's stride
+    if together and beside and _in_patches(size, channels, 8):  # 1.1 to 5 times
         return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
     much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}
-    # Where rows are split over devices, XLA would gather them.
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
     if images and channels >= 8 and len(x) < 8 and size[0] <= 16 and undilated:  # 1.1 to 5 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
-    if undilated and _in_swapped_roles(x, dz) and not sliding.upsamples and not mesh_axes(x, dz):  # 1 to 5 times
+    if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
         part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
         return partial(by_swap_over_batch, part, sliding=sliding)
     if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
@@ -234,11 +235,14 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
 
 
 def _in_doubled_distances(x, dz, sliding, entries):
-    """Whether there are enough filters, and images or products, for the other one of XLA's kernels."""
+    """Whether there are enough filters, more of dilated ones, and images or products for the other of XLA's kernels."""
     (batch, *_, channels), filters, apart = x.shape, dz.shape[-1], max(sliding.stride) > 1
-    few = filters < (64 if apart else 32) if channels >= 8 else apart or (filters < 16 and channels > 1)
+    if channels < 8 and (apart or (channels > 1 and filters < 16)):
+        return False
+    if channels >= 8 and filters < (64 if apart else 32):
+        return False
     large = filters >= 64 and batch >= 8 and dz.size * channels * entries >= 3 * _MUCH
-    return not few and (large or batch * max(channels, 8) >= 256)
+    return large or batch * max(channels, 8) >= 256
 
 
 def _in_swapped_roles(x, dz):
@@ -251,9 +255,10 @@ def _in_swapped_roles(x, dz):
 def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):
     """The same for filter gradients where each channel has its own filters."""
     channels, filters = x.shape[-1], dz.shape[-1]
-    strided = filters > channels and max(sliding.dilation, default=1) > 1
+    # Several filters of a channel with a stride gain nothing, and take long to compile.
+    several_strided = filters > channels and max(sliding.dilation, default=1) > 1
     # Where rows are split over devices, XLA would gather them.
-    if x.ndim < 3 or channels < 16 or strided or dz.size < _MANY_ENTRIES or mesh_axes(x, dz):
+    if x.ndim < 3 or channels < 16 or several_strided or dz.size < _MANY_ENTRIES or mesh_axes(x, dz):
         return None
     return partial(by_entry_and_rows_over_batch, sliding=sliding, arithmetic=arithmetic)  # 1.2 to 5 times
 

@@ -40,7 +40,8 @@ def by_dealt_group(f, x, w, groups):
 
 @partial(jax.jit, static_argnames="axis")
 def _taken_apart(a, axis):
-    """What a has at each place of the axis, in one pass. XLA does not fuse it with what follows."""
+    """What a has at each place of the axis, in one pass, and not fused with what follows: each a sum along the axis in
+    which all but that place are 0."""
     place = lax.broadcasted_iota(np.int32, a.shape, axis)
     return sums(tuple(jnp.where(place == i, a, np.zeros((), a.dtype)) for i in range(a.shape[axis])), (axis,))
 
@@ -204,7 +205,10 @@ def _slabs_of_places(x, sliding, firsts, step, count):
 
 
 def _slabs_of_residues(x, sliding, firsts, step, split):
-    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them."""
+    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them.
+
+    `split` gives the slabs of all residues: `_sliced` or `_dealt`.
+    """
     between = sliding.upsampling[0] - 1
     missing = max(step - ((x.shape[1] - 1) * (between + 1) + 1), 0)  # no residue is without a slab
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, between), *((0, 0, 0),) * (x.ndim - 2)])
@@ -222,8 +226,8 @@ def _sliced(x, step):
 
 
 def _dealt(x, step):
-    """The same in one pass, filled with zeros to equal numbers. To slice and to transpose for a convolution in one loop
-    takes XLA three times as long."""
+    """The same, filled with zeros to equal numbers and taken apart in one pass. A filter gradient transposes them, and
+    slices that XLA fuses with a transposition take three times as long."""
     if step == 1:
         return [x]
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, -x.shape[1] % step, 0), *((0, 0, 0),) * (x.ndim - 2)])
@@ -238,4 +242,4 @@ def _shifted(x, by, count):
 
 def _joined(slabs):
     """[N, D, *S, C] as images [N·D, *S, C]."""
-    return slabs.reshape(-1, *slabs.shape[2:])
+    return slabs.reshape(slabs.shape[0] * slabs.shape[1], *slabs.shape[2:])

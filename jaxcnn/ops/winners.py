@@ -95,6 +95,7 @@ def window_max(x, window):
 
 
 def _has_short_sides(window):
+    """Whether the loops over all axes together are short enough to unroll."""
     return sum(window.size) <= FEW_ENTRIES
 
 
@@ -151,7 +152,7 @@ def _max_by_axis(x, window):
 
 
 def _larger(a, b):
-    """The maximum. Of two equal ones JAX derives that it is the first, of those of `jnp.maximum` half of each."""
+    """The maximum, of equal ones the first: the derivative of `jnp.maximum` would give half to each."""
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 

@@ -77,3 +77,13 @@ def test_dropout_takes_keys_of_the_old_style(implementation):
     with jax.default_prng_impl(implementation):
         y = jc.dropout(jax.random.PRNGKey(0), jnp.ones(100), np.float32(0.5))
     assert set(y.tolist()) == {0, 2}
+
+
+def test_an_infinity_that_no_filter_meets_stays_out_of_a_depthwise_filter_gradient():
+    """The last row, behind the remainder of the stride; 11 rows of places, which are not a multiple of what is summed
+    at once."""
+    x = jnp.ones((8, 24, 24, 64)).at[:, -1].set(jnp.inf)
+    dw = jax.jit(jax.grad(lambda w: jnp.sum(jc.depthwise_conv(x, w, stride=2, padding="VALID"))))(
+        jnp.ones((3, 3, 1, 64))
+    )
+    np.testing.assert_array_equal(dw, 8.0 * 11 * 11)
