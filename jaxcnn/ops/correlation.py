@@ -41,7 +41,7 @@ from jaxcnn.ops.sharding import mesh_axes
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
-_FEW_CHANNELS = 8  # of a group with one filter; each is one more sum to compile
+_FEW_OF_A_GROUP = 8  # channels of a group with one filter; each is one more sum to compile
 _MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
 _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
 
@@ -62,10 +62,10 @@ def correlate_over_batch(
 ) -> jax.Array:
     """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
     x, dz = _of_one_dtype(x, dz)
-    if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times on a CPU
-        by_entries = partial(by_entry_over_batch, sliding=sliding, arithmetic=arithmetic)
-        return _on_each_platform(x, dz, _way_of_channels_on_cpu(x, dz, sliding, arithmetic), by_entries)
     options = {"sliding": sliding, "arithmetic": arithmetic}
+    if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times on a CPU
+        on_cpu = _way_of_channels_on_cpu(x, dz, **options)
+        return _on_each_platform(x, dz, on_cpu, partial(by_entry_over_batch, **options))
     if mesh_axes(x, dz) > 1:
         part = partial(by_product_over_batch, **options)
         return by_group(part, x, dz, groups) if groups > 1 else part(x, dz)
@@ -91,7 +91,7 @@ def _by_products(x, w, sliding, groups, arithmetic):
 
 def _of_single_channels(w, groups):
     """Whether the groups have one channel, or one filter for a few channels."""
-    return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_CHANNELS))
+    return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_OF_A_GROUP))
 
 
 def _on_each_platform(x, w, on_cpu, elsewhere):

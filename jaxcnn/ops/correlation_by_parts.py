@@ -38,7 +38,7 @@ def by_dealt_group(f, x, w, groups):
     return jnp.concatenate([f(*pair) for pair in zip(dealt(x), dealt(w), strict=True)], axis=-1)
 
 
-@partial(jax.jit, static_argnames="axis")
+@partial(jax.jit, static_argnames="axis")  # one pass outside jit as well, and one trace for arrays of one shape
 def _taken_apart(a, axis):
     """What a has at each place of the axis, in one pass, and not fused with what follows: each a sum along the axis in
     which all but that place are 0."""
@@ -137,6 +137,18 @@ def _interleave(parts, upsampling):
     return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
 
 
+def by_swap_over_batch(f, x, dz, sliding):
+    """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
+
+    What is slid over has the channels that every product is repeated for; dz may have fewer.
+    """
+    image, places = x.shape[1:-1], dz.shape[1:-1]
+    axes = zip(image, places, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
+    padding = tuple((s * (k - 1) - low, n - m + low) for n, m, k, s, (low, _) in axes)
+    dw = f(dz, x, sliding=replace(sliding, padding=padding))
+    return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
+
+
 # A slab is an image of one rank less: what lies at one place d of the first spatial axis. It meets the slab k of a
 # filter at the place j = (d + low - k·dilation) / stride. So all slabs d of one residue of the stride are correlated at
 # once with all slabs k that they meet, as so many more filters, and a place gets the sum of what its slabs made.
@@ -159,18 +171,6 @@ def by_slab(f, x, w, sliding, dtype):
         parts = zip(jnp.split(z, len(starts), axis=-1), starts.values(), strict=True)
         terms += [_shifted(part, -start, places) for part, start in parts]
     return functools.reduce(operator.add, terms).astype(dtype)
-
-
-def by_swap_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
-
-    What is slid over has the channels that every product is repeated for; dz may have fewer.
-    """
-    image, places = x.shape[1:-1], dz.shape[1:-1]
-    axes = zip(image, places, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
-    padding = tuple((s * (k - 1) - low, n - m + low) for n, m, k, s, (low, _) in axes)
-    dw = f(dz, x, sliding=replace(sliding, padding=padding))
-    return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
 
 def by_slab_over_batch(f, x, dz, sliding):

@@ -216,6 +216,8 @@ SETTINGS["conv"] += [
     Setting("conv", 266, (3, 9, 7, 3), (2, 3), (2, 3), ((1, 0), (-1, 2)), filters=5),
     Setting("conv", 267, (3, 17, 8), (4,), 4, ((2, 1),), filters=5),
     Setting("conv", 268, (2, 7, 5, 6), (2, 3), (1, 2), "SAME", dilation=(1, 2), groups=2, filters=2),
+    # more groups than are taken apart in one pass
+    Setting("conv", 272, (2, 6, 5, 18), (3, 2), (1, 2), "SAME", groups=9, filters=18),
     # neither channels nor filters
     Setting("conv", 269, (2, 6, 6, 3), (3, 3), 3, "VALID", filters=0),
     Setting("conv", 270, (2, 6, 5, 4, 0), (3, 2, 2), 2, "VALID", filters=4),
@@ -518,7 +520,7 @@ def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
     ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
     for name, way in ways.items():
         monkeypatch.setattr(correlation, name, way)
-    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-15:], *SETTINGS["depthwise_conv"][-9:]):
+    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-16:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
         jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
