@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.sharding import mesh_axes
 from jaxcnn.ops.sums import sums
 from jaxcnn.ops.windows import in_pairs
 
@@ -158,13 +159,13 @@ def by_product(x, w, sliding, arithmetic):
 def by_product_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` without groups: each entry of the filters is a product of matrices, [C, N·M] [N·M, O]."""
     places, size = dz.shape[1:-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
-    padded, summed = sliding.pad(x), tuple(range(x.ndim - 1))
+    padded = sliding.pad(x)
     few = dz.shape[-1] < x.shape[-1]  # then the matrix has these as rows: 1.1 to 6 times
     entries = []
     for entry in np.ndindex(*size):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
         seen = _every(padded, first, sliding.dilation, places)
-        entries.append(_product(*((dz, seen) if few else (seen, dz)), summed, summed, arithmetic))
+        entries.append(_product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
     dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
     return jnp.swapaxes(dw, -1, -2) if few else dw
 
@@ -177,9 +178,9 @@ def by_patch(x, w, sliding, arithmetic):
 
 def by_patch_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` for filters that lie side by side: a product of matrices, [K·C, N·M] [N·M, O]."""
-    size, summed = sliding.places(x.shape[1:-1], dz.shape[1:-1]), tuple(range(x.ndim - 1))
+    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     patches = _patches(sliding.pad(x), size, dz.shape[1:-1])
-    return _product(patches, dz, summed, summed, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
+    return _product_over_places(patches, dz, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
 
 
 def _patches(x, size, places):
@@ -189,6 +190,17 @@ def _patches(x, size, places):
     blocks = x.reshape(len(x), *in_pairs(places, size), x.shape[-1])
     blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
     return blocks.reshape(len(x), *places, math.prod(size) * x.shape[-1])
+
+
+def _product_over_places(a, b, arithmetic):
+    """The product of a [N, *M, C] and b [N, *M, O] that sums over all but the channels: [C, O].
+
+    XLA sums over the rows of matrices as they lie; to sum over several axes it transposes first.
+    """
+    if not mesh_axes(a, b):  # where rows are split over devices, it would gather them
+        a, b = (array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) for array in (a, b))
+    summed = tuple(range(a.ndim - 1))
+    return _product(a, b, summed, summed, arithmetic)
 
 
 def _product(a, b, a_axes, b_axes, arithmetic):
