@@ -37,10 +37,12 @@ from jaxcnn.ops.correlation_by_products import (
 )
 from jaxcnn.ops.shapes import sum_dtype
 from jaxcnn.ops.sharding import mesh_axes
+from jaxcnn.ops.unfused import unfused
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
+_FEW_PRODUCTS = 36  # for one entry of the result; as for entries of a filter
 _FEW_OF_A_GROUP = 8  # channels of a group with one filter; each is one more sum to compile
 _MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
 _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
@@ -118,6 +120,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     single = _of_single_channels(w, groups)
     if groups > 1 and not single:  # 1.5 to 10 times
         return partial(_of_groups(groups), partial(part, sliding=sliding, groups=1), groups=groups)
+    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding):  # 1.1 to 20 times
+        return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
@@ -172,6 +176,15 @@ def _way_of_images(x, w, sliding, arithmetic):
 def _slab_by_slab(x, sliding, arithmetic):
     dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
     return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
+
+
+def _in_few_products(x, w, sliding):
+    """Whether each entry of the result is a sum of few products, and there are many entries or few filters."""
+    *size, channels, filters = w.shape
+    if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS or mesh_axes(x, w):
+        return False
+    entries = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) * filters
+    return 0 < filters < 8 or entries * math.prod(size) * channels >= _MUCH // 8
 
 
 def _in_patches(size, channels, most_of_a_row):
