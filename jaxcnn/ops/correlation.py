@@ -53,7 +53,7 @@ def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, ari
     x, w = _of_one_dtype(x, w)
     if mesh_axes(x, w) > 1:
         return _by_products(x, w, sliding, groups, arithmetic)
-    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 else lax_correlate
+    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 and mesh_axes(x, w) else lax_correlate
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
     on_cpu = _way_on_cpu(x, w, **options)
     return _on_each_platform(x, w, on_cpu, partial(elsewhere, **options))
@@ -64,19 +64,16 @@ def correlate_over_batch(
 ) -> jax.Array:
     """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
     x, dz = _of_one_dtype(x, dz)
-    options = {"sliding": sliding, "arithmetic": arithmetic}
-    if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times on a CPU
-        on_cpu = _way_of_channels_on_cpu(x, dz, **options)
-        return _on_each_platform(x, dz, on_cpu, partial(by_entry_over_batch, **options))
-    if mesh_axes(x, dz) > 1:
+    axes, options = mesh_axes(x, dz), {"sliding": sliding, "arithmetic": arithmetic}
+    if axes and groups > 1 and groups == x.shape[-1]:
+        return by_entry_over_batch(x, dz, **options)
+    if axes > 1:
         part = partial(by_product_over_batch, **options)
         return by_group(part, x, dz, groups) if groups > 1 else part(x, dz)
-    if groups > 1:  # 4 to 600 times
-        on_cpu = partial(_of_groups(groups), partial(_over_batch_on_cpu, **options), groups=groups)
+    elsewhere = partial(lax_correlate_over_batch, groups=groups, **options)
+    if axes and groups > 1:
         elsewhere = partial(by_group, partial(lax_correlate_over_batch, **options), groups=groups)
-        return _on_each_platform(x, dz, on_cpu, elsewhere)
-    on_cpu = _way_over_batch_on_cpu(x, dz, **options)
-    return _on_each_platform(x, dz, on_cpu, partial(lax_correlate_over_batch, **options))
+    return _on_each_platform(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), elsewhere)
 
 
 # Where an array is split along one axis of a mesh and repeated along another, XLA computes some convolutions wrong, too
@@ -105,8 +102,8 @@ def _of_groups(groups):
     return by_dealt_group if groups <= 8 else by_group
 
 
-# XLA gathers a batch that is spread over devices for a grouped convolution, whence groups are computed one by one, and
-# for the filter gradient of a depthwise one, whence that is a sum of products: on every platform.
+# XLA gathers a batch that is spread over devices for a grouped convolution, whence groups are computed one by one on a
+# mesh, and for the filter gradient of a depthwise one, whence that is a sum of products there.
 def _group_by_group(x, w, sliding, groups, arithmetic):
     return by_group(partial(lax_correlate, sliding=sliding, groups=1, arithmetic=arithmetic), x, w, groups)
 
@@ -132,7 +129,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
-    if dense and math.prod(size) == 1 and not sliding.upsamples:  # 1.1 to 5 times
+    slow = x.ndim == 4 or min(channels, filters) < 16
+    if dense and math.prod(size) == 1 and not sliding.upsamples and slow:  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     beside = tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1 and not sliding.upsamples
     if groups == 1 and beside and not mesh_axes(x, w) and _in_patches(size, channels, 16):  # 1.1 to 6 times
@@ -222,8 +220,13 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
     return lax_correlate(x, w, sliding, groups, arithmetic) if way is None else way(x, w)
 
 
-def _way_over_batch_on_cpu(x, dz, sliding, arithmetic):
-    """The same for filter gradients, without groups."""
+def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
+    """The same for filter gradients."""
+    if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times
+        return _way_of_channels_on_cpu(x, dz, sliding, arithmetic)
+    if groups > 1:  # 4 to 600 times
+        part = partial(_over_batch_on_cpu, sliding=sliding, arithmetic=arithmetic)
+        return partial(_of_groups(groups), part, groups=groups)
     channels, size = x.shape[-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
@@ -266,14 +269,13 @@ def _in_swapped_roles(x, dz):
 
 
 def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):
-    """The same for filter gradients where each channel has its own filters."""
+    """The same where each channel has its own filters."""
     channels, filters = x.shape[-1], dz.shape[-1]
     # Several filters of a channel with a stride gain nothing, and take long to compile.
     several_strided = filters > channels and max(sliding.dilation, default=1) > 1
-    # Where rows are split over devices, XLA would gather them.
-    if x.ndim < 3 or channels < 16 or several_strided or dz.size < _MANY_ENTRIES or mesh_axes(x, dz):
-        return None
-    return partial(by_entry_and_rows_over_batch, sliding=sliding, arithmetic=arithmetic)  # 1.2 to 5 times
+    few = x.ndim < 3 or channels < 16 or several_strided or dz.size < _MANY_ENTRIES
+    way = by_entry_over_batch if few else by_entry_and_rows_over_batch  # 1.2 to 5 times
+    return partial(way, sliding=sliding, arithmetic=arithmetic)
 
 
 def _over_batch_on_cpu(x, dz, sliding, arithmetic):

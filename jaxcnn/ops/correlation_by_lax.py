@@ -75,18 +75,18 @@ def lax_correlate(x, w, sliding, groups, arithmetic):
     return _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=groups)
 
 
-def lax_correlate_over_batch(x, dz, sliding, arithmetic):
-    """`correlate_over_batch` without groups: the channels of x are the images, the batch is what is summed."""
+def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
+    """`correlate_over_batch` as one convolution: the channels of x are the images, the batch is what is summed."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
     layout = lax.ConvDimensionNumbers(
         lhs_spec=(channels, 0, *spatial),
         rhs_spec=(channels, 0, *spatial),
         out_spec=(channels - 1, channels, *range(x.ndim - 2)),
     )
-    return _lax_convolution(x, dz, sliding, layout, arithmetic)
+    return _lax_convolution(x, dz, sliding, layout, arithmetic, batch_group_count=groups)
 
 
-def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1):
+def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, batch_group_count=1):
     x, sliding = _cropped(x, sliding)
     return lax.conv_general_dilated(
         x,
@@ -97,6 +97,7 @@ def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1):
         sliding.dilation,
         dimension_numbers=layout,
         feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
         precision=arithmetic.precision,
         preferred_element_type=arithmetic.dtype,
     )
