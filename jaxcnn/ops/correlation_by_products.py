@@ -32,14 +32,16 @@ def by_entry(x, w, sliding, groups, arithmetic):
         parts = [part(x[..., i], w[..., i : i + 1, :]) for i in range(shared)]
         return functools.reduce(operator.add, parts).astype(arithmetic.dtype or x.dtype)
     places = sliding.places(x.shape[1:-1], size)
-    weights = w.reshape(*size, *(1,) * (x.ndim - 1), channels, each).astype(dtype)
+    several = (each,) if each > 1 else ()
+    weights = w.reshape(math.prod(size), *(1,) * (x.ndim - 1), channels, *several).astype(dtype)
     padded = lax.optimization_barrier(sliding.pad(x))
     terms = []
-    for entry in np.ndindex(*size):
+    for i, entry in enumerate(np.ndindex(*size)):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        seen = _every(padded, first, sliding.stride, places).astype(dtype)
-        terms.append(seen * weights[entry][..., 0] if each == 1 else seen[..., None] * weights[entry])
-    total = functools.reduce(operator.add, terms)
+        seen = lax.convert_element_type(_every(padded, first, sliding.stride, places), dtype)
+        weight = lax.index_in_dim(weights, i, keepdims=False)
+        terms.append(lax.expand_dims(seen, (x.ndim,)) * weight if several else seen * weight)
+    total = functools.reduce(lax.add, terms)
     return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
 
 
@@ -98,7 +100,8 @@ def _products_of_entries(x, dz, sliding):
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        products.append(dz * _every(padded, first, sliding.dilation, places).astype(dtype)[..., None, :])
+        seen = lax.convert_element_type(_every(padded, first, sliding.dilation, places), dtype)
+        products.append(dz * lax.expand_dims(seen, (x.ndim - 1,)))
     return tuple(products)
 
 
