@@ -5,6 +5,7 @@ A setting is drawn from its number, so it is the same in every run, and is legal
 """
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -525,3 +526,15 @@ def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
         jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
     assert [name for name, way in ways.items() if not way.called] == []
+
+
+def test_sums_of_few_products_are_computed_once():
+    """XLA would compute them anew in everything that uses them."""
+    x, w = jnp.ones((2, 12, 12, 3)), jnp.ones((3, 3, 3, 4))
+
+    def twice(x, w):
+        z = jaxcnn.conv(x, w)
+        return jnp.sum(z), jaxcnn.relu(z)
+
+    (called,) = re.findall(r"call\(.*to_apply=%(\S+?),", jax.jit(twice).lower(x, w).compile().as_text())
+    assert called.startswith("by_entry")
