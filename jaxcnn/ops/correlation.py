@@ -117,7 +117,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     single = _of_single_channels(w, groups)
     if groups > 1 and not single:  # 1.5 to 10 times
         return partial(_of_groups(groups), partial(part, sliding=sliding, groups=1), groups=groups)
-    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding):  # 1.1 to 20 times
+    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding, arithmetic):  # 1.1 to 20 times
         return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
@@ -132,8 +132,9 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     slow = x.ndim == 4 or min(channels, filters) < 16
     if dense and math.prod(size) == 1 and not sliding.upsamples and slow:  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
-    beside = tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1 and not sliding.upsamples
-    if groups == 1 and beside and not mesh_axes(x, w) and _in_patches(size, channels, 16):  # 1.1 to 6 times
+    beside = math.prod(size) > 1 and tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1
+    possible = groups == 1 and beside and not sliding.upsamples and not mesh_axes(x, w)
+    if possible and _in_patches(size, channels, 16):  # 1.1 to 6 times
         return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
     plain = groups == 1 and max(sliding.stride, default=1) == 1 and not sliding.upsamples
     if plain and _in_shifts(size, channels, filters):  # 1.3 to 4 times
@@ -176,10 +177,16 @@ def _slab_by_slab(x, sliding, arithmetic):
     return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
 
 
-def _in_few_products(x, w, sliding):
-    """Whether each entry of the result is a sum of few products, and there are many entries or few filters."""
+def _in_few_products(x, w, sliding, arithmetic):
+    """Whether each entry of the result is a sum of few products, and there are many entries or few filters.
+
+    Only where x is traced: outside jit nothing is fused, and the function would be compiled in each call.
+    """
     *size, channels, filters = w.shape
-    if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS or mesh_axes(x, w):
+    usual = jnp.issubdtype(x.dtype, jnp.floating) and (arithmetic.dtype is None or arithmetic.dtype == x.dtype)
+    if not usual or not isinstance(x.size, int) or not isinstance(x, jax.core.Tracer) or mesh_axes(x, w):
+        return False
+    if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS:
         return False
     entries = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) * filters
     return 0 < filters < 8 or entries * math.prod(size) * channels >= _MUCH // 8
@@ -210,7 +217,7 @@ def _in_residues(x, w, upsampling):
     if len(size) > 2 or math.prod(size) == 1:
         return True
     within = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))  # else XLA is slow
-    products, many = x.size // channels * w.size, math.prod(size) * filters >= 144
+    products, many = x.size // max(channels, 1) * w.size, math.prod(size) * filters >= 144
     much = many and (filters >= 24 or channels <= 32) and (not within or products > 6 * _MUCH)
     return (much or (filters <= 8 and products >= 4 * _MUCH)) and math.prod(upsampling) <= 16
 

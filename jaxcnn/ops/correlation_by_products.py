@@ -19,7 +19,7 @@ from jaxcnn.ops.windows import in_pairs
 
 
 def by_entry(x, w, sliding, groups, arithmetic):
-    """`correlate` of groups of one channel, or with one filter: a sum over the entries of w of products with x.
+    """`correlate` of groups of few channels with one filter, or any filters of one group: a sum of products of arrays.
 
     x is padded once, behind a barrier, so that XLA does not test every entry of every product for the border.
     """

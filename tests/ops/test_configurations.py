@@ -536,5 +536,15 @@ def test_sums_of_few_products_are_computed_once():
         z = jaxcnn.conv(x, w)
         return jnp.sum(z), jaxcnn.relu(z)
 
-    (called,) = re.findall(r"call\(.*to_apply=%(\S+?),", jax.jit(twice).lower(x, w).compile().as_text())
+    with jax.default_device(jax.devices("cpu")[0]):
+        program = jax.jit(twice).lower(x, w).compile().as_text()
+    (called,) = re.findall(r"call\(.*to_apply=%(\S+?),", program)
     assert called.startswith("by_entry")
+
+
+def test_outside_jit_a_convolution_of_few_products_is_compiled_once(caplog):
+    x, w = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+    jaxcnn.conv(x, w)
+    with jax.log_compiles():
+        jaxcnn.conv(x, w)
+    assert "ompil" not in caplog.text
