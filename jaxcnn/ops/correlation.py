@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.ops.correlation_by_parts import (
@@ -184,7 +185,7 @@ def _in_few_products(x, w, sliding, arithmetic):
     """
     *size, channels, filters = w.shape
     usual = jnp.issubdtype(x.dtype, jnp.floating) and (arithmetic.dtype is None or arithmetic.dtype == x.dtype)
-    if not usual or not isinstance(x.size, int) or not isinstance(x, jax.core.Tracer) or mesh_axes(x, w):
+    if not usual or not isinstance(x.size, int) or not isinstance(x, Tracer) or mesh_axes(x, w):
         return False
     if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS:
         return False
