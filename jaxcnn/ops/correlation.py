@@ -118,7 +118,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     single = _of_single_channels(w, groups)
     if groups > 1 and not single:  # 1.5 to 10 times
         return partial(_of_groups(groups), partial(part, sliding=sliding, groups=1), groups=groups)
-    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding, arithmetic):  # 1.1 to 20 times
+    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding):  # 1.1 to 20 times
         return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
     if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
@@ -130,8 +130,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_residue, part, sliding=sliding, groups=groups)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
-    slow = x.ndim == 4 or min(channels, filters) < 16
-    if dense and math.prod(size) == 1 and not sliding.upsamples and slow:  # 1.1 to 5 times
+    product = dense and math.prod(size) == 1 and not sliding.upsamples
+    if product and (x.ndim == 4 or min(channels, filters) < 16):  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     beside = math.prod(size) > 1 and tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1
     possible = groups == 1 and beside and not sliding.upsamples and not mesh_axes(x, w)
@@ -178,14 +178,13 @@ def _slab_by_slab(x, sliding, arithmetic):
     return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
 
 
-def _in_few_products(x, w, sliding, arithmetic):
+def _in_few_products(x, w, sliding):
     """Whether each entry of the result is a sum of few products, and there are many entries or few filters.
 
     Only where x is traced: outside jit nothing is fused, and the function would be compiled in each call.
     """
     *size, channels, filters = w.shape
-    usual = jnp.issubdtype(x.dtype, jnp.floating) and (arithmetic.dtype is None or arithmetic.dtype == x.dtype)
-    if not usual or not isinstance(x.size, int) or not isinstance(x, Tracer) or mesh_axes(x, w):
+    if x.dtype == bool or not isinstance(x.size, int) or not isinstance(x, Tracer) or mesh_axes(x, w):
         return False
     if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS:
         return False

@@ -24,7 +24,7 @@ def by_entry(x, w, sliding, groups, arithmetic):
     x is padded once, behind a barrier, so that XLA does not test every entry of every product for the border.
     """
     *size, shared, filters = w.shape
-    channels, each, dtype = x.shape[-1], filters // groups, sum_dtype(x.dtype)
+    channels, each, dtype = x.shape[-1], filters // groups, _dtype_of_sums(x, arithmetic)
     # The channels of a group are neighbours, and to sum neighbours is slow: each is a depthwise sum of its own.
     if shared > 1:
         part = partial(by_entry, sliding=sliding, groups=groups, arithmetic=replace(arithmetic, dtype=dtype))
@@ -52,7 +52,7 @@ def by_entry_over_batch(x, dz, sliding, arithmetic):
     dw[k] = Σ_n Σ_i dz[n, i] x[n, d·i + s·k - low], one product of dz and a slice of x for every k. As many sums as the
     filter has entries in one pass over both; the batch comes last, so that devices exchange sums only.
     """
-    products = _products_of_entries(x, dz, sliding)
+    products = _products_of_entries(x, dz, sliding, arithmetic)
     entries = [jnp.sum(a, axis=0) for a in sums(products, tuple(range(1, x.ndim - 1)))]
     return _filters_of_channels(entries, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
 
@@ -68,7 +68,7 @@ def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
     rows = _rows_at_once(dz.shape[1])
     blocks, remainder = divmod(dz.shape[1], rows)
     entries = []
-    for some in _evenly(_products_of_entries(x, dz, sliding), _ENTRIES):
+    for some in _evenly(_products_of_entries(x, dz, sliding, arithmetic), _ENTRIES):
         whole = tuple(a[:, : blocks * rows].reshape(len(a), blocks, rows, *a.shape[2:]) for a in some)
         parts = [sums(whole, (2,))]
         if remainder:
@@ -91,9 +91,9 @@ def _evenly(items, most):
     return [items[first:last] for first, last in itertools.pairwise(ends)]
 
 
-def _products_of_entries(x, dz, sliding):
+def _products_of_entries(x, dz, sliding, arithmetic):
     """For each entry of the filters the products of dz, as [N, *M, m, C], with what it meets."""
-    places, channels, dtype = dz.shape[1:-1], x.shape[-1], sum_dtype(x.dtype)
+    places, channels, dtype = dz.shape[1:-1], x.shape[-1], _dtype_of_sums(x, arithmetic)
     padded = lax.optimization_barrier(sliding.pad(x))
     dz = dz.reshape(len(dz), *places, channels, dz.shape[-1] // channels)
     dz = jnp.swapaxes(dz, -1, -2).astype(dtype)
@@ -109,6 +109,12 @@ def _filters_of_channels(entries, x, dz, sliding):
     """The filters [*K, 1, O] from their entries [m, C]."""
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     return jnp.stack(entries).swapaxes(-1, -2).reshape(*size, 1, dz.shape[-1])
+
+
+def _dtype_of_sums(x, arithmetic):
+    """The wider of what sums over x are accumulated in and what is asked for."""
+    own = sum_dtype(x.dtype)
+    return max(own, jnp.dtype(arithmetic.dtype or own), key=lambda dtype: dtype.itemsize)
 
 
 def _every(x, first, step, count):

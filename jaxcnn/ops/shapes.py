@@ -137,7 +137,8 @@ def above_zero(function: str, argument: str, value: Any) -> None:
 
 def sum_dtype(dtype: Any) -> Any:
     """The dtype that sums of `dtype` are accumulated in: float32 for the half precisions, else itself."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+    is_half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.dtype(jnp.float32) if is_half else jnp.dtype(dtype)
 
 
 def wide(a: jax.Array) -> jax.Array:

@@ -196,13 +196,14 @@ def test_drop_in_for_equinox():
     assert_same_layer(gradients(Conv), gradients(equinox.nn.Conv2d), x)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize(("dtype", "of_sums"), [(np.int8, np.int32), (np.int32, None), (np.float32, np.float64)])
-def test_sums_of_few_products_are_of_the_dtype_asked_for(dtype, of_sums):
+def test_sums_of_few_products_are_of_the_dtype_asked_for(dtype, of_sums, groups):
     rng = np.random.default_rng(0)
-    x, w = rng.integers(-9, 9, (2, 5, 4, 3)).astype(dtype), rng.integers(-9, 9, (3, 3, 3, 4)).astype(dtype)
+    x, w = rng.integers(-9, 9, (2, 5, 4, 3)).astype(dtype), rng.integers(-9, 9, (3, 3, 3 // groups, 6)).astype(dtype)
     x, w = (x / dtype(7), w / dtype(7)) if dtype == np.float32 else (x, w)
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "preferred_element_type": of_sums}
-    ours = jax.jit(lambda x, w: conv_general_dilated(x, w, (1, 1), "SAME", **options))(x, w)
-    theirs = jax.jit(lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME", **options))(x, w)
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_array_equal(ours, theirs)
+    ours = jax.jit(lambda x, w: conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=groups, **options))
+    y = lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=groups, **options)
+    assert ours(x, w).dtype == y.dtype
+    np.testing.assert_allclose(ours(x, w), y, rtol=0, atol=1e-14 if dtype == np.float32 else 0)
