@@ -12,7 +12,11 @@ from jax import lax
 def sums(arrays: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
     """The sum of each array along these axes. XLA computes them together, and fuses nothing that follows with them."""
     zeros = tuple(np.zeros((), a.dtype) for a in arrays)
-    return tuple(lax.reduce(arrays, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), axes))
+    return tuple(lax.reduce(arrays, zeros, _add, axes))
+
+
+def _add(a, b):  # one function, which JAX traces once for each number of arrays
+    return tuple(map(lax.add, a, b))
 
 
 @sums.defjvp

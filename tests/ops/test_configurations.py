@@ -219,6 +219,8 @@ SETTINGS["conv"] += [
     Setting("conv", 268, (2, 7, 5, 6), (2, 3), (1, 2), "SAME", dilation=(1, 2), groups=2, filters=2),
     # more groups than are taken apart in one pass
     Setting("conv", 272, (2, 6, 5, 18), (3, 2), (1, 2), "SAME", groups=9, filters=18),
+    # groups that fill the cores as they are
+    Setting("conv", 273, (1, 4, 3, 64), (3, 2), 1, "SAME", groups=8, filters=64),
     # neither channels nor filters
     Setting("conv", 269, (2, 6, 6, 3), (3, 3), 3, "VALID", filters=0),
     Setting("conv", 270, (2, 6, 5, 4, 0), (3, 2, 2), 2, "VALID", filters=4),
