@@ -216,8 +216,10 @@ def input_grad_padding(window):
 
 def _dagger(w, groups):
     """W†_c = [W̌_1[c], ..., W̌_K[c]], channel c of all reversed filters: [*K, C/g, O] -> [*K, O/g, C]."""
+    reversed_filters = lax.rev(w, tuple(range(w.ndim - 2)))
+    if groups == 1:
+        return jnp.swapaxes(reversed_filters, -2, -1)
     *k, c, o = w.shape
-    reversed_filters = lax.rev(w, tuple(range(len(k))))
     grouped = reversed_filters.reshape(*k, c, groups, o // groups)
     return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
 

@@ -137,7 +137,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
     beside = math.prod(size) > 1 and tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1
     possible = groups == 1 and beside and not sliding.upsamples and not mesh_axes(x, w)
-    if possible and _in_patches(size, channels, 16):  # 1.1 to 6 times
+    if possible and _in_patches(size, channels):  # 1.1 to 6 times
         return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
     plain = groups == 1 and max(sliding.stride, default=1) == 1 and not sliding.upsamples
     if plain and _in_shifts(size, channels, filters):  # 1.3 to 4 times
@@ -199,10 +199,10 @@ def _in_few_products(x, w, sliding):
     return 0 < filters < 8 or entries * math.prod(size) * channels >= _MUCH // 8
 
 
-def _in_patches(size, channels, most_of_a_row):
+def _in_patches(size, channels):
     """Whether filters side by side see patches that are cheap to put together: of a row they are there already."""
     if len(size) == 1:
-        return channels <= most_of_a_row
+        return size[0] * channels <= 128
     return channels <= 3 and 1 < max(size, default=1) <= 4
 
 
@@ -247,7 +247,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     # Where rows are split over devices, XLA would gather them.
     together = not sliding.upsamples and not mesh_axes(x, dz)
     beside = max(sliding.stride, default=1) == 1 and tuple(size) == sliding.dilation  # which is the layer's stride
-    if together and beside and _in_patches(size, channels, 8):  # 1.1 to 5 times
+    if together and beside and _in_patches(size, channels):  # 1.1 to 5 times
         return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
     much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
