@@ -11,7 +11,8 @@ same parameters, and only peers that agree in the loss before and after the firs
 forward pass, input gradient and filter gradient of single operations, in `jaxcnn` and `lax`.
 
 Each peer is a process of its own. They are compiled and warmed up first and then timed in turns, one at a time, so that
-what else the machine does disturbs all of them. `--peer-python torch=PATH` runs a peer under another Python.
+what else the machine does disturbs all of them, until more turns would hardly change their ratio.
+`--peer-python torch=PATH` runs a peer under another Python.
 """
 
 import argparse
@@ -32,7 +33,10 @@ def parse():
     )
     parser.add_argument("--peers", default=",".join(PEERS), help="separated by commas; jaxcnn always takes part")
     parser.add_argument("--peer-python", action="append", default=[], metavar="PEER=PATH", help="the Python of a peer")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every peer (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every peer at least (%(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=30, metavar="SECONDS", help="for more of them, of one row (%(default)s)"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--quick", action="store_true", help="a few small cases and 1 round")
     parser.add_argument("--json", metavar="FILE", help="where to write all times")
@@ -59,8 +63,8 @@ def parse():
     texts = options.ops if options.ops else [""] if both or options.ops == [] else []
     options.ops = [name for name in all_operations if any(text in name for text in texts)]
     if options.quick:
-        options.rounds = 1
-    options.budget = 0.01 if options.quick else 0.2  # seconds of a handful
+        options.rounds, options.patience = 1, 0
+    options.budget = 0.01 if options.quick else 0.05  # seconds of a handful
     return options
 
 

@@ -1,9 +1,11 @@
 """The benchmark runs, its peers compute the same, and it says what it left out. What it measured is not looked at."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def test_training_steps(quick):
         for peer, result in row["peers"].items():
             compiled = {"compile_seconds"} if peer in ("jaxcnn", "lax") else set()
             assert result.keys() == {"seconds", "memory_bytes", "outcome"} | compiled
-            assert_times([*result["seconds"], *result.get("compile_seconds", []), result["memory_bytes"]])
+            assert_times([*chain(*result["seconds"]), *result.get("compile_seconds", []), result["memory_bytes"]])
             before, after = result["outcome"]
             assert after < before
             np.testing.assert_allclose(result["outcome"], row["peers"]["jaxcnn"]["outcome"], rtol=1e-3)
@@ -75,7 +77,7 @@ def test_operations(quick):
             assert list(results) == ["jaxcnn", "lax"]
             for result in results.values():
                 assert result.keys() == {"seconds", "program"}
-                assert_times(result["seconds"])
+                assert_times([*chain(*result["seconds"])])
         (line,) = (line for line in ran.stdout.splitlines() if line.startswith(f"| {row['name']} |"))
         same = [results["jaxcnn"]["program"] == results["lax"]["program"] for results in row["parts"].values()]
         assert line.count("| same |") == sum(same)
@@ -105,3 +107,37 @@ def test_a_peer_that_computes_something_else_is_not_timed(tmp_path):
     ran = benchmark("--quick", "--networks", "every layer", "--peers", "jaxcnn,lax", path=tmp_path)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "every layer: lax computes" in ran.stdout
+
+
+def of_turns(*ratios, program="theirs"):
+    """Results of two peers, one of which takes so many times longer in each turn; jaxcnn has a turn more."""
+    jaxcnn = {"seconds": [[1.0, 2.0, 9.0]] * (len(ratios) + 1), "program": "ours"}
+    return {"jaxcnn": jaxcnn, "lax": {"seconds": [[2.0 * r, 2.0 * r] for r in ratios], "program": program}}
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (of_turns(1.0, 1.2, 0.8, 1.0, 0.9), False),
+        (of_turns(1.0, 1.01, 0.99, 1.0, 1.02), True),
+        (of_turns(1.2, 1.0, 1.3, 1.5, 1.1), False),
+        (of_turns(*[1.2, 1.0, 1.3, 1.5, 1.1] * 5), True),  # as far apart, and seen to be slower
+        (of_turns(9.0, 7.0, 12.0, 10.0, 9.0), True),
+        (of_turns(1.0, 1.2, 0.8, 1.0, 0.9, program="ours"), True),
+        ({**of_turns(1.0, 1.2, 0.8), "lax": {"error": "has failed", "seconds": []}}, True),
+    ],
+)
+def test_turns_end_when_the_ratio_is_settled(comparison, results, expected):
+    assert comparison.is_settled(results, "lax") is expected
+
+
+def test_the_ratio_is_that_of_most_turns(comparison):
+    assert comparison.ratio(of_turns(1.5, 4.0, 1.4, 1.5, 9.0, 1.5), "lax") == 1.5
+    assert comparison.ratio(of_turns(1.5, 4.0, program="ours"), "lax") == 1
+    assert np.isnan(comparison.ratio(of_turns(1.5), "torch"))
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("benchmark.comparison")

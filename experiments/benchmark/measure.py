@@ -1,5 +1,6 @@
 """The parent's side: starts the workers, lets one of them work at a time, and collects what they answer."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark import layers, networks, operations
+from benchmark.comparison import is_settled
 
 SCRIPT = Path(__file__).parent.parent / "benchmark.py"
 
@@ -138,11 +140,17 @@ class Row:
                 self.results[peer]["error"] = f"computes {outcome[:2]} where {next(iter(sound))} has {expected[:2]}"
 
     def time(self, options: Any) -> None:
-        for turn in range(options.rounds):
-            peers = list(self.workers)
-            peers = peers[turn % len(peers) :] + peers[: turn % len(peers)]  # another one first in every turn
-            for peer, answer in self._ask_each(peers, {"do": "time", "budget": options.budget}):
-                self.results[peer]["seconds"] += answer["seconds"]
+        """Turns of all peers, as many as there are rounds, and then of jaxcnn and those that are not settled yet."""
+        begin, peers = time.monotonic(), list(self.workers)
+        for turn in itertools.count():
+            if turn >= options.rounds:
+                unsettled = [peer for peer in peers if peer != "jaxcnn" and not is_settled(self.results, peer)]
+                if not unsettled or time.monotonic() > begin + options.patience:
+                    return
+                peers = ["jaxcnn", *unsettled]
+            first = turn % len(peers)  # another one in every turn
+            for peer, answer in self._ask_each(peers[first:] + peers[:first], {"do": "time", "budget": options.budget}):
+                self.results[peer]["seconds"].append(answer["seconds"])
 
     def compile(self, times: int) -> None:
         """Compiling once more, in jaxcnn and lax."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.comparison import calls, geometric_mean, is_same, ratio, ratio_of_fastest, seconds
+
 PARTS = {"forward": "forward", "input": "input gradient", "filter": "filter gradient"}
 
 
@@ -34,37 +36,9 @@ def heading(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return (
         f"{about['device']}, {about['cores']} cores, {about['system']}, {versions}, {about['date']}. "
-        f"{report['dtype']}, {report['rounds']} interleaved rounds. "
+        f"{report['dtype']}, {report['rounds']} interleaved rounds or more. "
         f"Peak, measured by a large matrix product: {report['peak_flops'] / 1e9:.0f} GFLOP/s."
     )
-
-
-def seconds(result: dict[str, Any]) -> float:
-    """The median, or NaN of a peer that failed."""
-    return float(np.median(result["seconds"])) if result["seconds"] and "error" not in result else float("nan")
-
-
-def is_same(results: dict[str, dict[str, Any]], peer: str) -> bool:
-    """Whether the peer runs the very program that jaxcnn runs."""
-    programs = [results[name].get("program") for name in ("jaxcnn", peer) if "error" not in results[name]]
-    return len(programs) == 2 and programs[0] is not None and programs[0] == programs[1]
-
-
-def ratio(results: dict[str, dict[str, Any]], peer: str) -> float:
-    """How many times longer the peer takes than jaxcnn; 1 where it is the same program."""
-    if peer in results and is_same(results, peer):
-        return 1.0
-    return seconds(results[peer]) / seconds(results["jaxcnn"]) if peer in results else float("nan")
-
-
-def ratio_of_fastest(results: dict[str, dict[str, Any]], peer: str) -> float:
-    """The same of the fastest calls: where it is 1 and the ratio is not, the machine was busy with something else."""
-    return min(results[peer]["seconds"]) / min(results["jaxcnn"]["seconds"])
-
-
-def geometric_mean(values: list[float]) -> float:
-    values = [value for value in values if np.isfinite(value)]
-    return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -79,7 +53,7 @@ def number(value: float, digits: int = 2) -> str:
 def _milliseconds(result):
     if not np.isfinite(seconds(result)):
         return "failed"
-    low, middle, high = (1e3 * q for q in np.quantile(result["seconds"], (0.25, 0.5, 0.75)))
+    low, middle, high = (1e3 * q for q in np.quantile(calls(result), (0.25, 0.5, 0.75)))
     digits = 1 if middle >= 10 else 2
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
@@ -98,7 +72,7 @@ def networks(report: dict[str, Any]) -> str:
     times.append(["geometric mean", *("" for _ in peers), *means])
     parts = [
         "## A training step",
-        "Milliseconds: median (quartiles). Ratio: how many times longer than jaxcnn.",
+        "Milliseconds: median (quartiles). Ratio: how many times longer than jaxcnn, the median over the rounds.",
         table(["network", *peers, *(f"{peer} / jaxcnn" for peer in others)], times),
     ]
     compiled = [peer for peer in ("jaxcnn", "lax") if peer in peers]
@@ -149,9 +123,10 @@ def operations(report: dict[str, Any]) -> str:
     slower = {key: value for key, value in ratios.items() if value < 0.95}
     lines = [
         "## Operations",
-        "Milliseconds of jaxcnn / lax. GFLOP and MB are those of each part: products and sums, and the least that is "
-        "read and written. The gradient of max-pooling includes its forward pass, and so moves twice as much. Where it "
-        "says same, XLA has compiled the very same instructions, and the ratio counts as 1.",
+        "Milliseconds of jaxcnn / lax, and the median of their ratio over the rounds. GFLOP and MB are those of each "
+        "part: products and sums, and the least that is read and written. The gradient of max-pooling includes its "
+        "forward pass, and so moves twice as much. Where it says same, XLA has compiled the very same instructions, "
+        "and the ratio counts as 1.",
         table(head, cells),
         f"Of {len(rows)} operations: geometric mean of lax / jaxcnn {number(geometric_mean(gradients))} for gradients, "
         f"{number(geometric_mean(forward))} forward; lowest {number(min(ratios.values(), default=np.nan))}; "
