@@ -91,11 +91,14 @@ def by_subpixel(f, x, w, sliding):
     count = [-(-k // u) for k, u in zip(w.shape, upsampling, strict=False)]
     start = [low % u - u for (low, _), u in zip(sliding.padding, upsampling, strict=True)]
     steps = [-(-(m - 1 - c) // u) for m, c, u in zip(places, start, upsampling, strict=True)]
-    fill = [(0, t * u - k, 0) for k, t, u in zip(w.shape, count, upsampling, strict=False)]
-    filled = lax.pad(w, np.zeros((), w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])
-    split = filled.reshape(*(n for pair in zip(count, upsampling, strict=True) for n in pair), *w.shape[-2:])
-    weights, residues = range(0, 2 * rank, 2), tuple(range(1, 2 * rank, 2))
-    filters = lax.rev(split, residues).transpose(*weights, 2 * rank, *residues, 2 * rank + 1)
+    # The filters reversed and swapped, and then the weights of each residue reversed again: of a W† that undoes the
+    # reversal and leaves XLA a transposition, which it computes three times as fast.
+    fill = [(t * u - k, 0, 0) for k, t, u in zip(w.shape, count, upsampling, strict=False)]
+    reversed_filters = lax.rev(jnp.swapaxes(w, -2, -1), tuple(range(rank)))
+    filled = lax.pad(reversed_filters, np.zeros((), w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])
+    split = filled.reshape(*(n for pair in zip(count, upsampling, strict=True) for n in pair), *filled.shape[-2:])
+    weights, residues = tuple(range(0, 2 * rank, 2)), range(1, 2 * rank, 2)
+    filters = lax.rev(split, weights).transpose(*weights, 2 * rank + 1, *residues, 2 * rank)
     filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
     before = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
     axes = zip(before, steps, count, x.shape[1:-1], strict=True)
