@@ -33,13 +33,12 @@ def by_entry(x, w, sliding, groups, arithmetic):
         return functools.reduce(operator.add, parts).astype(arithmetic.dtype or x.dtype)
     places = sliding.places(x.shape[1:-1], size)
     several = (each,) if each > 1 else ()
-    weights = w.reshape(math.prod(size), *(1,) * (x.ndim - 1), channels, *several).astype(dtype)
     padded = lax.optimization_barrier(sliding.pad(x))
+    weights = w.reshape(math.prod(size), *(1,) * (x.ndim - 2), channels, *several).astype(dtype)
     terms = []
-    for i, entry in enumerate(np.ndindex(*size)):
+    for entry, weight in zip(np.ndindex(*size), lax.split(weights, (1,) * len(weights)), strict=True):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
         seen = lax.convert_element_type(_every(padded, first, sliding.stride, places), dtype)
-        weight = lax.index_in_dim(weights, i, keepdims=False)
         terms.append(lax.expand_dims(seen, (x.ndim,)) * weight if several else seen * weight)
     total = functools.reduce(lax.add, terms)
     return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
