@@ -35,6 +35,7 @@ from jaxcnn.ops.correlation_by_products import (
     by_product_over_batch,
     by_shifts,
     of_one_entry,
+    of_one_place_over_batch,
 )
 from jaxcnn.ops.shapes import sum_dtype
 from jaxcnn.ops.sharding import mesh_axes
@@ -244,12 +245,14 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     channels, size = x.shape[-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
+    if set(dz.shape[1:-1]) == {1}:  # as of filters as large as the image: 1.1 to 2.5 times
+        return partial(of_one_place_over_batch, sliding=sliding, arithmetic=arithmetic)
     # Where rows are split over devices, XLA would gather them.
     together = not sliding.upsamples and not mesh_axes(x, dz)
     beside = max(sliding.stride, default=1) == 1 and tuple(size) == sliding.dilation  # which is the layer's stride
     if together and beside and _in_patches(size, channels):  # 1.1 to 5 times
         return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
-    much = dz.size * channels * math.prod(size) >= _MUCH and set(dz.shape[1:-1]) != {1}
+    much = dz.size * channels * math.prod(size) >= _MUCH
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
     if images and channels >= 8 and len(x) < 8 and size[0] <= 16 and undilated:  # 1.1 to 5 times
@@ -257,7 +260,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
         part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
         return partial(by_swap_over_batch, part, sliding=sliding)
-    if x.ndim > 4 and set(dz.shape[1:-1]) != {1}:  # 3 to 20 times
+    if x.ndim > 4:  # 3 to 20 times
         return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
     if images and _in_doubled_distances(x, dz, sliding, math.prod(size)):  # 1.1 to 2.5 times
         return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)

@@ -134,6 +134,19 @@ def of_one_entry(x, w, sliding, arithmetic):
     return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
 
 
+def of_one_place_over_batch(x, dz, sliding, arithmetic):
+    """`correlate_over_batch` without groups for dz of one place: a product of matrices, [K·C, N] [N, O].
+
+    The images are transposed first, behind a barrier: the product that transposes them itself is slow for small ones.
+    """
+    rank = x.ndim - 2
+    size = sliding.places(x.shape[1:-1], (1,) * rank)
+    seen = _every(sliding.pad(x), (0,) * rank, sliding.stride, size)
+    rows = lax.optimization_barrier(seen.reshape(len(x), math.prod(seen.shape[1:])).T)
+    dw = _product(rows, dz.reshape(len(dz), dz.shape[-1]), (1,), (0,), arithmetic)
+    return dw.reshape(*size, x.shape[-1], dz.shape[-1])
+
+
 def by_shifts(x, w, sliding, arithmetic):
     """`correlate` without stride, upsampling or groups: one product of matrices, [N·S, C] [C, K·O].
 
