@@ -97,7 +97,7 @@ def network(workers: dict[str, Worker], name: str, options: Any) -> dict[str, An
     row.compare(lambda losses: losses, accuracy)
     if accuracy <= 1e-3:
         row.compare(np.diff, 1e-2)
-    row.compile(1 if options.quick else 3)
+    row.compile(1 if options.quick else 5)
     row.time(options)
     return {"name": name, "input": described.input, "flops": layers.Shapes(described).flops, "peers": row.results}
 
