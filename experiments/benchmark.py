@@ -35,7 +35,11 @@ def parse():
     parser.add_argument("--peer-python", action="append", default=[], metavar="PEER=PATH", help="the Python of a peer")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every peer at least (%(default)s)")
     parser.add_argument(
-        "--patience", type=float, default=30, metavar="SECONDS", help="for more of them, of one row (%(default)s)"
+        "--patience",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="after which no further turn of a network, or of a part of an operation, begins (%(default)s)",
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--quick", action="store_true", help="a few small cases and 1 round")
@@ -53,6 +57,8 @@ def parse():
         parser.error(f"--peer-python: expected PEER=PATH with a peer of {', '.join(PEERS)}")
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
+    if not options.patience >= 0:
+        parser.error("--patience: at least 0")
 
     all_networks = list(networks.QUICK if options.quick else networks.NETWORKS)
     all_operations = [o.name for o in (operations.QUICK if options.quick else operations.OPERATIONS)]
@@ -64,7 +70,9 @@ def parse():
     options.ops = [name for name in all_operations if any(text in name for text in texts)]
     if options.quick:
         options.rounds, options.patience = 1, 0
-    options.budget = 0.01 if options.quick else 0.05  # seconds of a handful
+    options.budget = (
+        0.01 if options.quick else 0.05
+    )  # seconds of a handful of calls; of a training step four times as many
     return options
 
 

@@ -1,5 +1,6 @@
 """The benchmark runs, its peers compute the same, and it says what it left out. What it measured is not looked at."""
 
+import argparse
 import importlib
 import json
 import os
@@ -120,6 +121,7 @@ def of_turns(*ratios, program="theirs"):
     [
         (of_turns(1.0, 1.2, 0.8, 1.0, 0.9), False),
         (of_turns(1.0, 1.01, 0.99, 1.0, 1.02), True),
+        (of_turns(1.0, 1.0, 1.0, 1.0), False),
         (of_turns(1.2, 1.0, 1.3, 1.5, 1.1), False),
         (of_turns(*[1.2, 1.0, 1.3, 1.5, 1.1] * 5), True),  # as far apart, and seen to be slower
         (of_turns(9.0, 7.0, 12.0, 10.0, 9.0), True),
@@ -129,6 +131,40 @@ def of_turns(*ratios, program="theirs"):
 )
 def test_turns_end_when_the_ratio_is_settled(comparison, results, expected):
     assert comparison.is_settled(results, "lax") is expected
+
+
+class Peer:
+    """Stands in for a worker: how long its calls take in each turn, the last one from then on."""
+
+    def __init__(self, *seconds):
+        self.seconds = list(seconds)
+
+    def ask(self, do, **_):
+        seconds = self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        if do == "time" and seconds is None:
+            raise measure().PeerError("out of memory")
+        return {"seconds": [seconds]}
+
+
+def measure():
+    return importlib.import_module("benchmark.measure")
+
+
+def test_who_is_settled_takes_no_part_in_further_turns(comparison):
+    unsteady = Peer(*[0.5, 1.5, 0.7, 1.4, 0.6, 1.0, 1.0, 1.0, 1.0], 1.0)
+    row = measure().Row({"jaxcnn": Peer(1.0), "steady": Peer(7.0), "failing": Peer(2.0, None), "unsteady": unsteady})
+    row.time(argparse.Namespace(rounds=5, patience=30), 0.0)
+    turns = {peer: len(result["seconds"]) for peer, result in row.results.items()}
+    assert turns["steady"] == 5
+    assert turns["failing"] == 1
+    assert 5 < turns["unsteady"] == turns["jaxcnn"] < 40
+    assert row.results["failing"]["error"] == "out of memory"
+
+
+def test_patience_ends_the_turns(comparison):
+    row = measure().Row({"jaxcnn": Peer(1.0), "lax": Peer(0.5, 1.5, 0.7, 1.4, 0.6)})
+    row.time(argparse.Namespace(rounds=5, patience=0), 0.0)
+    assert len(row.results["lax"]["seconds"]) == 5
 
 
 def test_the_ratio_is_that_of_most_turns(comparison):

@@ -37,7 +37,7 @@ def ratio(results: Results, peer: str) -> float:
 
 
 def ratio_of_fastest(results: Results, peer: str) -> float:
-    """The same of the fastest calls."""
+    """The same of the fastest calls: where it is 1 and the ratio is not, the machine was busy with something else."""
     return float(calls(results[peer]).min() / calls(results["jaxcnn"]).min())
 
 
@@ -45,11 +45,13 @@ def is_settled(results: Results, peer: str) -> bool:
     """Whether more turns would hardly change the ratio, or not on which side of 1 it is.
 
     The standard error of the median, 0.93 times the distance of the quartiles over the root of their number, is below
-    2 %, or below a quarter of the distance from 1.
+    2 %, or below a quarter of the distance from 1. That is a rough guide: after fewer than 5 turns it says nothing.
     """
     ratios = _ratios_of_turns(results, peer)
     if is_same(results, peer) or not ratios.size:
         return True
+    if ratios.size < 5:
+        return False
     low, middle, high = np.quantile(np.log(ratios), (0.25, 0.5, 0.75))
     return bool(0.93 * (high - low) / np.sqrt(ratios.size) < max(0.02, abs(middle) / 4))
 

@@ -98,7 +98,7 @@ def network(workers: dict[str, Worker], name: str, options: Any) -> dict[str, An
     if accuracy <= 1e-3:
         row.compare(np.diff, 1e-2)
     row.compile(1 if options.quick else 5)
-    row.time(options)
+    row.time(options, 4 * options.budget)
     return {"name": name, "input": described.input, "flops": layers.Shapes(described).flops, "peers": row.results}
 
 
@@ -110,7 +110,7 @@ def operation(workers: dict[str, Worker], name: str, options: Any) -> dict[str, 
         row = Row({peer: worker for peer, worker in workers.items() if peer in ("jaxcnn", "lax")})
         row.load({"do": "operation", "name": name, "part": part, "quick": options.quick, "dtype": options.dtype})
         row.compare(lambda sample: sample, tolerance(workers, options.dtype))
-        row.time(options)
+        row.time(options, options.budget)
         for result in row.results.values():
             result.pop("outcome", None)
         parts[part] = row.results
@@ -139,8 +139,11 @@ class Row:
             if not np.all(np.abs(outcome - expected) <= tolerance * np.abs(expected).max()):
                 self.results[peer]["error"] = f"computes {outcome[:2]} where {next(iter(sound))} has {expected[:2]}"
 
-    def time(self, options: Any) -> None:
-        """Turns of all peers, as many as there are rounds, and then of jaxcnn and those that are not settled yet."""
+    def time(self, options: Any, budget: float) -> None:
+        """Turns of all peers, as many as there are rounds, and then of jaxcnn and those that are not settled yet.
+
+        Who takes no part once takes part no more, so that turns of the same number were taken together.
+        """
         begin, peers = time.monotonic(), list(self.workers)
         for turn in itertools.count():
             if turn >= options.rounds:
@@ -149,7 +152,7 @@ class Row:
                     return
                 peers = ["jaxcnn", *unsettled]
             first = turn % len(peers)  # another one in every turn
-            for peer, answer in self._ask_each(peers[first:] + peers[:first], {"do": "time", "budget": options.budget}):
+            for peer, answer in self._ask_each(peers[first:] + peers[:first], {"do": "time", "budget": budget}):
                 self.results[peer]["seconds"].append(answer["seconds"])
 
     def compile(self, times: int) -> None:

@@ -49,10 +49,10 @@ class Loaded:
     def handful(self, budget: float) -> list[float]:
         """The seconds per call of 3 to 50 bursts in about `budget` seconds, after one untimed that fills the caches.
 
-        One that takes longer than 5 budgets is the only one.
+        One that takes longer than a second is the only one.
         """
         first = self.seconds()
-        if first * self.burst > 5 * budget:
+        if first * self.burst > 1:
             return [first]
         return [self.seconds() for _ in range(max(3, min(50, round(budget / (first * self.burst)))))]
 

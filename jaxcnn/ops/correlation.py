@@ -118,8 +118,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     *size, channels, filters = w.shape
     single = _of_single_channels(w, groups)
     if groups > 1 and not single:  # 1.5 to 10 times
-        plain = x.ndim == 4 and not sliding.upsamples and _side_by_side(size, channels, filters // groups, groups)
-        of_group = partial(lax_correlate, arithmetic=arithmetic) if plain else part
+        side_by_side = x.ndim == 4 and not sliding.upsamples and _side_by_side(w, groups)
+        of_group = partial(lax_correlate, arithmetic=arithmetic) if side_by_side else part
         return partial(_of_groups(groups), partial(of_group, sliding=sliding, groups=1), groups=groups)
     if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding):  # 1.1 to 20 times
         return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
@@ -176,9 +176,10 @@ def _way_of_images(x, w, sliding, arithmetic):
     return None
 
 
-def _side_by_side(size, channels, filters, groups):
-    """Whether the groups fill the cores as they are, each on one of them; there is less to compile."""
-    return channels >= 8 and filters < 32 and (groups >= 8 or math.prod(size) == 1)
+def _side_by_side(w, groups):
+    """Whether the groups are as fast as lax computes them, each on one core; there is less to compile."""
+    *size, channels, filters = w.shape
+    return channels >= 8 and filters < 32 * groups and (groups >= 8 or math.prod(size) == 1)
 
 
 def _slab_by_slab(x, sliding, arithmetic):

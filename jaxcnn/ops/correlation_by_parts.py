@@ -91,8 +91,8 @@ def by_subpixel(f, x, w, sliding):
     count = [-(-k // u) for k, u in zip(w.shape, upsampling, strict=False)]
     start = [low % u - u for (low, _), u in zip(sliding.padding, upsampling, strict=True)]
     steps = [-(-(m - 1 - c) // u) for m, c, u in zip(places, start, upsampling, strict=True)]
-    # The filters reversed and swapped, and then the weights of each residue reversed again: of a W† that undoes the
-    # reversal and leaves XLA a transposition, which it computes three times as fast.
+    # To reverse the residues alone, all is reversed, and then the weights of each residue. What w is here is mostly a
+    # W†: its own reversal cancels with the first one, and leaves XLA a transposition, which is three times as fast.
     fill = [(t * u - k, 0, 0) for k, t, u in zip(w.shape, count, upsampling, strict=False)]
     reversed_filters = lax.rev(jnp.swapaxes(w, -2, -1), tuple(range(rank)))
     filled = lax.pad(reversed_filters, np.zeros((), w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])

@@ -219,8 +219,13 @@ SETTINGS["conv"] += [
     Setting("conv", 268, (2, 7, 5, 6), (2, 3), (1, 2), "SAME", dilation=(1, 2), groups=2, filters=2),
     # more groups than are taken apart in one pass
     Setting("conv", 272, (2, 6, 5, 18), (3, 2), (1, 2), "SAME", groups=9, filters=18),
-    # groups that fill the cores as they are
+    # groups that lax computes as fast
     Setting("conv", 273, (1, 4, 3, 64), (3, 2), 1, "SAME", groups=8, filters=64),
+    Setting("conv", 274, (2, 4, 3, 16), (1, 1), (1, 2), "SAME", groups=2, filters=16),
+    Setting("conv", 276, (1, 4, 3, 72), (2, 3), 1, "SAME", groups=9, filters=18),
+    # filters side by side of many channels, and a stride that does not divide the filters
+    Setting("conv", 277, (2, 13, 32), (4,), 4, "VALID", filters=5),
+    Setting("conv", 278, (2, 7, 6, 12), (3, 5), 2, "SAME", filters=7),
     # neither channels nor filters
     Setting("conv", 269, (2, 6, 6, 3), (3, 3), 3, "VALID", filters=0),
     Setting("conv", 270, (2, 6, 5, 4, 0), (3, 2, 2), 2, "VALID", filters=4),
@@ -499,6 +504,7 @@ def test_same_sliding_written_otherwise(setting):
 
 WAYS = [
     "by_columns",
+    "by_dealt_group",
     "by_entry",
     "by_entry_and_rows_over_batch",
     "by_entry_over_batch",
@@ -514,6 +520,7 @@ WAYS = [
     "by_subpixel",
     "by_swap_over_batch",
     "of_one_entry",
+    "of_one_place_over_batch",
     "lax_correlate",
     "lax_correlate_over_batch",
 ]
@@ -523,7 +530,7 @@ def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
     ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
     for name, way in ways.items():
         monkeypatch.setattr(correlation, name, way)
-    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-16:], *SETTINGS["depthwise_conv"][-9:]):
+    for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-20:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))
         jax.eval_shape(lambda x, w, f=f: jax.vjp(f, x, w)[1](f(x, w)), x, w)
