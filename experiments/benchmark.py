@@ -70,9 +70,8 @@ def parse():
     options.ops = [name for name in all_operations if any(text in name for text in texts)]
     if options.quick:
         options.rounds, options.patience = 1, 0
-    options.budget = (
-        0.01 if options.quick else 0.05
-    )  # seconds of a handful of calls; of a training step four times as many
+    # Seconds of a handful of calls; of a training step four times as many.
+    options.budget = 0.01 if options.quick else 0.05
     return options
 
 

@@ -36,7 +36,7 @@ def heading(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return (
         f"{about['device']}, {about['cores']} cores, {about['system']}, {versions}, {about['date']}. "
-        f"{report['dtype']}, {report['rounds']} interleaved rounds or more. "
+        f"{report['dtype']}, at least {report['rounds']} interleaved rounds. "
         f"Peak, measured by a large matrix product: {report['peak_flops'] / 1e9:.0f} GFLOP/s."
     )
 
