@@ -220,6 +220,8 @@ def _dagger(w, groups):
     if groups == 1:  # XLA would keep the reshapes below, which change nothing
         return jnp.swapaxes(reversed_filters, -2, -1)
     *k, c, o = w.shape
+    if c == 1 and o == groups:
+        return reversed_filters
     grouped = reversed_filters.reshape(*k, c, groups, o // groups)
     return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
 

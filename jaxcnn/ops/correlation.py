@@ -130,7 +130,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
     by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
     if by_residues and (single or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups)
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     product = dense and math.prod(size) == 1 and not sliding.upsamples

@@ -49,16 +49,23 @@ def _taken_apart(a, axis):
 # With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
 # i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
 # places of one residue r are a correlation of x itself with every (u/g)th weight.
-def by_residue(f, x, w, sliding, groups):
-    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved."""
+def by_residue(f, x, w, sliding, groups, padded_once=False):
+    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
+
+    x is padded once for all of them where f would pad it for each, and compute what x comes from as often.
+    """
     size, upsampling = w.shape[:-2], sliding.upsampling
     places = sliding.places(x.shape[1:-1], size)
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
     axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
     along = [dict(_residues(*axis)) for axis in axes]
     ones, parts = (1,) * len(size), {}
+    around = [_covering([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
+    if padded_once:
+        x = lax.optimization_barrier(Sliding(ones, tuple(around), ones, ones).pad(x))
     for residues in itertools.product(*along):
         weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
+        padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, around, strict=True))
         parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, ones), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
@@ -68,6 +75,12 @@ def by_residue(f, x, w, sliding, groups):
         zeros = jnp.zeros_like(next(iter(parts.values())))
         result = _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
     return result[:, *(slice(m) for m in places)]
+
+
+def _covering(pads):
+    """The least padding on each side that holds all of these."""
+    low, high = zip(*pads, strict=True)
+    return max(0, *low), max(0, *high)
 
 
 def _residues(n, k, m, pads, d, u):
@@ -234,7 +247,7 @@ def _dealt(x, step):
     if step == 1:
         return [x]
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, -x.shape[1] % step, 0), *((0, 0, 0),) * (x.ndim - 2)])
-    return _taken_apart(x.reshape(len(x), x.shape[1] // step, step, *x.shape[2:]), 2)
+    return _taken_apart(x.reshape(x.shape[0], x.shape[1] // step, step, *x.shape[2:]), 2)
 
 
 def _shifted(x, by, count):

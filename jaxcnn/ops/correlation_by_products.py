@@ -65,11 +65,14 @@ _ROWS, _ENTRIES = 8, 9
 def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
     """The same with a few rows summed first, for a few entries of the filter at a time, and then these sums."""
     rows = _rows_at_once(dz.shape[1])
-    blocks, remainder = divmod(dz.shape[1], rows)
+    remainder = dz.shape[1] % rows or (rows if dz.shape[1] == rows else 0)
+    blocks = (dz.shape[1] - remainder) // rows
     entries = []
     for some in _evenly(_products_of_entries(x, dz, sliding, arithmetic), _ENTRIES):
-        whole = tuple(a[:, : blocks * rows].reshape(len(a), blocks, rows, *a.shape[2:]) for a in some)
-        parts = [sums(whole, (2,))]
+        parts = []
+        if blocks:
+            whole = tuple(a[:, : blocks * rows].reshape(a.shape[0], blocks, rows, *a.shape[2:]) for a in some)
+            parts.append(sums(whole, (2,)))
         if remainder:
             parts.append(sums(tuple(a[:, blocks * rows :] for a in some), (1,)))
         totals = ([jnp.sum(a, axis=tuple(range(a.ndim - 2))) for a in part] for part in parts)
@@ -94,7 +97,7 @@ def _products_of_entries(x, dz, sliding, arithmetic):
     """For each entry of the filters the products of dz, as [N, *M, m, C], with what it meets."""
     places, channels, dtype = dz.shape[1:-1], x.shape[-1], _dtype_of_sums(x, arithmetic)
     padded = lax.optimization_barrier(sliding.pad(x))
-    dz = dz.reshape(len(dz), *places, channels, dz.shape[-1] // channels)
+    dz = dz.reshape(dz.shape[0], *places, channels, dz.shape[-1] // channels)
     dz = jnp.swapaxes(dz, -1, -2).astype(dtype)
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
@@ -142,8 +145,8 @@ def of_one_place_over_batch(x, dz, sliding, arithmetic):
     rank = x.ndim - 2
     size = sliding.places(x.shape[1:-1], (1,) * rank)
     seen = _every(sliding.pad(x), (0,) * rank, sliding.stride, size)
-    rows = lax.optimization_barrier(seen.reshape(len(x), math.prod(seen.shape[1:])).T)
-    dw = _product(rows, dz.reshape(len(dz), dz.shape[-1]), (1,), (0,), arithmetic)
+    rows = lax.optimization_barrier(seen.reshape(x.shape[0], math.prod(seen.shape[1:])).T)
+    dw = _product(rows, dz.reshape(dz.shape[0], dz.shape[-1]), (1,), (0,), arithmetic)
     return dw.reshape(*size, x.shape[-1], dz.shape[-1])
 
 
@@ -208,9 +211,9 @@ def _patches(x, size, places):
     """What each of the places sees of x [N, *S, C], side by side: [N, *M, K·C]."""
     rank = len(size)
     x = x[:, *(slice(m * k) for m, k in zip(places, size, strict=True))]
-    blocks = x.reshape(len(x), *in_pairs(places, size), x.shape[-1])
+    blocks = x.reshape(x.shape[0], *in_pairs(places, size), x.shape[-1])
     blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
-    return blocks.reshape(len(x), *places, math.prod(size) * x.shape[-1])
+    return blocks.reshape(x.shape[0], *places, math.prod(size) * x.shape[-1])
 
 
 def _product_over_places(a, b, arithmetic):

@@ -254,7 +254,9 @@ def _checked_along(function, x, axes, **parameters):
 
 
 def _sum(a, axes):
-    return jnp.sum(a, axis=axes, keepdims=True)
+    """The sums along the axes, with length 1 there; an axis of length 1 is its own sum."""
+    longer = tuple(axis for axis in axes if a.shape[axis] != 1)
+    return jnp.sum(a, axis=longer, keepdims=True) if longer else a
 
 
 def _mean(a, x, axes, axis_name):
