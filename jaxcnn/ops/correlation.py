@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.ops.correlation_by_parts import (
@@ -114,6 +116,9 @@ def _group_by_group(x, w, sliding, groups, arithmetic):
 
 
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
+    if not _of_known_places(x):
+        return None
+    x = _of_known_batch(x)
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
     single = _of_single_channels(w, groups)
@@ -176,6 +181,21 @@ def _way_of_images(x, w, sliding, arithmetic):
     return None
 
 
+# In a program that is exported for arrays of any size, sizes may not be numbers.
+
+
+def _of_known_places(x):
+    return all(isinstance(n, int) for n in x.shape[1:])
+
+
+def _of_known_batch(x):
+    """x, or what a way is chosen for where the number of images is not known: a batch of 32 of them."""
+    if isinstance(x.shape[0], int):
+        return x
+    sharding = NamedSharding(jax.typeof(x).sharding.mesh, P())
+    return jax.ShapeDtypeStruct((32, *x.shape[1:]), x.dtype, sharding=sharding)
+
+
 def _side_by_side(w, groups):
     """Whether the groups are as fast as lax computes them, each on one core; there is less to compile."""
     *size, channels, filters = w.shape
@@ -193,7 +213,7 @@ def _in_few_products(x, w, sliding):
     Only where x is traced: outside jit nothing is fused, and the function would be compiled in each call.
     """
     *size, channels, filters = w.shape
-    if x.dtype == bool or not isinstance(x.size, int) or not isinstance(x, Tracer) or mesh_axes(x, w):
+    if x.dtype == bool or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):
         return False
     if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS:
         return False
@@ -238,6 +258,9 @@ def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
 
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     """The same for filter gradients."""
+    if not (_of_known_places(x) and _of_known_places(dz)):
+        return None
+    x, dz = _of_known_batch(x), _of_known_batch(dz)
     if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times
         return _way_of_channels_on_cpu(x, dz, sliding, arithmetic)
     if groups > 1:  # 4 to 600 times

@@ -59,7 +59,7 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
     return placed
 
 
-def mesh_axes(*arrays: jax.Array) -> int:
+def mesh_axes(*arrays: jax.Array | jax.ShapeDtypeStruct) -> int:
     """Along how many axes of a mesh, with more than one device each, the arrays may be split."""
     meshes = [jax.typeof(array).sharding.mesh for array in arrays]
     sizes = [zip(mesh.axis_sizes, mesh.axis_types, strict=True) for mesh in meshes if not mesh.empty]
