@@ -1,7 +1,7 @@
 """How one array slides over another, and each of the two correlations as one `lax.conv_general_dilated`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import jax
@@ -29,6 +29,10 @@ class Sliding:
     def along(self, axes: slice) -> "Sliding":
         """The same along some of the axes."""
         return Sliding(self.stride[axes], self.padding[axes], self.dilation[axes], self.upsampling[axes])
+
+    def last_axis_first(self) -> "Sliding":
+        """The same over what has its last spatial axis moved before the others."""
+        return Sliding(*((last, *others) for *others, last in astuple(self)))
 
     def places(self, image: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
         """How many places an array of this size takes on each axis of an image."""

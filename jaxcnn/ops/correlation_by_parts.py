@@ -181,7 +181,7 @@ def by_slab(f, x, w, sliding, dtype):
         z = f(_joined(slabs), jnp.concatenate(list(w), axis=-2), rest)
         return z.reshape(x.shape[0], places, *z.shape[1:]).astype(dtype)
     terms = []
-    for slabs, starts in _slabs_of_residues(x, sliding, firsts, step, _sliced):
+    for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
         z = f(_joined(slabs), jnp.concatenate([w[k] for k in starts], axis=-1), rest)
         z = z.reshape(*slabs.shape[:2], *z.shape[1:])
         parts = zip(jnp.split(z, len(starts), axis=-1), starts.values(), strict=True)
@@ -192,19 +192,22 @@ def by_slab(f, x, w, sliding, dtype):
 def by_slab_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without groups: the slabs of dz are moved to those of x, once for each slab of the filter.
 
-    Of few channels, or where many slabs meet few places, the slabs that a place sees are more channels of one image.
+    They are the slabs at one place of the last axis, so that XLA, which puts the batch last, the places of that axis
+    with it, reads what lies side by side. Of few channels, or where many slabs meet few places, the slabs that a place
+    sees are more channels of one image.
     """
+    x, dz, sliding = jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first()
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
     if _as_channels(x, dz.shape[1], step):
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
-        return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
+        return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2), axis=-3)
     entries = {}
-    for slabs, starts in _slabs_of_residues(x, sliding, firsts, step, _dealt):
+    for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
         moved = [_shifted(dz, start, slabs.shape[1]) for start in starts.values()]
         dw = f(_joined(slabs), _joined(jnp.concatenate(moved, axis=-1)), rest)
         entries |= zip(starts, jnp.split(dw, len(starts), axis=-1), strict=True)
-    return jnp.stack([entries[k] for k in range(size)])
+    return jnp.stack([entries[k] for k in range(size)], axis=-3)
 
 
 def _as_channels(x, places, step):
@@ -220,11 +223,8 @@ def _slabs_of_places(x, sliding, firsts, step, count):
     return jnp.concatenate(slabs, axis=-1)
 
 
-def _slabs_of_residues(x, sliding, firsts, step, split):
-    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them.
-
-    `split` gives the slabs of all residues: `_sliced` or `_dealt`.
-    """
+def _slabs_of_residues(x, sliding, firsts, step):
+    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them."""
     between = sliding.upsampling[0] - 1
     missing = max(step - ((x.shape[1] - 1) * (between + 1) + 1), 0)  # no residue is without a slab
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, between), *((0, 0, 0),) * (x.ndim - 2)])
@@ -232,22 +232,7 @@ def _slabs_of_residues(x, sliding, firsts, step, split):
     for k, first in enumerate(firsts):
         start, residue = divmod(first - sliding.padding[0][0], step)
         meet.setdefault(residue, {})[k] = start
-    slabs = split(x, step)
-    return [(slabs[residue], starts) for residue, starts in meet.items()]
-
-
-def _sliced(x, step):
-    """The slabs of x of each residue of the step."""
-    return [lax.slice_in_dim(x, residue, None, step, axis=1) for residue in range(step)]
-
-
-def _dealt(x, step):
-    """The same, filled with zeros to equal numbers and taken apart in one pass. A filter gradient transposes them, and
-    slices that XLA fuses with a transposition take three times as long."""
-    if step == 1:
-        return [x]
-    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, -x.shape[1] % step, 0), *((0, 0, 0),) * (x.ndim - 2)])
-    return _taken_apart(x.reshape(x.shape[0], x.shape[1] // step, step, *x.shape[2:]), 2)
+    return [(lax.slice_in_dim(x, residue, None, step, axis=1), starts) for residue, starts in meet.items()]
 
 
 def _shifted(x, by, count):
