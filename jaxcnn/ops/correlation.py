@@ -26,6 +26,7 @@ from jaxcnn.ops.correlation_by_parts import (
     by_slab_over_batch,
     by_subpixel,
     by_swap_over_batch,
+    by_upsampled_slab,
 )
 from jaxcnn.ops.correlation_by_products import (
     by_entry,
@@ -133,9 +134,11 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
         return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
     if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.1 to 20 times
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
-    by_residues = max(sliding.stride, default=1) == 1 and sliding.upsamples
+    of_slabs = groups == 1 and x.ndim > 4 and size[0] > 1
+    apart = sliding.upsampling[1:] if of_slabs else sliding.upsampling
+    by_residues = max(sliding.stride, default=1) == 1 and max(apart, default=1) > 1
     if by_residues and (single or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single)
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single, of_slabs=of_slabs)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     product = dense and math.prod(size) == 1 and not sliding.upsamples
@@ -204,7 +207,8 @@ def _side_by_side(w, groups):
 
 def _slab_by_slab(x, sliding, arithmetic):
     dtype, wide = arithmetic.dtype or x.dtype, replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
-    return partial(by_slab, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
+    way = by_upsampled_slab if sliding.upsampling[0] > 1 and sliding.stride[0] == 1 else by_slab
+    return partial(way, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
 
 
 def _in_few_products(x, w, sliding):

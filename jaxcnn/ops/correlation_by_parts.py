@@ -49,24 +49,27 @@ def _taken_apart(a, axis):
 # With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
 # i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
 # places of one residue r are a correlation of x itself with every (u/g)th weight.
-def by_residue(f, x, w, sliding, groups, padded_once=False):
+def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
     """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
 
-    x is padded once for all of them where f would pad it for each, and compute what x comes from as often.
+    x is padded once for all of them where f would pad it for each, and compute what x comes from as often. Of slabs the
+    upsampling of the first axis is left to f.
     """
-    size, upsampling = w.shape[:-2], sliding.upsampling
-    places = sliding.places(x.shape[1:-1], size)
+    size, image, upsampling, ones = w.shape[:-2], x.shape[1:-1], sliding.upsampling, (1,) * (x.ndim - 2)
+    places, left = sliding.places(image, size), ones
+    if of_slabs:
+        left, upsampling = (upsampling[0], *ones[1:]), (1, *upsampling[1:])
+        image = ((image[0] - 1) * left[0] + 1, *image[1:])
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
-    axes = zip(x.shape[1:-1], size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
-    along = [dict(_residues(*axis)) for axis in axes]
-    ones, parts = (1,) * len(size), {}
+    axes = zip(image, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
+    along, parts = [dict(_residues(*axis)) for axis in axes], {}
     around = [_covering([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
     if padded_once:
         x = lax.optimization_barrier(Sliding(ones, tuple(around), ones, ones).pad(x))
     for residues in itertools.product(*along):
         weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
         padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, around, strict=True))
-        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, ones), groups)
+        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, left), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
         between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
@@ -187,6 +190,25 @@ def by_slab(f, x, w, sliding, dtype):
         parts = zip(jnp.split(z, len(starts), axis=-1), starts.values(), strict=True)
         terms += [_shifted(part, -start, places) for part, start in parts]
     return functools.reduce(operator.add, terms).astype(dtype)
+
+
+# With u - 1 zeros between the slabs and stride 1, what the slab d makes with the slab k of a filter is for the place
+# j = u·d + low - k·dilation: all of one k have one residue.
+def by_upsampled_slab(f, x, w, sliding, dtype):
+    """`correlate` with stride 1 along the first axis and without groups: all slabs of x with all of the filters, the
+    sums for each residue of the upsampling of that axis, interleaved."""
+    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
+    upsampling = sliding.upsampling[0]
+    steps = -(-places // upsampling)
+    z = f(_joined(x), jnp.concatenate(list(w), axis=-1), rest)
+    terms = {}
+    for k, part in enumerate(jnp.split(z.reshape(*x.shape[:2], *z.shape[1:]), len(w), axis=-1)):
+        start, residue = divmod(sliding.padding[0][0] - k * sliding.dilation[0], upsampling)
+        terms.setdefault(residue, []).append(_shifted(part, start, steps))
+    sums = {residue: functools.reduce(operator.add, some).astype(dtype) for residue, some in terms.items()}
+    zeros = jnp.zeros_like(next(iter(sums.values())))
+    parts = jnp.stack([sums.get(residue, zeros) for residue in range(upsampling)], axis=-2)
+    return _interleave(parts, (upsampling, *(1,) * len(rest.stride)))[:, :places]
 
 
 def by_slab_over_batch(f, x, dz, sliding):

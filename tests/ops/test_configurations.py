@@ -519,6 +519,7 @@ WAYS = [
     "by_slab_over_batch",
     "by_subpixel",
     "by_swap_over_batch",
+    "by_upsampled_slab",
     "of_one_entry",
     "of_one_place_over_batch",
     "lax_correlate",
