@@ -83,7 +83,7 @@ def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
 def _covering(pads):
     """The least padding on each side that holds all of these."""
     low, high = zip(*pads, strict=True)
-    return max(0, *low), max(0, *high)
+    return max(low), max(high)
 
 
 def _residues(n, k, m, pads, d, u):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import QUICK_TO_COMPILE
+from jax import export
 
 from jaxcnn import nn
 
@@ -93,6 +94,16 @@ def test_every_parameter_gets_a_finite_gradient(case):
     (value, new_state), dparams = first_gradient(params, x)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((value, new_state, dparams)))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(dparams))
+
+
+@pytest.mark.parametrize("case", ["lenet", "vgg", "mobilenet_v1", "convnext", "audio_cnn", "unet_3d", "autoencoder"])
+def test_inference_exports_for_a_batch_of_any_size(case):
+    model, (_, *image) = TINY[case]
+    params, state = jax.eval_shape(lambda: model.init(KEY, (1, *image)))
+    (batch,) = export.symbolic_shape("batch")
+    x = jax.ShapeDtypeStruct((batch, *image), np.float32)
+    exported = export.export(jax.jit(lambda *args: model.apply(*args)[0]), platforms=("cpu", "cuda"))(params, state, x)
+    assert exported.out_avals[0].shape == (batch, *nn.output_shape(model, (1, *image))[1:])
 
 
 def drawn(model, input_shape):

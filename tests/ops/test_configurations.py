@@ -226,6 +226,9 @@ SETTINGS["conv"] += [
     # filters side by side of many channels, and a stride that does not divide the filters
     Setting("conv", 277, (2, 13, 32), (4,), 4, "VALID", filters=5),
     Setting("conv", 278, (2, 7, 6, 12), (3, 5), 2, "SAME", filters=7),
+    # volumes with a stride along the first axis, which is not a whole number of strides; more strides than weights there
+    Setting("conv", 279, (2, 5, 4, 3, 3), (3, 2, 2), (2, 1, 1), "SAME", filters=4),
+    Setting("conv", 280, (2, 8, 4, 3, 3), (2, 1, 2), (3, 2, 1), ((1, 0), (0, 0), (0, 1)), filters=3),
     # neither channels nor filters
     Setting("conv", 269, (2, 6, 6, 3), (3, 3), 3, "VALID", filters=0),
     Setting("conv", 270, (2, 6, 5, 4, 0), (3, 2, 2), 2, "VALID", filters=4),
