@@ -97,7 +97,7 @@ def network(workers: dict[str, Worker], name: str, options: Any) -> dict[str, An
     row.compare(lambda losses: losses, accuracy)
     if accuracy <= 1e-3:
         row.compare(np.diff, 1e-2)
-    row.compile(1 if options.quick else 5)
+    row.compile(1 if options.quick else 9)
     row.time(options, 4 * options.budget)
     return {"name": name, "input": described.input, "flops": layers.Shapes(described).flops, "peers": row.results}
 
