@@ -217,9 +217,9 @@ def input_grad_padding(window):
 def _dagger(w, groups):
     """W†_c = [W̌_1[c], ..., W̌_K[c]], channel c of all reversed filters: [*K, C/g, O] -> [*K, O/g, C]."""
     reversed_filters = lax.rev(w, tuple(range(w.ndim - 2)))
-    if groups == 1:  # XLA would keep the reshapes below, which change nothing
-        return jnp.swapaxes(reversed_filters, -2, -1)
     *k, c, o = w.shape
+    if groups == 1:  # here and next XLA would keep the reshapes below, which change nothing
+        return jnp.swapaxes(reversed_filters, -2, -1)
     if c == 1 and o == groups:
         return reversed_filters
     grouped = reversed_filters.reshape(*k, c, groups, o // groups)

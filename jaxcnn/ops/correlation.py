@@ -283,7 +283,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     much = dz.size * channels * math.prod(size) >= _MUCH
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
-    if images and channels >= 8 and len(x) < 8 and size[0] <= 16 and undilated:  # 1.1 to 5 times
+    if images and channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and undilated:  # 1.1 to 5 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
     if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
         part = partial(_over_batch_on_cpu, arithmetic=arithmetic)

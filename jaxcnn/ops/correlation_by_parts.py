@@ -52,14 +52,14 @@ def _taken_apart(a, axis):
 def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
     """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
 
-    x is padded once for all of them where f would pad it for each, and compute what x comes from as often. Of slabs the
-    upsampling of the first axis is left to f.
+    With `padded_once` x is padded for all of them together, where f would pad it for each, and compute as often what x
+    comes from. With `of_slabs` the upsampling of the first axis is left to f.
     """
     size, image, upsampling, ones = w.shape[:-2], x.shape[1:-1], sliding.upsampling, (1,) * (x.ndim - 2)
-    places, left = sliding.places(image, size), ones
+    places, left_to_f = sliding.places(image, size), ones
     if of_slabs:
-        left, upsampling = (upsampling[0], *ones[1:]), (1, *upsampling[1:])
-        image = ((image[0] - 1) * left[0] + 1, *image[1:])
+        left_to_f, upsampling = (upsampling[0], *ones[1:]), (1, *upsampling[1:])
+        image = ((image[0] - 1) * left_to_f[0] + 1, *image[1:])
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
     axes = zip(image, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
     along, parts = [dict(_residues(*axis)) for axis in axes], {}
@@ -69,7 +69,7 @@ def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
     for residues in itertools.product(*along):
         weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
         padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, around, strict=True))
-        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, left), groups)
+        parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, left_to_f), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
         between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
@@ -168,9 +168,10 @@ def by_swap_over_batch(f, x, dz, sliding):
     return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
 
-# A slab is an image of one rank less: what lies at one place d of the first spatial axis. It meets the slab k of a
-# filter at the place j = (d + low - k·dilation) / stride. So all slabs d of one residue of the stride are correlated at
-# once with all slabs k that they meet, as so many more filters, and a place gets the sum of what its slabs made.
+# A slab is an image of one rank less: what lies at one place d of a spatial axis, the first where nothing else is said.
+# It meets the slab k of a filter at the place j = (d + low - k·dilation) / stride. So all slabs d of one residue of the
+# stride are correlated at once with all slabs k that they meet, as so many more filters, and a place gets the sum of
+# what its slabs made.
 def by_slab(f, x, w, sliding, dtype):
     """`correlate` without groups: one correlation of slabs of x for each residue of the stride along the first axis.
 
@@ -205,31 +206,41 @@ def by_upsampled_slab(f, x, w, sliding, dtype):
     for k, part in enumerate(jnp.split(z.reshape(*x.shape[:2], *z.shape[1:]), len(w), axis=-1)):
         start, residue = divmod(sliding.padding[0][0] - k * sliding.dilation[0], upsampling)
         terms.setdefault(residue, []).append(_shifted(part, start, steps))
-    sums = {residue: functools.reduce(operator.add, some).astype(dtype) for residue, some in terms.items()}
-    zeros = jnp.zeros_like(next(iter(sums.values())))
-    parts = jnp.stack([sums.get(residue, zeros) for residue in range(upsampling)], axis=-2)
+    summed = {residue: functools.reduce(operator.add, some).astype(dtype) for residue, some in terms.items()}
+    zeros = jnp.zeros_like(next(iter(summed.values())))
+    parts = jnp.stack([summed.get(residue, zeros) for residue in range(upsampling)], axis=-2)
     return _interleave(parts, (upsampling, *(1,) * len(rest.stride)))[:, :places]
 
 
 def by_slab_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without groups: the slabs of dz are moved to those of x, once for each slab of the filter.
+    """`correlate_over_batch` without groups, of the slabs of the last axis, or of the first where filters are shorter.
 
-    They are the slabs at one place of the last axis, so that XLA, which puts the batch last, the places of that axis
-    with it, reads what lies side by side. Of few channels, or where many slabs meet few places, the slabs that a place
-    sees are more channels of one image.
+    XLA transposes the images so that their batch comes last, here with the places of that axis; those of the last axis
+    lie side by side already.
     """
-    x, dz, sliding = jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first()
+    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    if size[0] < size[-1]:
+        return _of_slabs_over_batch(f, x, dz, sliding)
+    dw = _of_slabs_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
+    return jnp.moveaxis(dw, 0, -3)
+
+
+def _of_slabs_over_batch(f, x, dz, sliding):
+    """The slabs of dz are moved to those of x, once for each slab of the filter.
+
+    Of few channels, or where many slabs meet few places, the slabs that a place sees are more channels of one image.
+    """
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
     if _as_channels(x, dz.shape[1], step):
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
-        return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2), axis=-3)
+        return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
     for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
         moved = [_shifted(dz, start, slabs.shape[1]) for start in starts.values()]
         dw = f(_joined(slabs), _joined(jnp.concatenate(moved, axis=-1)), rest)
         entries |= zip(starts, jnp.split(dw, len(starts), axis=-1), strict=True)
-    return jnp.stack([entries[k] for k in range(size)], axis=-3)
+    return jnp.stack([entries[k] for k in range(size)])
 
 
 def _as_channels(x, places, step):

@@ -65,8 +65,8 @@ _ROWS, _ENTRIES = 8, 9
 def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
     """The same with a few rows summed first, for a few entries of the filter at a time, and then these sums."""
     rows = _rows_at_once(dz.shape[1])
-    remainder = dz.shape[1] % rows or (rows if dz.shape[1] == rows else 0)
-    blocks = (dz.shape[1] - remainder) // rows
+    blocks = dz.shape[1] // rows if dz.shape[1] > rows else 0  # one block alone needs no reshape
+    remainder = dz.shape[1] - blocks * rows
     entries = []
     for some in _evenly(_products_of_entries(x, dz, sliding, arithmetic), _ENTRIES):
         parts = []

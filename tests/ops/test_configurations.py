@@ -21,6 +21,7 @@ from jax import lax
 
 import jaxcnn
 from jaxcnn.ops import correlation
+from jaxcnn.transforms.jaxprs import every_equation
 
 COUNTS = {
     "conv": 250,
@@ -226,7 +227,7 @@ SETTINGS["conv"] += [
     # filters side by side of many channels, and a stride that does not divide the filters
     Setting("conv", 277, (2, 13, 32), (4,), 4, "VALID", filters=5),
     Setting("conv", 278, (2, 7, 6, 12), (3, 5), 2, "SAME", filters=7),
-    # volumes with a stride along the first axis, which is not a whole number of strides; more strides than weights there
+    # volumes with a stride along the first axis: one more slab than whole strides, and a stride beyond the filter
     Setting("conv", 279, (2, 5, 4, 3, 3), (3, 2, 2), (2, 1, 1), "SAME", filters=4),
     Setting("conv", 280, (2, 8, 4, 3, 3), (2, 1, 2), (3, 2, 1), ((1, 0), (0, 0), (0, 1)), filters=3),
     # neither channels nor filters
@@ -561,3 +562,12 @@ def test_outside_jit_a_convolution_of_few_products_is_compiled_once(caplog):
     with jax.log_compiles():
         jaxcnn.conv(x, w)
     assert "ompil" not in caplog.text
+
+
+@pytest.mark.parametrize("size", [(1, 32), (32, 1), (1, 4, 32), (32, 4, 1)], ids=str)
+def test_filter_gradients_of_long_filters_copy_the_gradient_a_few_times_at_most(size):
+    """A copy for each entry along the longest axis would be 32 of them."""
+    x = jax.ShapeDtypeStruct((1, *(128 if k == 32 else 16 for k in size), 16), jnp.float32)
+    program = jax.make_jaxpr(partial(jaxcnn.conv_filter_grad, w_shape=(*size, 16, 16)))(x, x)
+    largest = max(var.aval.size for eqn in every_equation(program.jaxpr) for var in eqn.outvars)
+    assert largest <= 5 * math.prod(x.shape)

@@ -29,14 +29,14 @@ def _exported(f, x, w):
     return export.export(jax.jit(f), platforms=PLATFORMS)(*shapes)
 
 
-def _assert_agree(f, exported, x, w):
+def _assert_agree(f, exported, image_shape, filter_shape):
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal(x), rng.standard_normal(w)
+    x, w = rng.standard_normal(image_shape), rng.standard_normal(filter_shape)
     for got, expected in zip(exported.call(x, w), f(x, w), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
-# Each is computed in another way on a CPU.
+# Between them they are computed in most of the ways there are on a CPU.
 SETTINGS = {
     "1x1": ((8, 16), (1, 16, 16), {}),
     "1x1, few channels": ((30, 2), (1, 2, 4), {}),
@@ -54,6 +54,7 @@ SETTINGS = {
     "depthwise": ((8, 8, 16), (3, 3, 1, 16), {"groups": 16}),
     "depthwise, stride 2": ((8, 8, 16), (3, 3, 1, 32), {"groups": 16, "stride": 2}),
     "volumes": ((6, 6, 6, 2), (3, 3, 3, 2, 4), {}),
+    "volumes, stride 2": ((5, 4, 4, 2), (3, 3, 3, 2, 4), {"stride": 2}),
 }
 
 
