@@ -1,10 +1,13 @@
 """The command `jaxcnn`. What is wrong with the arguments is said in one line on stderr, with exit code 2."""
 
 import argparse
+import contextlib
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -122,7 +125,8 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         parser.error(f"argument --batch-size: give at most {images}, the training images, not {chosen.batch_size}")
     out = _claimed_folder(parser, chosen.dataset, chosen.out)
     try:
-        return _train_in(out, dataset, chosen)
+        with _interrupts_kept() as interrupts:
+            return _train_in(out, dataset, chosen, interrupts)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the epochs until then are in {out}", file=sys.stderr)
         return _INTERRUPTED
@@ -159,7 +163,34 @@ def _next_folder(runs: Path, dataset: str) -> Path:
             return folder
 
 
-def _train_in(out: Path, dataset: data.Dataset, chosen: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[list[int]]:
+    """A list that gets every interrupt: one that comes while Python collects garbage, as often in tracing, is raised in a
+    callback of JAX and lost. Python would print it."""
+    interrupts, print_lost = [], sys.unraisablehook
+
+    def keep(number, frame):
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    def print_others(lost):
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            print_lost(lost)
+
+    usual, in_main_thread = signal.default_int_handler, threading.current_thread() is threading.main_thread()
+    if signal.getsignal(signal.SIGINT) is not usual or not in_main_thread:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, keep)
+    sys.unraisablehook = print_others
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        sys.unraisablehook = print_lost
+
+
+def _train_in(out: Path, dataset: data.Dataset, chosen: argparse.Namespace, interrupts: list[int]) -> int:
     mean, std = data.fit_standardization(dataset.train_x)
     train_x, test_x = (data.standardize(x, mean, std) for x in (dataset.train_x, dataset.test_x))
     model = nn.digits_cnn(dataset.classes)
@@ -171,6 +202,8 @@ def _train_in(out: Path, dataset: data.Dataset, chosen: argparse.Namespace) -> i
     print(f"{dataset.name}: {images}; {parameters:,} parameters; {jax.default_backend()}", file=sys.stderr)
 
     def batches(epoch):
+        if interrupts:
+            raise KeyboardInterrupt
         return data.batches(train_x, dataset.train_y, chosen.batch_size, seed=chosen.seed, epoch=epoch)
 
     test = test_x, dataset.test_y

@@ -103,6 +103,28 @@ def test_an_interrupted_run_leaves_its_metrics(folder, tiny_model, monkeypatch, 
     assert [line["epoch"] for line in metrics(folder / "run")] == [1, 2]
 
 
+def test_an_interrupt_that_is_lost_ends_the_run_after_the_epoch(folder, tiny_model, monkeypatch, capsys):
+    """As in JAX's callback for garbage, where Python ignores what is raised, and prints it."""
+    batches = data.batches
+
+    class Garbage:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(*arguments, epoch, **options):
+        if epoch == 1:
+            Garbage()
+        return batches(*arguments, epoch=epoch, **options)
+
+    monkeypatch.setattr(data, "batches", interrupted)
+    assert run("train", "digits", "--out", "run") == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == "jaxcnn train: interrupted; the epochs until then are in run"
+    assert len(err.splitlines()) == 4
+    assert [line["epoch"] for line in metrics(folder / "run")] == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_an_interrupt_during_compilation(tmp_path):
     command = [sys.executable, "-m", "jaxcnn", "train", "digits", "--out", "run"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
