@@ -165,8 +165,8 @@ def _next_folder(runs: Path, dataset: str) -> Path:
 
 @contextlib.contextmanager
 def _interrupts_kept() -> Iterator[list[int]]:
-    """A list that gets every interrupt: one that comes while Python collects garbage, as often in tracing, is raised in a
-    callback of JAX and lost. Python would print it."""
+    """A list that gets every interrupt: one that comes while Python collects garbage, as often in tracing, is raised in
+    a callback of JAX and lost. Python would print it."""
     interrupts, print_lost = [], sys.unraisablehook
 
     def keep(number, frame):
