@@ -214,7 +214,7 @@ def _slab_by_slab(x, sliding, arithmetic):
 def _in_few_products(x, w, sliding):
     """Whether each entry of the result is a sum of few products, and there are many entries or few filters.
 
-    Only where x is traced: outside jit nothing is fused, and the function would be compiled in each call.
+    Only where x is traced, or stands for such images: outside jit nothing is fused, and each call would compile.
     """
     *size, channels, filters = w.shape
     if x.dtype == bool or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):

@@ -75,8 +75,7 @@ def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
         between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
         result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *between, (0, 0, 0)])
     else:
-        zeros = jnp.zeros_like(next(iter(parts.values())))
-        result = _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
+        result = _interleave_some(parts, upsampling)
     return result[:, *(slice(m) for m in places)]
 
 
@@ -156,6 +155,12 @@ def _interleave(parts, upsampling):
     return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
 
 
+def _interleave_some(parts, upsampling):
+    """The same of parts {(r_1, r_2, ...): [N, *Q, C]}, with zeros where there is none."""
+    zeros = jnp.zeros_like(next(iter(parts.values())))
+    return _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
+
+
 def by_swap_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
 
@@ -199,17 +204,15 @@ def by_upsampled_slab(f, x, w, sliding, dtype):
     """`correlate` with stride 1 along the first axis and without groups: all slabs of x with all of the filters, the
     sums for each residue of the upsampling of that axis, interleaved."""
     places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
-    upsampling = sliding.upsampling[0]
+    upsampling, others = sliding.upsampling[0], len(rest.stride)
     steps = -(-places // upsampling)
     z = f(_joined(x), jnp.concatenate(list(w), axis=-1), rest)
     terms = {}
     for k, part in enumerate(jnp.split(z.reshape(*x.shape[:2], *z.shape[1:]), len(w), axis=-1)):
         start, residue = divmod(sliding.padding[0][0] - k * sliding.dilation[0], upsampling)
         terms.setdefault(residue, []).append(_shifted(part, start, steps))
-    summed = {residue: functools.reduce(operator.add, some).astype(dtype) for residue, some in terms.items()}
-    zeros = jnp.zeros_like(next(iter(summed.values())))
-    parts = jnp.stack([summed.get(residue, zeros) for residue in range(upsampling)], axis=-2)
-    return _interleave(parts, (upsampling, *(1,) * len(rest.stride)))[:, :places]
+    parts = {(r, *(0,) * others): functools.reduce(operator.add, some).astype(dtype) for r, some in terms.items()}
+    return _interleave_some(parts, (upsampling, *(1,) * others))[:, :places]
 
 
 def by_slab_over_batch(f, x, dz, sliding):
