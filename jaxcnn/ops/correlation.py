@@ -48,6 +48,8 @@ __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 _FEW_PRODUCTS = 36  # for one entry of the result; as for entries of a filter
+_FEW_PRODUCTS_OF_GROUPS = 72  # the same; with more, LLVM leaves the loop over the channels as it is
+_WEIGHTS_AT_ONCE = 2**13  # what stays in the nearest cache
 _FEW_OF_A_GROUP = 8  # channels of a group with one filter; each is one more sum to compile
 _MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
 _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
@@ -122,8 +124,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     x = _of_known_batch(x)
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
-    single = _of_single_channels(w, groups)
-    if groups > 1 and not single:  # 1.5 to 10 times
+    single, few = _of_single_channels(w, groups), _in_few_products_of_groups(x, w, sliding, groups)
+    if groups > 1 and not (single or few):  # 1.5 to 10 times
         side_by_side = x.ndim == 4 and not sliding.upsamples and _side_by_side(w, groups)
         of_group = partial(lax_correlate, arithmetic=arithmetic) if side_by_side else part
         return partial(_of_groups(groups), partial(of_group, sliding=sliding, groups=1), groups=groups)
@@ -137,10 +139,12 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     of_slabs = groups == 1 and x.ndim > 4 and size[0] > 1
     apart = sliding.upsampling[1:] if of_slabs else sliding.upsampling
     by_residues = max(sliding.stride, default=1) == 1 and max(apart, default=1) > 1
-    if by_residues and (single or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single, of_slabs=of_slabs)
+    if by_residues and (single or few or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single or few, of_slabs=of_slabs)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
+    if few:  # 1.1 to 10 times
+        return _entry_by_entry(w, sliding, groups, arithmetic)
     product = dense and math.prod(size) == 1 and not sliding.upsamples
     if product and (x.ndim == 4 or min(channels, filters) < 16):  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
@@ -223,6 +227,25 @@ def _in_few_products(x, w, sliding):
         return False
     entries = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) * filters
     return 0 < filters < 8 or entries * math.prod(size) * channels >= _MUCH // 8
+
+
+def _in_few_products_of_groups(x, w, sliding, groups):
+    """The same for groups of few channels and filters: small convolutions are slow, and to take groups apart, too."""
+    *size, channels, filters = w.shape
+    if groups == 1 or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):
+        return False
+    seen = math.prod(-(-k // u) for k, u in zip(size, sliding.upsampling, strict=True))  # of a residue, the most
+    few = 0 < seen * channels <= _FEW_PRODUCTS_OF_GROUPS and (channels <= 8 or seen == 1)
+    return few and seen * channels * filters <= 16 * _FEW_PRODUCTS_OF_GROUPS * groups
+
+
+def _entry_by_entry(w, sliding, groups, arithmetic):
+    """As many groups at once as have few weights."""
+    pieces = 1
+    while w.size > _WEIGHTS_AT_ONCE * pieces and groups % (2 * pieces) == 0:
+        pieces *= 2
+    part = partial(by_entry, sliding=sliding, groups=groups // pieces, arithmetic=arithmetic)
+    return partial(unfused, part if pieces == 1 else partial(by_group, part, groups=pieces))
 
 
 def _in_patches(size, channels):

@@ -19,29 +19,34 @@ from jaxcnn.ops.windows import in_pairs
 
 
 def by_entry(x, w, sliding, groups, arithmetic):
-    """`correlate` of groups of few channels with one filter, or any filters of one group: a sum of products of arrays.
+    """`correlate` as a sum of products of arrays, one for each entry of the filters and each channel of a group.
 
     x is padded once, behind a barrier, so that XLA does not test every entry of every product for the border.
     """
     *size, shared, filters = w.shape
-    channels, each, dtype = x.shape[-1], filters // groups, _dtype_of_sums(x, arithmetic)
+    each, dtype = filters // groups, _dtype_of_sums(x, arithmetic)
     # The channels of a group are neighbours, and to sum neighbours is slow: each is a depthwise sum of its own.
-    if shared > 1:
+    if shared > 1 and each == 1:
         part = partial(by_entry, sliding=sliding, groups=groups, arithmetic=replace(arithmetic, dtype=dtype))
         x = x.reshape(*x.shape[:-1], groups, shared)
         parts = [part(x[..., i], w[..., i : i + 1, :]) for i in range(shared)]
         return functools.reduce(operator.add, parts).astype(arithmetic.dtype or x.dtype)
     places = sliding.places(x.shape[1:-1], size)
-    several = (each,) if each > 1 else ()
     padded = lax.optimization_barrier(sliding.pad(x))
-    weights = w.reshape(math.prod(size), *(1,) * (x.ndim - 2), channels, *several).astype(dtype)
-    terms = []
-    for entry, weight in zip(np.ndindex(*size), lax.split(weights, (1,) * len(weights)), strict=True):
+    weights = w.reshape(math.prod(size) * shared, *(1,) * (x.ndim - 2), groups, each).astype(dtype)
+    seen = []
+    for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        seen = lax.convert_element_type(_every(padded, first, sliding.stride, places), dtype)
-        terms.append(lax.expand_dims(seen, (x.ndim,)) * weight if several else seen * weight)
-    total = functools.reduce(lax.add, terms)
-    return total.reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
+        of_groups = _every(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
+        seen += lax.split(lax.convert_element_type(of_groups, dtype), (1,) * shared, axis=x.ndim)
+    terms = [a * weight for a, weight in zip(seen, lax.split(weights, (1,) * len(weights)), strict=True)]
+    return _in_four(terms).reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
+
+
+def _in_four(terms):
+    """Their sum, of many as four sums: each addition waits for the one before it in its own only."""
+    parts = _evenly(terms, -(-len(terms) // 4)) if len(terms) > 16 else [terms]
+    return functools.reduce(lax.add, [functools.reduce(lax.add, part) for part in parts])
 
 
 @partial(jax.jit, static_argnames=("sliding", "arithmetic"), inline=True)  # one pass outside jit as well

@@ -219,11 +219,15 @@ SETTINGS["conv"] += [
     Setting("conv", 267, (3, 17, 8), (4,), 4, ((2, 1),), filters=5),
     Setting("conv", 268, (2, 7, 5, 6), (2, 3), (1, 2), "SAME", dilation=(1, 2), groups=2, filters=2),
     # more groups than are taken apart in one pass
-    Setting("conv", 272, (2, 6, 5, 18), (3, 2), (1, 2), "SAME", groups=9, filters=18),
+    Setting("conv", 272, (2, 6, 5, 45), (5, 3), (1, 2), "SAME", groups=9, filters=18),
     # groups that lax computes as fast
-    Setting("conv", 273, (1, 4, 3, 64), (3, 2), 1, "SAME", groups=8, filters=64),
-    Setting("conv", 274, (2, 4, 3, 16), (1, 1), (1, 2), "SAME", groups=2, filters=16),
-    Setting("conv", 276, (1, 4, 3, 72), (2, 3), 1, "SAME", groups=9, filters=18),
+    Setting("conv", 273, (1, 4, 3, 72), (3, 2), 1, "SAME", groups=8, filters=64),
+    Setting("conv", 274, (2, 4, 3, 76), (1, 1), (1, 2), "SAME", groups=2, filters=62),
+    Setting("conv", 276, (1, 4, 3, 81), (2, 3), 1, "SAME", groups=9, filters=18),
+    # groups whose entries are sums of few products, with a stride, and with more weights than are taken at once
+    Setting("conv", 281, (2, 7, 6, 32), (3, 3), 1, "SAME", dilation=(2, 1), groups=4, filters=16),
+    Setting("conv", 282, (2, 7, 6, 16), (3, 2), (3, 2), ((1, 0), (-1, 2)), groups=4, filters=12),
+    Setting("conv", 283, (1, 4, 3, 128), (3, 3), 1, "SAME", groups=16, filters=128),
     # filters side by side of many channels, and a stride that does not divide the filters
     Setting("conv", 277, (2, 13, 32), (4,), 4, "VALID", filters=5),
     Setting("conv", 278, (2, 7, 6, 12), (3, 5), 2, "SAME", filters=7),
