@@ -79,6 +79,17 @@ def windows_over_places(y, window, outside):
         yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
 
 
+def entries_over_places(window):
+    """For each of these maps, which entry of its window a place is: [1, *S, 1]; any where there is no window."""
+    axes = list(zip(window.image, window.size, window.stride, window.padding, strict=True))
+    for offset in np.ndindex(*(-(-k // s) for _, k, s, _ in axes)):
+        along = [
+            np.minimum((low + np.arange(n)) % s + s * r, k - 1)
+            for r, (n, k, s, (low, _)) in zip(offset, axes, strict=True)
+        ]
+        yield np.ravel_multi_index(np.ix_(*along), window.size)[None, ..., None]
+
+
 def fold_windows(step, start, seen, window):
     """What step(so far, y_i, ...) makes of start, one of the windows i that a place is in after the other.
 

@@ -18,12 +18,14 @@ from jaxcnn.ops.shapes import sum_dtype
 from jaxcnn.ops.windows import (
     FEW_ENTRIES,
     entries,
+    entries_over_places,
     in_pairs,
     inside_image,
     joined_blocks,
     over_blocks,
     positions,
     windows_of_places,
+    windows_over_places,
 )
 
 
@@ -50,7 +52,8 @@ def add_at_winner(dy, winner, window):
     if window.volume <= FEW_ENTRIES and window.side_by_side:
         return _add_in_block(dy, winner, window)
     if window.volume <= FEW_ENTRIES:
-        return _add_by_entry(dy, winner, window)
+        by_window = max(window.stride) > 1 and max(window.dilation) == 1  # 1.6 to 2.2 times
+        return (_add_by_window if by_window else _add_by_entry)(dy, winner, window)
     return add_at_place(dy, winner, window.image)
 
 
@@ -189,11 +192,20 @@ def _dtype_of_entries(window):
 # the winner.
 def _add_by_entry(dy, winner, window):
     """dx[j] = Σ_k dy[i] [winner[i] = k], i the window in which place j is entry k."""
+    return _add_shares(windows_of_places, range(window.volume), dy, winner, window)
+
+
+def _add_by_window(dy, winner, window):
+    """dx[j] = Σ_i dy[i] [winner[i] = k], k the entry that place j is of window i: with a stride these are fewer."""
+    return _add_shares(windows_over_places, entries_over_places(window), dy, winner, window)
+
+
+def _add_shares(seen_by_places, entry, dy, winner, window):
     zero, nobody = np.zeros((), dy.dtype), np.array(-1, winner.dtype)
-    shares = zip(windows_of_places(winner, window, nobody), windows_of_places(dy, window, zero), strict=True)
+    winners, shares = seen_by_places(winner, window, nobody), seen_by_places(dy, window, zero)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
-    for k, (won_by, share) in enumerate(shares):
-        dx = dx + jnp.where(won_by == k, share, zero).astype(dx.dtype)
+    for k, won_by, share in zip(entry, winners, shares, strict=True):
+        dx = dx + jnp.where(won_by == np.asarray(k, winner.dtype), share, zero).astype(dx.dtype)
     return dx.astype(dy.dtype)
 
 
