@@ -173,10 +173,14 @@ def _way_of_images(x, w, sliding, arithmetic):
     if channels >= 8:
         if x.dtype == jnp.float64 or x.size // channels * w.size < _MUCH:
             return None
-        if filters >= 32:  # 1.1 to 2 times
-            return partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
-        possible = max(sliding.stride) == 1 and min(size) > 1 and not mesh_axes(x, w)
-        return _slab_by_slab(x, sliding, arithmetic) if possible else None  # 1.1 to 3 times
+        doubled = partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
+        if filters >= 64 or (filters >= 32 and channels % 8 == 0):  # 1.1 to 2 times
+            return doubled
+        if filters >= 32 or max(sliding.stride) > 1 or min(size) == 1 or mesh_axes(x, w):
+            return None
+        if 5 * sliding.places(x.shape[1:-1], size)[0] >= 3 * x.shape[1]:  # most rows meet a place: 1.1 to 5 times
+            return _slab_by_slab(x, sliding, arithmetic)
+        return doubled if channels > 16 else None
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
     if not many_places or sliding.dilation[-1] > 1 or mesh_axes(x, w):
         return None
@@ -306,7 +310,8 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     much = dz.size * channels * math.prod(size) >= _MUCH
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
-    if images and channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and undilated:  # 1.1 to 5 times
+    slabs = channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and dz.shape[-1] < 2 * channels
+    if images and slabs and undilated:  # 1.1 to 5 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
     if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
         part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
@@ -319,11 +324,15 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
 
 
 def _in_doubled_distances(x, dz, sliding, entries):
-    """Whether there are enough filters, more of dilated ones, and images or products for the other of XLA's kernels."""
+    """Whether there are enough filters, more of dilated ones, and images or products for the other of XLA's kernels.
+
+    The one that XLA prefers is slow where nothing is padded, the more channels there are.
+    """
     (batch, *_, channels), filters, apart = x.shape, dz.shape[-1], max(sliding.stride) > 1
+    unpadded = max(map(max, sliding.padding)) <= 0 and max(sliding.dilation) == 1
     if channels < 8 and (apart or (channels > 1 and filters < 16)):
         return False
-    if channels >= 8 and filters < (64 if apart else 32):
+    if channels >= 8 and filters <= (63 if apart else 16) and not unpadded:
         return False
     large = filters >= 64 and batch >= 8 and dz.size * channels * entries >= 3 * _MUCH
     return large or batch * max(channels, 8) >= 256

@@ -164,11 +164,14 @@ def _interleave_some(parts, upsampling):
 def by_swap_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
 
-    What is slid over has the channels that every product is repeated for; dz may have fewer.
+    What is slid over has the channels that every product is repeated for; dz may have fewer. Zeros make it as large as
+    x: XLA is slow where what slides is larger than what it slides over.
     """
     image, places = x.shape[1:-1], dz.shape[1:-1]
-    axes = zip(image, places, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
-    padding = tuple((s * (k - 1) - low, n - m + low) for n, m, k, s, (low, _) in axes)
+    missing = [max(n - m, 0) for n, m in zip(image, places, strict=True)]
+    axes = zip(image, places, missing, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
+    padding = tuple((s * (k - 1) - low, n - m + low - more) for n, m, more, k, s, (low, _) in axes)
+    dz = lax.pad(dz, np.zeros((), dz.dtype), [(0, 0, 0), *((0, more, 0) for more in missing), (0, 0, 0)])
     dw = f(dz, x, sliding=replace(sliding, padding=padding))
     return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
@@ -231,11 +234,12 @@ def by_slab_over_batch(f, x, dz, sliding):
 def _of_slabs_over_batch(f, x, dz, sliding):
     """The slabs of dz are moved to those of x, once for each slab of the filter.
 
-    Of few channels, or where many slabs meet few places, the slabs that a place sees are more channels of one image.
+    Of few channels, or of many filters, or where many slabs meet few places, the slabs that a place sees are more
+    channels of one image.
     """
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
-    if _as_channels(x, dz.shape[1], step):
+    if _as_channels(x, dz.shape[1], step) or dz.shape[-1] >= 4 * x.shape[-1]:
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
@@ -247,8 +251,8 @@ def _of_slabs_over_batch(f, x, dz, sliding):
 
 
 def _as_channels(x, places, step):
-    """Whether there are few channels, or more than a fifth of the slabs meet no place."""
-    return x.shape[-1] < _FEW_CHANNELS or 5 * places * step < 4 * x.shape[1]
+    """Whether there are few channels, or more than a fifth of the slabs of volumes meet no place."""
+    return x.shape[-1] < _FEW_CHANNELS or (x.ndim > 4 and 5 * places * step < 4 * x.shape[1])
 
 
 def _slabs_of_places(x, sliding, firsts, step, count):
