@@ -31,7 +31,13 @@ class Operation:
         for option, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
             if getattr(self, option) != default:
                 text += f", {option} {getattr(self, option)}"
-        return text
+        return text + (", unpadded" if self.unpadded else "")
+
+    @property
+    def unpadded(self) -> bool:
+        """Whether the kernel overlaps with itself, and sees nothing but the image."""
+        overlaps = self.stride < self.kernel < min(self.input[1:-1])
+        return self.kind == "conv" and self.padding == "VALID" and overlaps
 
     @property
     def filter_shape(self) -> tuple[int, ...] | None:
@@ -106,6 +112,9 @@ OPERATIONS = [
     conv((8, 32, 32, 16), 64, 5),
     conv((8, 32, 32, 64), 64, 7),
     conv((4, 32, 32, 16), 16, 16),
+    conv((2, 32, 32, 64), 128, 3),
+    conv((128, 14, 14, 16), 32, 5, padding="VALID"),
+    conv((32, 32, 32, 64), 16, 3, padding="VALID"),
     # One by one.
     conv((32, 32, 32, 16), 64, 1),
     conv((32, 16, 16, 64), 256, 1),
@@ -136,6 +145,7 @@ OPERATIONS = [
     conv((32, 16, 16, 256), 256, 3, groups=32),
     conv((32, 16, 16, 256), 256, 3, groups=32, stride=2),
     conv((32, 16, 16, 64), 64, 1, groups=4),
+    conv((32, 16, 16, 96), 96, 1, groups=16),
     conv((8, 16, 16, 96), 96, 5, groups=4),
     # Depthwise.
     conv((32, 32, 32, 64), 64, 3, groups=64),

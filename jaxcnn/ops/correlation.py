@@ -161,11 +161,12 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 
 
 # XLA gives a convolution of images [N, H, W, C] to one of two kernels. The one that it prefers runs on one core only
-# where there are few filters, and is slow with an odd number of channels; it takes none that upsamples, and none with
-# at most 16 channels and filters. The other shares its work between the cores, if there are enough filters to share;
-# it knows no float64. With distances doubled, nothing changes but that the image is upsampled: that chooses the other.
-# So do rows as images of one axis, with the rows of few filters as more of them. With several columns at a time as
-# channels, there are more channels and filters: that chooses the first, or makes it fast.
+# where there are few filters, is slow with an odd number of channels, and the slower the less is padded; it takes none
+# that upsamples, and none with at most 16 channels and filters. The other shares its work between the cores, if there
+# are enough filters to share; it knows no float64. With distances doubled, nothing changes but that the image is
+# upsampled: that chooses the other. So do rows as images of one axis, with the rows of few filters as more of them.
+# With several columns at a time as channels, there are more channels and filters: that chooses the first, or makes it
+# fast.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
     if sliding.upsamples:
@@ -174,8 +175,8 @@ def _way_of_images(x, w, sliding, arithmetic):
         if x.dtype == jnp.float64 or x.size // channels * w.size < _MUCH:
             return None
         doubled = partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
-        if filters >= 64 or (filters >= 32 and channels % 8 == 0):  # 1.1 to 2 times
-            return doubled
+        if filters >= 64 or (filters >= 32 and channels % 8 == 0):  # 1.1 to 3 times
+            return None if _in_full(size, sliding) else doubled
         if filters >= 32 or max(sliding.stride) > 1 or min(size) == 1 or mesh_axes(x, w):
             return None
         if 5 * sliding.places(x.shape[1:-1], size)[0] >= 3 * x.shape[1]:  # most rows meet a place: 1.1 to 5 times
@@ -190,6 +191,12 @@ def _way_of_images(x, w, sliding, arithmetic):
     if filters <= 32 and channels in (3, 5, 7):  # 1.4 to 10 times
         return partial(by_few_columns, count=1 if sliding.stride[-1] % 2 == 0 else 2)
     return None
+
+
+def _in_full(size, sliding):
+    """Whether the padding is full: XLA's first kernel, slow where nothing is padded, is then as fast as the other."""
+    axes = zip(size, sliding.dilation, sliding.padding, strict=True)
+    return max(sliding.stride) == 1 and all(min(pads) >= d * (k - 1) for k, d, pads in axes)
 
 
 # In a program that is exported for arrays of any size, sizes may not be numbers.
