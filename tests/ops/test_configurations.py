@@ -560,6 +560,14 @@ def test_sums_of_few_products_are_computed_once():
     assert called.startswith("by_entry")
 
 
+def test_winners_of_overlapping_windows_are_searched_once():
+    """XLA would search for the winner of a window anew at every place that it covers."""
+    f = partial(jaxcnn.max_pool, window=3, stride=2)
+    with jax.default_device(jax.devices("cpu")[0]):
+        program = jax.jit(jax.grad(lambda x: jnp.sum(f(x)))).lower(jnp.ones((2, 9, 9, 3))).compile().as_text()
+    assert len(re.findall(r"call\(", program)) == 1
+
+
 def test_outside_jit_a_convolution_of_few_products_is_compiled_once(caplog):
     x, w = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
     jaxcnn.conv(x, w)
@@ -575,3 +583,21 @@ def test_filter_gradients_of_long_filters_copy_the_gradient_a_few_times_at_most(
     program = jax.make_jaxpr(partial(jaxcnn.conv_filter_grad, w_shape=(*size, 16, 16)))(x, x)
     largest = max(var.aval.size for eqn in every_equation(program.jaxpr) for var in eqn.outvars)
     assert largest <= 5 * math.prod(x.shape)
+
+
+@pytest.mark.parametrize("padding", ["VALID", 1])
+def test_filter_gradients_slide_nothing_larger_than_what_it_slides_over(padding):
+    """XLA computes such a convolution up to 20 times slower."""
+    x, w_shape = jax.ShapeDtypeStruct((8, 20, 18, 32), jnp.float32), (5, 5, 32, 8)
+    dz = jax.eval_shape(lambda x: jaxcnn.conv(x, jnp.zeros(w_shape, x.dtype), padding=padding), x)
+    gradient = partial(jaxcnn.conv_filter_grad, w_shape=w_shape, padding=padding)
+    equations = every_equation(jax.make_jaxpr(gradient)(x, dz).jaxpr)
+    convolutions = [eqn for eqn in equations if eqn.primitive.name == "conv_general_dilated"]
+    assert convolutions
+    for eqn in convolutions:
+        layout = eqn.params["dimension_numbers"]
+        image, size = (
+            [var.aval.shape[axis] for axis in spec[2:]]
+            for var, spec in zip(eqn.invars, (layout.lhs_spec, layout.rhs_spec), strict=True)
+        )
+        assert all(n >= k for n, k in zip(image, size, strict=True))
