@@ -35,7 +35,7 @@ class Operation:
 
     @property
     def unpadded(self) -> bool:
-        """Whether the kernel overlaps with itself, and sees nothing but the image."""
+        """Whether there is no padding where one would expect some: a layer as a dense one, or of patches, has none."""
         overlaps = self.stride < self.kernel < min(self.input[1:-1])
         return self.kind == "conv" and self.padding == "VALID" and overlaps
 

@@ -48,9 +48,10 @@ __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 _FEW_PRODUCTS = 36  # for one entry of the result; as for entries of a filter
-_FEW_PRODUCTS_OF_GROUPS = 72  # the same; with more, LLVM leaves the loop over the channels as it is
-_WEIGHTS_AT_ONCE = 2**13  # what stays in the nearest cache
-_FEW_OF_A_GROUP = 8  # channels of a group with one filter; each is one more sum to compile
+_FEW_OF_A_GROUP = 8  # channels; each is one more sum, or as many products as the filter has entries, to compile
+_FEW_PRODUCTS_OF_A_GROUP = 72  # for one entry of the result; with more, LLVM vectorises no loop over the filters
+_FEW_WEIGHTS_OF_A_GROUP = 16 * 72  # 16 filters of so many products; with more, matrix products are faster
+_WEIGHTS_AT_ONCE = 2**13  # numbers; so many stay in the nearest cache while all places are visited
 _MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
 _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
 
@@ -164,9 +165,9 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 # where there are few filters, is slow with an odd number of channels, and the slower the less is padded; it takes none
 # that upsamples, and none with at most 16 channels and filters. The other shares its work between the cores, if there
 # are enough filters to share; it knows no float64. With distances doubled, nothing changes but that the image is
-# upsampled: that chooses the other. So do rows as images of one axis, with the rows of few filters as more of them.
-# With several columns at a time as channels, there are more channels and filters: that chooses the first, or makes it
-# fast.
+# upsampled: that chooses the other. So do rows as images of one axis, with the rows of few filters as more of them, if
+# most rows meet a place. With several columns at a time as channels, there are more channels and filters: that chooses
+# the first, or makes it fast.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
     if sliding.upsamples:
@@ -181,7 +182,7 @@ def _way_of_images(x, w, sliding, arithmetic):
             return None
         if 5 * sliding.places(x.shape[1:-1], size)[0] >= 3 * x.shape[1]:  # most rows meet a place: 1.1 to 5 times
             return _slab_by_slab(x, sliding, arithmetic)
-        return doubled if channels > 16 else None
+        return doubled if channels > 16 else None  # 1.3 to 4 times
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
     if not many_places or sliding.dilation[-1] > 1 or mesh_axes(x, w):
         return None
@@ -241,17 +242,20 @@ def _in_few_products(x, w, sliding):
 
 
 def _in_few_products_of_groups(x, w, sliding, groups):
-    """The same for groups of few channels and filters: small convolutions are slow, and to take groups apart, too."""
+    """Whether each entry of the result of a group is a sum of few products, of few filters.
+
+    Small convolutions are slow, and so is it to take groups apart. Only where x is traced, as above.
+    """
     *size, channels, filters = w.shape
     if groups == 1 or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):
         return False
     seen = math.prod(-(-k // u) for k, u in zip(size, sliding.upsampling, strict=True))  # of a residue, the most
-    few = 0 < seen * channels <= _FEW_PRODUCTS_OF_GROUPS and (channels <= 8 or seen == 1)
-    return few and seen * channels * filters <= 16 * _FEW_PRODUCTS_OF_GROUPS * groups
+    products = seen * channels if channels <= _FEW_OF_A_GROUP or seen == 1 else math.inf
+    return 0 < products <= _FEW_PRODUCTS_OF_A_GROUP and products * filters <= _FEW_WEIGHTS_OF_A_GROUP * groups
 
 
 def _entry_by_entry(w, sliding, groups, arithmetic):
-    """As many groups at once as have few weights."""
+    """`by_entry`, stored; of many weights in pieces of the groups, as long as these are halves of what they were."""
     pieces = 1
     while w.size > _WEIGHTS_AT_ONCE * pieces and groups % (2 * pieces) == 0:
         pieces *= 2
@@ -317,8 +321,7 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     much = dz.size * channels * math.prod(size) >= _MUCH
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
-    slabs = channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and dz.shape[-1] < 2 * channels
-    if images and slabs and undilated:  # 1.1 to 5 times
+    if images and undilated and _in_slabs(x, dz, size):  # 1.1 to 5 times
         return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
     if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
         part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
@@ -330,16 +333,20 @@ def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
     return None
 
 
-def _in_doubled_distances(x, dz, sliding, entries):
-    """Whether there are enough filters, more of dilated ones, and images or products for the other of XLA's kernels.
+def _in_slabs(x, dz, size):
+    """Whether the images are few, and the filters short and few enough for copies of dz."""
+    channels = x.shape[-1]
+    return channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and dz.shape[-1] < 2 * channels
 
-    The one that XLA prefers is slow where nothing is padded, the more channels there are.
-    """
-    (batch, *_, channels), filters, apart = x.shape, dz.shape[-1], max(sliding.stride) > 1
+
+def _in_doubled_distances(x, dz, sliding, entries):
+    """Whether the other of XLA's kernels is faster: for enough filters, more of dilated ones, or where nothing is
+    padded and the layer has no stride, and for enough images or products."""
+    (batch, *_, channels), filters, dilated = x.shape, dz.shape[-1], max(sliding.stride) > 1
     unpadded = max(map(max, sliding.padding)) <= 0 and max(sliding.dilation) == 1
-    if channels < 8 and (apart or (channels > 1 and filters < 16)):
+    if channels < 8 and (dilated or (channels > 1 and filters < 16)):
         return False
-    if channels >= 8 and filters <= (63 if apart else 16) and not unpadded:
+    if channels >= 8 and filters < (64 if dilated else 17) and not unpadded:
         return False
     large = filters >= 64 and batch >= 8 and dz.size * channels * entries >= 3 * _MUCH
     return large or batch * max(channels, 8) >= 256

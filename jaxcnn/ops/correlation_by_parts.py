@@ -164,14 +164,14 @@ def _interleave_some(parts, upsampling):
 def by_swap_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
 
-    What is slid over has the channels that every product is repeated for; dz may have fewer. Zeros make it as large as
-    x: XLA is slow where what slides is larger than what it slides over.
+    What is slid over has the channels that every product is repeated for; dz may have fewer. Zeros make it as long as
+    x on each axis: XLA is slow where what slides is longer than what it slides over.
     """
     image, places = x.shape[1:-1], dz.shape[1:-1]
     missing = [max(n - m, 0) for n, m in zip(image, places, strict=True)]
     axes = zip(image, places, missing, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
-    padding = tuple((s * (k - 1) - low, n - m + low - more) for n, m, more, k, s, (low, _) in axes)
-    dz = lax.pad(dz, np.zeros((), dz.dtype), [(0, 0, 0), *((0, more, 0) for more in missing), (0, 0, 0)])
+    padding = tuple((s * (k - 1) - low, n - m + low - zeros) for n, m, zeros, k, s, (low, _) in axes)
+    dz = lax.pad(dz, np.zeros((), dz.dtype), [(0, 0, 0), *((0, zeros, 0) for zeros in missing), (0, 0, 0)])
     dw = f(dz, x, sliding=replace(sliding, padding=padding))
     return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
@@ -183,8 +183,8 @@ def by_swap_over_batch(f, x, dz, sliding):
 def by_slab(f, x, w, sliding, dtype):
     """`correlate` without groups: one correlation of slabs of x for each residue of the stride along the first axis.
 
-    What f makes of them is summed in its dtype. Of few channels, or where many slabs meet few places, the slabs that a
-    place sees are more channels of one image.
+    What f makes of them is summed in its dtype. Of few channels, or of volumes of which many slabs meet few places, the
+    slabs that a place sees are more channels of one image.
     """
     places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.dilation[0] for k in range(len(w))], sliding.stride[0]
@@ -234,12 +234,12 @@ def by_slab_over_batch(f, x, dz, sliding):
 def _of_slabs_over_batch(f, x, dz, sliding):
     """The slabs of dz are moved to those of x, once for each slab of the filter.
 
-    Of few channels, or of many filters, or where many slabs meet few places, the slabs that a place sees are more
-    channels of one image.
+    Where dz is so much larger than x that its copies would cost more, and as in `by_slab`, the slabs of x that a place
+    sees are more channels of one image.
     """
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
-    if _as_channels(x, dz.shape[1], step) or dz.shape[-1] >= 4 * x.shape[-1]:
+    if dz.shape[-1] >= 4 * x.shape[-1] or _as_channels(x, dz.shape[1], step):
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}

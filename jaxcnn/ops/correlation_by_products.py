@@ -17,6 +17,8 @@ from jaxcnn.ops.sharding import mesh_axes
 from jaxcnn.ops.sums import sums
 from jaxcnn.ops.windows import in_pairs
 
+_MANY_TERMS = 16  # fewer additions of one entry after the other overlap with those of the next entry
+
 
 def by_entry(x, w, sliding, groups, arithmetic):
     """`correlate` as a sum of products of arrays, one for each entry of the filters and each channel of a group.
@@ -25,7 +27,8 @@ def by_entry(x, w, sliding, groups, arithmetic):
     """
     *size, shared, filters = w.shape
     each, dtype = filters // groups, _dtype_of_sums(x, arithmetic)
-    # The channels of a group are neighbours, and to sum neighbours is slow: each is a depthwise sum of its own.
+    # A loop over the filters of a group is fast, but of one filter there is no such loop: over the groups, the channels
+    # of a group are neighbours, and to sum neighbours is slow. So each channel is a depthwise sum of its own.
     if shared > 1 and each == 1:
         part = partial(by_entry, sliding=sliding, groups=groups, arithmetic=replace(arithmetic, dtype=dtype))
         x = x.reshape(*x.shape[:-1], groups, shared)
@@ -44,8 +47,8 @@ def by_entry(x, w, sliding, groups, arithmetic):
 
 
 def _in_four(terms):
-    """Their sum, of many as four sums: each addition waits for the one before it in its own only."""
-    parts = _evenly(terms, -(-len(terms) // 4)) if len(terms) > 16 else [terms]
+    """The sum of the terms. Many are summed in four parts: an addition waits for the one before it in its part only."""
+    parts = _evenly(terms, -(-len(terms) // 4)) if len(terms) > _MANY_TERMS else [terms]
     return functools.reduce(lax.add, [functools.reduce(lax.add, part) for part in parts])
 
 

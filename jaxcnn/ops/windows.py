@@ -66,7 +66,7 @@ def windows_over_places(y, window, outside):
     """
     axes = list(zip(window.image, window.output, window.size, window.stride, window.padding, strict=True))
     single = y.reshape(y.shape[0], *(length for m in window.output for length in (m, 1)), y.shape[-1])
-    for offset in np.ndindex(*(-(-k // s) for _, _, k, s, _ in axes)):
+    for offset in _offsets_over_places(window):
         shape, more, shift = [], [], []
         for r, (n, m, k, s, (low, _)) in zip(offset, axes, strict=True):
             times = min(s, k - s * r)
@@ -79,15 +79,23 @@ def windows_over_places(y, window, outside):
         yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
 
 
-def entries_over_places(window):
-    """For each of these maps, which entry of its window a place is: [1, *S, 1]; any where there is no window."""
+def entries_over_places(window, dtype):
+    """For each map of `windows_over_places`, which entry of its window a place is: [1, *S, 1].
+
+    Any entry where that map has `outside`. Summed from one vector for each axis, so that programs hold no images.
+    """
     axes = list(zip(window.image, window.size, window.stride, window.padding, strict=True))
-    for offset in np.ndindex(*(-(-k // s) for _, k, s, _ in axes)):
-        along = [
-            np.minimum((low + np.arange(n)) % s + s * r, k - 1)
-            for r, (n, k, s, (low, _)) in zip(offset, axes, strict=True)
-        ]
-        yield np.ravel_multi_index(np.ix_(*along), window.size)[None, ..., None]
+    for offset in _offsets_over_places(window):
+        number = jnp.zeros((1,) * (len(axes) + 2), dtype)
+        for i, (r, (n, k, s, (low, _))) in enumerate(zip(offset, axes, strict=True), start=1):
+            along = np.minimum((low + np.arange(n)) % s + s * r, k - 1) * math.prod(window.size[i:])
+            number = number + jnp.asarray(np.expand_dims(along, [a for a in range(len(axes) + 2) if a != i]), dtype)
+        yield number
+
+
+def _offsets_over_places(window):
+    """How many strides before the last window that it is in a place is in another: for each axis, the last fastest."""
+    return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
 
 def fold_windows(step, start, seen, window):

@@ -568,6 +568,14 @@ def test_winners_of_overlapping_windows_are_searched_once():
     assert len(re.findall(r"call\(", program)) == 1
 
 
+def test_programs_of_overlapping_windows_hold_no_images():
+    def program(side):
+        gradient = jax.grad(lambda x: jnp.sum(jaxcnn.max_pool(x, 3, stride=2)))
+        return jax.jit(gradient).lower(jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)).as_text()
+
+    assert len(program(400)) < 2 * len(program(40))
+
+
 def test_outside_jit_a_convolution_of_few_products_is_compiled_once(caplog):
     x, w = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
     jaxcnn.conv(x, w)
