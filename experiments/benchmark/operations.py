@@ -35,7 +35,7 @@ class Operation:
 
     @property
     def unpadded(self) -> bool:
-        """Whether there is no padding where one would expect some: a layer as a dense one, or of patches, has none."""
+        """Whether a kernel sees the image only, and is neither a dense layer's nor that of patches side by side."""
         overlaps = self.stride < self.kernel < min(self.input[1:-1])
         return self.kind == "conv" and self.padding == "VALID" and overlaps
 

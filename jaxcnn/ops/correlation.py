@@ -126,7 +126,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
     single, few = _of_single_channels(w, groups), _in_few_products_of_groups(x, w, sliding, groups)
-    if groups > 1 and not (single or few):  # 1.5 to 10 times
+    in_sums = single or few
+    if groups > 1 and not in_sums:  # 1.5 to 10 times
         side_by_side = x.ndim == 4 and not sliding.upsamples and _side_by_side(w, groups)
         of_group = partial(lax_correlate, arithmetic=arithmetic) if side_by_side else part
         return partial(_of_groups(groups), partial(of_group, sliding=sliding, groups=1), groups=groups)
@@ -140,8 +141,8 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     of_slabs = groups == 1 and x.ndim > 4 and size[0] > 1
     apart = sliding.upsampling[1:] if of_slabs else sliding.upsampling
     by_residues = max(sliding.stride, default=1) == 1 and max(apart, default=1) > 1
-    if by_residues and (single or few or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=single or few, of_slabs=of_slabs)
+    if by_residues and (in_sums or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=in_sums, of_slabs=of_slabs)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if few:  # 1.1 to 10 times

@@ -94,7 +94,7 @@ def entries_over_places(window, dtype):
 
 
 def _offsets_over_places(window):
-    """How many strides before the last window that it is in a place is in another: for each axis, the last fastest."""
+    """For each of these maps, how many strides before a place's last window the one that it shows is, on each axis."""
     return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
 
