@@ -59,9 +59,10 @@ _MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
     """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
     x, w = _of_one_dtype(x, w)
-    if mesh_axes(x, w) > 1:
+    axes = mesh_axes(x, w)
+    if axes > 1 or (axes and _is_product(w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]))):
         return _by_products(x, w, sliding, groups, arithmetic)
-    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 and mesh_axes(x, w) else lax_correlate
+    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else lax_correlate
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
     on_cpu = _way_on_cpu(x, w, **options)
     return _on_each_platform(x, w, on_cpu, partial(elsewhere, **options))
@@ -75,13 +76,23 @@ def correlate_over_batch(
     axes, options = mesh_axes(x, dz), {"sliding": sliding, "arithmetic": arithmetic}
     if axes and groups > 1 and groups == x.shape[-1]:
         return by_entry_over_batch(x, dz, **options)
-    if axes > 1:
+    places = dz.shape[1:-1]
+    if axes > 1 or (axes and _is_product(places, sliding.places(x.shape[1:-1], places))):
         part = partial(by_product_over_batch, **options)
         return by_group(part, x, dz, groups) if groups > 1 else part(x, dz)
     elsewhere = partial(lax_correlate_over_batch, groups=groups, **options)
     if axes and groups > 1:
         elsewhere = partial(by_group, partial(lax_correlate_over_batch, **options), groups=groups)
     return _on_each_platform(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), elsewhere)
+
+
+# Under `vmap` over both arrays, as in an ensemble, and split over devices, XLA takes a convolution that is a product of
+# matrices for another one, and ends in an error or in wrong numbers.
+
+
+def _is_product(size, places):
+    """Whether what slides has one entry, or one place: then it may be a product of matrices as it is."""
+    return set(size) == {1} or set(places) == {1}
 
 
 # Where an array is split along one axis of a mesh and repeated along another, XLA computes some convolutions wrong, too

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn.ops.sharding import mesh_axes
+
 
 @dataclass(frozen=True)
 class Sliding:
@@ -64,6 +66,13 @@ class Arithmetic:
 LAX = Arithmetic()
 
 
+# Under `vmap`, as in gradients per example, images become groups of channels. Where these are split over devices and each
+# group has one channel to sum over, XLA (jaxlib 0.10.2 and 0.12.0) computes all groups wrong but those of the first
+# device, unless the spatial axes of an array lie between the other two. The filter gradient of one image has one channel
+# to sum over, and so has what JAX derives from a convolution of one image, and from the filter gradient of one filter.
+# So there the spatial axes lie in between. A mesh is not always seen here, and on none of them does it cost anything.
+
+
 def lax_correlate(x, w, sliding, groups, arithmetic):
     """`correlate` as one convolution."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
@@ -72,6 +81,9 @@ def lax_correlate(x, w, sliding, groups, arithmetic):
         rhs_spec=(channels, channels - 1, *range(x.ndim - 2)),
         out_spec=(0, channels, *spatial),
     )
+    if x.shape[0] == 1 and mesh_axes(x, w):
+        w = jnp.moveaxis(w, channels - 1, 0)
+        layout = layout._replace(rhs_spec=(channels, *range(channels)))
     if sliding.upsamples and groups > 1 and x.dtype == jnp.float64:
         # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out: for
         # one, the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
@@ -82,12 +94,13 @@ def lax_correlate(x, w, sliding, groups, arithmetic):
 def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
     """`correlate_over_batch` as one convolution: the channels of x are the images, the batch is what is summed."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
-    layout = lax.ConvDimensionNumbers(
-        lhs_spec=(channels, 0, *spatial),
-        rhs_spec=(channels, 0, *spatial),
-        out_spec=(channels - 1, channels, *range(x.ndim - 2)),
-    )
-    return _lax_convolution(x, dz, sliding, layout, arithmetic, batch_group_count=groups)
+    if x.shape[0] == 1 or mesh_axes(x, dz):
+        out_spec = (0, channels, *spatial)
+    else:
+        out_spec = (channels - 1, channels, *range(x.ndim - 2))
+    layout = lax.ConvDimensionNumbers((channels, 0, *spatial), (channels, 0, *spatial), out_spec)
+    dw = _lax_convolution(x, dz, sliding, layout, arithmetic, batch_group_count=groups)
+    return jnp.moveaxis(dw, out_spec[0], -2)
 
 
 def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, batch_group_count=1):

@@ -27,14 +27,15 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f)
     def f_on_any_mesh(*args):
         types = [jax.typeof(leaf) for leaf in jax.tree.leaves(args) if _is_array(leaf)]
-        split = [type for type in types if _is_split(type)]
-        if not split:
+        meshes = [type.sharding.mesh for type in types if _on_explicit_axes(type)]
+        if not meshes:
             return f(*args)
+        split = [type for type in types if any(type.sharding.spec)]
 
         def specs(results):
             return jax.tree.map(lambda result: _spec(result.shape, split), results)
 
-        return _on_auto_axes(f, args, split[0].sharding.mesh, specs)
+        return _on_auto_axes(f, args, meshes[0], specs)
 
     return f_on_any_mesh
 
@@ -45,7 +46,7 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
     Where a gradient varies between devices and its argument did not, each device has the part that its own data gave:
     the gradient is the sum.
     """
-    split = list(filter(_is_split, types))
+    meshes = [type.sharding.mesh for type in types if _on_explicit_axes(type)]
 
     def summed(*args):
         return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
@@ -54,7 +55,7 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
         return [None if g is None else type.sharding.spec for g, type in zip(gradients, types, strict=True)]
 
     def placed(*args):
-        return _on_auto_axes(summed, args, split[0].sharding.mesh, specs) if split else summed(*args)
+        return _on_auto_axes(summed, args, meshes[0], specs) if meshes else summed(*args)
 
     return placed
 
@@ -85,6 +86,8 @@ def _on_auto_axes(f, args, mesh, specs_of):
 
 def _spec(shape, types):
     """Along which axes of a mesh a result of this shape is split; see `on_any_mesh`."""
+    if not types:
+        return P()
     first = types[0]
     sizes = dict(zip(first.sharding.mesh.axis_names, first.sharding.mesh.axis_sizes, strict=True))
     names, used = [None] * len(shape), set()
@@ -120,6 +123,6 @@ def _is_array(leaf):
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
-def _is_split(type):
-    """Whether the type says that the array is split over devices."""
-    return any(type.sharding.spec) and AxisType.Explicit in type.sharding.mesh.axis_types
+def _on_explicit_axes(type):
+    """Whether the array is on a mesh with Explicit axes: it may be split along an axis that `vmap` hides."""
+    return AxisType.Explicit in type.sharding.mesh.axis_types

@@ -82,21 +82,29 @@ def collectives(text):
     return Counter(re.findall(rf" ({names})(?:-start)?\(", text))
 
 
-def cases():
-    """One of each op whose batch can be spread, and those that are computed in another way."""
+def one_of_each_way(cases):
+    """One of each op, and those that are computed in another way."""
     same_rule = {f.__name__ for f in ACTIVATIONS} - {"relu", "softmax", "log_softmax"}
     found = {}
-    for case in CASES:
+    for case in cases:
         other_way = any(word in str(case) for word in ("grouped", "large", "dilated"))
-        lengths = [
-            n
-            for shape, spec in zip(case.shapes(DEVICES), split_axes(case.shapes), strict=True)
-            for n, name in zip(shape, spec, strict=True)
-            if name
-        ]
-        if lengths and not any(n % DEVICES for n in lengths) and case.name not in same_rule:
+        if case.name not in same_rule:
             found.setdefault(str(case) if other_way else case.name, case)
-    return pytest.mark.parametrize("case", found.values(), ids=str)
+    return list(found.values())
+
+
+def has_a_batch_to_spread(case):
+    lengths = [
+        n
+        for shape, spec in zip(case.shapes(DEVICES), split_axes(case.shapes), strict=True)
+        for n, name in zip(shape, spec, strict=True)
+        if name
+    ]
+    return lengths and not any(n % DEVICES for n in lengths)
+
+
+def cases():
+    return pytest.mark.parametrize("case", one_of_each_way(filter(has_a_batch_to_spread, CASES)), ids=str)
 
 
 @cases()
@@ -140,6 +148,73 @@ def test_shard_map(case):
     mesh = mesh_of(AxisType.Auto, batch=DEVICES)
     spread = jax.shard_map(on_device, mesh=mesh, in_specs=(P("batch"), specs), out_specs=(P("batch"), specs))
     assert_close(compiled(spread)(dy, args), (values, gradients))
+
+
+EXAMPLES = 4  # one on each device
+
+
+def assert_same_on_meshes(f, axes, args, kinds):
+    """The vmap of f with its mapped arguments split over devices computes what it computes on one device."""
+    per_example = jax.vmap(f, axes)
+    expected = compiled(per_example)(*args)
+    for kind in kinds:
+        mesh = mesh_of(kind, examples=EXAMPLES)
+        specs = [P() if axis is None else P("examples") for axis in axes]
+        with jax.set_mesh(mesh):
+            spread = [jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip(args, specs, strict=True)]
+            assert_close(compiled(per_example)(*spread), expected)
+
+
+def squares(f):
+    return lambda *args: sum(jnp.sum(y**2) for y in jax.tree.leaves(f(*args)) if is_float(y))
+
+
+def gradients(f, args):
+    return jax.grad(squares(f), tuple(range(len(args))))
+
+
+@pytest.mark.parametrize("case", one_of_each_way([case for case in CASES if case.args()]), ids=str)
+def test_gradients_per_example(case):
+    """As in differentially private training and neural tangent kernels: every example is a batch of its own."""
+    x, *parameters = case.args(batch=1)
+    args = jnp.stack([x * (1 + i / 8) for i in range(EXAMPLES)]), *parameters
+    kinds = (AxisType.Auto, AxisType.Explicit) if parameters else (AxisType.Explicit,)
+    assert_same_on_meshes(gradients(case.f, args), (0, *(None for _ in parameters)), args, kinds)
+
+
+ONE_EXAMPLE = {  # the shapes of one image and of filters
+    "conv": (jc.conv, (1, 4, 3, 2), (3, 2, 2, 4)),
+    "of one channel": (jc.conv, (1, 4, 3, 1), (3, 2, 1, 4)),
+    "to one channel": (jc.conv, (1, 4, 3, 2), (3, 2, 2, 1)),
+    "1d": (jc.conv, (1, 5, 2), (3, 2, 4)),
+    "3d": (jc.conv, (1, 3, 4, 3, 2), (3, 2, 2, 2, 4)),
+    "as large as the image": (partial(jc.conv, padding="VALID"), (1, 4, 3, 2), (4, 3, 2, 4)),
+    "1x1": (jc.conv, (1, 4, 3, 2), (1, 1, 2, 4)),
+    "1x1 in 1d": (jc.conv, (3, 4, 16), (1, 16, 17)),
+    "strided": (partial(jc.conv, stride=2, dilation=2), (1, 5, 4, 2), (2, 3, 2, 4)),
+    "grouped": (partial(jc.conv, groups=2), (1, 4, 3, 4), (3, 2, 2, 4)),
+    "transposed": (partial(jc.conv_transpose, stride=2), (1, 3, 2, 1), (3, 2, 4, 1)),
+    "transposed in 3d": (jc.conv_transpose, (1, 2, 3, 2, 1), (2, 2, 2, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_EXAMPLE)
+def test_members_of_an_ensemble_over_devices(name):
+    """Every member has filters of its own. Value, gradients, and a Hessian-vector product per example."""
+    f, *shapes = ONE_EXAMPLE[name]
+    rng = np.random.default_rng(0)
+    args = [jnp.asarray(rng.normal(size=(EXAMPLES, *shape))) for shape in shapes]
+
+    def member(x, w):
+        gradient = gradients(f, (x, w))
+        return f(x, w), gradient(x, w), jax.grad(squares(gradient), 1)(x, w)
+
+    assert_same_on_meshes(member, (0, 0), args, (AxisType.Auto, AxisType.Explicit))
+
+    def derived(x, w):
+        return gradients(jc.derived(f), (x, w))(x, w)
+
+    assert_same_on_meshes(derived, (0, 0), args, (AxisType.Auto,))
 
 
 SPATIAL = {
