@@ -4,6 +4,7 @@ Most of the time goes into compiling, so most tests leave XLA's optimizations ou
 and those that start a process, compile as users do.
 """
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,3 +25,21 @@ def _as_users_compile(request):
     jax.config.update("jax_disable_most_optimizations", not optimized)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
+def patch(monkeypatch):
+    """`monkeypatch.setattr` for a part of our ops, of which JAX keeps what it traced before."""
+
+    def forget():
+        jitted = type(jax.jit(forget))
+        for program in gc.get_objects():
+            if type(program) is jitted and program.__module__.startswith("jaxcnn."):
+                program.clear_cache()
+
+    def patched(where, name, value):
+        monkeypatch.setattr(where, name, value)
+        forget()
+
+    yield patched
+    forget()

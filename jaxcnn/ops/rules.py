@@ -21,7 +21,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import Literal
 
-from jaxcnn.ops.sharding import as_arguments, on_any_mesh
+from jaxcnn.ops.sharding import as_arguments, as_one_program, on_any_mesh
 
 
 @jax.tree_util.register_static
@@ -42,12 +42,13 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
             not static a gradient or None.
     """
     static = len(inspect.signature(bwd).parameters) - 2
+    forward = on_any_mesh(fwd)
 
     @functools.wraps(fwd)
     def fwd_and_arguments(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
-        result, residuals = on_any_mesh(fwd)(*values, *options)
+        result, residuals = forward(*values, *options)
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call, so what this one asks for cannot be part
         # of it: arrays that hold nothing say it, by their number of axes.
@@ -58,15 +59,20 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
     def bwd_of_asked(*args):
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
+        cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+        flat = backward(types, tuple(asked), structure, *options, residuals, cotangents)
+        return jax.tree.unflatten(structure, flat)
+
+    @as_one_program
+    def backward(types, asked, structure, *args):
+        *options, residuals, cotangents = args
 
         def gradients(residuals, cotangents):
             gradients = _flat(bwd(*options, residuals, cotangents), structure)
             typed = zip(gradients, types.types, strict=True)
             return [None if gradient is None else gradient.astype(type.dtype) for gradient, type in typed]
 
-        cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        flat = as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
-        return jax.tree.unflatten(structure, flat)
+        return as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
 
     f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)
 

@@ -37,7 +37,32 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
 
         return _on_auto_axes(f, args, meshes[0], specs)
 
-    return f_on_any_mesh
+    return as_one_program(f_on_any_mesh)
+
+
+def as_one_program(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, which outside `jit` is compiled as a whole, and once for all calls with arguments of the same types.
+
+    What is no array among the arguments is static.
+    """
+
+    def program(structure, leaves, *arrays):
+        values = iter(arrays)
+        return f(*jax.tree.unflatten(structure, [next(values) if leaf is _ARRAY else leaf for leaf in leaves]))
+
+    program.__name__ = f.__name__
+    compiled = jax.jit(program, static_argnums=(0, 1))
+
+    @functools.wraps(f)
+    def call(*args):
+        leaves, structure = jax.tree.flatten(args)
+        arrays = [leaf for leaf in leaves if _is_array(leaf)]
+        return compiled(structure, tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves), *arrays)
+
+    return call
+
+
+_ARRAY = object()  # stands for an array among the static arguments
 
 
 def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[..., Any]:

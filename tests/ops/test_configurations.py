@@ -476,10 +476,10 @@ def test_the_settings_are_many_and_of_every_kind():
 
 @pytest.mark.parametrize("op", ["conv", "depthwise_conv"])
 @pytest.mark.parametrize("number", range(3, 60, 8))
-def test_conv_as_elsewhere_than_on_a_cpu(op, number, monkeypatch):
+def test_conv_as_elsewhere_than_on_a_cpu(op, number, patch):
     """Here a CPU computes what other platforms compute."""
     for way in ("_way_on_cpu", "_way_over_batch_on_cpu"):
-        monkeypatch.setattr(correlation, way, lambda *args, **options: None)
+        patch(correlation, way, lambda *args, **options: None)
     setting = SETTINGS[op][number % len(SETTINGS[op])]
     groups = {"groups": setting.groups} if op == "conv" else {}
     ours = partial(getattr(jaxcnn, op), **setting.sliding, dilation=setting.dilation, **groups)
@@ -535,10 +535,10 @@ WAYS = [
 ]
 
 
-def test_every_way_to_compute_a_correlation_is_among_the_settings(monkeypatch):
+def test_every_way_to_compute_a_correlation_is_among_the_settings(patch):
     ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
     for name, way in ways.items():
-        monkeypatch.setattr(correlation, name, way)
+        patch(correlation, name, way)
     for setting in (*SETTINGS["conv"][::5], *SETTINGS["conv"][-20:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))

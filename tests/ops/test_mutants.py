@@ -388,12 +388,12 @@ MUTANTS = [(*mutant, False) for mutant in REPLACED] + [(*mutant, True) for mutan
 @pytest.mark.parametrize(
     ("where", "what", "wrong", "name", "wraps"), MUTANTS, ids=[f"{m[1]}-{m[2].__name__}-{m[3]}" for m in MUTANTS]
 )
-def test_broken_formula_is_found(where, what, wrong, name, wraps, monkeypatch):
+def test_broken_formula_is_found(where, what, wrong, name, wraps, patch):
     if isinstance(where, jax.custom_vjp):
         fwd, right = where.fwd.__wrapped__, where.bwd.__wrapped__
         for rule in ("fwd", "bwd"):
-            monkeypatch.setattr(where, rule, getattr(where, rule))  # to be put back
+            patch(where, rule, getattr(where, rule))  # to be put back
         defvjp(where, fwd, functools.wraps(right)(wrong(right) if wraps else wrong))
     else:
-        monkeypatch.setattr(where, what, wrong(getattr(where, what)) if wraps else wrong)
+        patch(where, what, wrong(getattr(where, what)) if wraps else wrong)
     assert found_wrong(case_of(name))

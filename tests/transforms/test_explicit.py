@@ -174,11 +174,11 @@ def test_not_compiled():
 
 
 @pytest.mark.parametrize("name", [name for name in NESTINGS if not name.startswith("custom")])
-def test_broken_rules_show(name, monkeypatch):
+def test_broken_rules_show(name, patch):
     """Three ops are on the way to w; where f goes through them twice, by way of x as well, there is no one factor."""
     for module, part in ((general_convolution, "filter_grad"), (max_pooling, "add_at_winner"), (pooling, "add_shares")):
         right = getattr(module, part)
-        monkeypatch.setattr(module, part, partial(lambda rule, *args: 3 * rule(*args), right))
+        patch(module, part, partial(lambda rule, *args: 3 * rule(*args), right))
     f = NESTINGS[name](lambda x, w: net(x, w))  # not what JAX may have traced with the right rules
     got, right = compiled(lambda: [jax.grad(weighted(g), 1)(x, w) for g in (explicit(f), f)])()
     if name in ("scan", "fori_loop", "everything"):
