@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import binary_labels, counted
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.labels import binary_labels, probability
+from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -20,6 +20,7 @@ def sigmoid_cross_entropy(
     *,
     pos_weight: jax.Array | None = None,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Cross-entropy between labels v and the probabilities σ(logits), entry by entry, stable for large logits.
@@ -53,7 +54,7 @@ def sigmoid_cross_entropy(
     """
     function = "sigmoid_cross_entropy"
     (logits,) = shapes.floating(function, logits=logits)
-    labels, where = binary_labels(function, labels, where, logits, probabilities=True)
+    labels, where = binary_labels(function, labels, where, ignore_index, logits, probabilities=True)
     if pos_weight is not None:
         logits, pos_weight = shapes.floating(function, logits=logits, pos_weight=pos_weight)
         fits = pos_weight.ndim == 0 or (logits.ndim > 0 and pos_weight.shape == logits.shape[-1:])
@@ -65,8 +66,8 @@ def sigmoid_cross_entropy(
 
 def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    losses = _product(yes, _softplus(-z)) + _product(no, _softplus(z))
-    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+    losses = product(yes, _softplus(-z)) + product(no, _softplus(z))
+    return reduce(losses, reduction, where).astype(logits.dtype)
 
 
 _sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
@@ -81,7 +82,7 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
     logits, labels, pos_weight, where = residuals
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -91,16 +92,11 @@ defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entrop
 
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
-    z = masked(shapes.wide(logits), where)
-    v = masked(lax.stop_gradient(labels.astype(z.dtype)), where)
+    z = shapes.wide(masked(logits, where))
+    v = probability(labels, z.dtype, where)
     if pos_weight is None:
         return z, v, 1 - v
-    return z, v * jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape), 1 - v
-
-
-def _product(share, loss):
-    """share x loss, 0 where the share is 0 and the loss infinite."""
-    return jnp.where(share == 0, 0.0, share * loss)
+    return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape)), 1 - v
 
 
 def _softplus(z):
@@ -114,6 +110,7 @@ def focal(
     gamma: float = 2.0,
     alpha: float | None = 0.25,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Cross-entropy in which entries that are already right weigh little, for the many easy negatives of a detector.
@@ -149,7 +146,7 @@ def focal(
     0.087
     """
     (logits,) = shapes.floating("focal", logits=logits)
-    labels, where = binary_labels("focal", labels, where, logits)
+    labels, where = binary_labels("focal", labels, where, ignore_index, logits)
     gamma = shapes.number("focal", "gamma", gamma, 0)
     alpha = alpha if alpha is None else shapes.number("focal", "alpha", alpha, 0, 1)
     return _focal(logits, labels, where, gamma, alpha, shapes.choice("focal", "reduction", reduction, REDUCTIONS))
@@ -158,7 +155,7 @@ def focal(
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     z, _, a = _focal_terms(logits, labels, where, alpha)
     losses = a * _wrong_to_the(gamma, z) * _softplus(z)
-    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+    return reduce(losses, reduction, where).astype(logits.dtype)
 
 
 _focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
@@ -173,8 +170,8 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     logits, labels, where = residuals
     z, sign, a = _focal_terms(logits, labels, where, alpha)
     right = lax.logistic(-z)
-    slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * _product(right, _softplus(z)))
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
+    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, where)
     return (sign * a * slope * dlosses).astype(logits.dtype), None, None
 
 
@@ -183,10 +180,10 @@ defvjp(_focal, _focal_fwd, _focal_bwd)
 
 def _focal_terms(logits, labels, where, alpha):
     """z with its sign turned for label 1, so that σ(z) is the probability of the wrong answer; the sign; and a."""
-    positive = labels.astype(bool)
-    sign = jnp.where(positive, -1.0, 1.0).astype(shapes.sum_dtype(logits.dtype))
-    a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
-    return sign * masked(logits.astype(sign.dtype), where), sign, a
+    v = probability(labels, shapes.sum_dtype(logits.dtype), where)
+    sign = 1 - 2 * v
+    a = jnp.ones_like(v) if alpha is None else jnp.where(v > 0, alpha, 1 - alpha).astype(v.dtype)
+    return sign * shapes.wide(masked(logits, where)), sign, a
 
 
 def _wrong_to_the(gamma, z):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, counted, distribution
+from jaxcnn.ops.labels import class_labels, distribution
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
@@ -19,6 +19,7 @@ def dice(
     *,
     smooth: float = 1e-5,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Dice loss of a segmentation: how far predicted and true regions are from covering each other.
@@ -51,7 +52,7 @@ def dice(
     """
     (p,) = shapes.floating("dice", p=p)
     shapes.images("dice", p, "p")
-    labels, where = class_labels("dice", labels, where, p, argument="p", distributions=True)
+    labels, where = class_labels("dice", labels, where, ignore_index, p, argument="p", distributions=True)
     smooth = shapes.number("dice", "smooth", smooth, 0)
     return _dice(p, labels, where, p.shape[-1], smooth, shapes.choice("dice", "reduction", reduction, REDUCTIONS))
 
@@ -73,10 +74,10 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     """With D = I / T, I = 2 Σ p v + s and T = Σ p + Σ v + s: -dD/dp = -(2 v T - I) / T² = (D - 2 v) / T."""
     labels, where, score, total = residuals
     dlosses = spread(dloss.astype(score.dtype), score.shape, reduction)
-    v, kept = _regions(labels, classes, where, score.dtype)
+    v = distribution(labels, classes, score.dtype, where)
     per_image = (score.shape[0], *(1,) * (v.ndim - 2), classes)
     dp = (score.reshape(per_image) - 2 * v) * (dlosses / total).reshape(per_image)
-    return masked(dp, kept).astype(dloss.dtype), None, None
+    return masked(dp, where).astype(dloss.dtype), None, None
 
 
 defvjp(_dice, _dice_fwd, _dice_bwd)
@@ -85,15 +86,8 @@ defvjp(_dice, _dice_fwd, _dice_bwd)
 def _dice_score(p, labels, where, classes, smooth):
     """D and its denominator, [N, K]; both 1 where there is nothing to cover."""
     dtype, axes = shapes.sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
-    v, kept = _regions(labels, classes, where, dtype)
-    p = masked(p.astype(dtype), kept)
+    v, p = distribution(labels, classes, dtype, where), masked(p, where).astype(dtype)
     overlap, total = 2 * jnp.sum(p * v, axis=axes) + smooth, jnp.sum(p + v, axis=axes) + smooth
     nothing = total == 0
     total = jnp.where(nothing, 1.0, total)
     return jnp.where(nothing, 1.0, overlap / total), total
-
-
-def _regions(labels, classes, where, dtype):
-    """The true regions [N, *S, K], 0 where a pixel does not count, and which pixels do."""
-    kept = counted(labels, classes, where)
-    return masked(distribution(labels, classes, dtype), kept), kept
