@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import binary_labels, probability
+from jaxcnn.ops.labels import binary_labels, marked
 from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
@@ -67,7 +67,7 @@ def sigmoid_cross_entropy(
 def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
     losses = product(yes, _softplus(-z)) + product(no, _softplus(z))
-    return reduce(losses, reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, 2, where), reduction, where).astype(logits.dtype)
 
 
 _sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
@@ -82,7 +82,7 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
     logits, labels, pos_weight, where = residuals
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, where)
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, 2, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -93,7 +93,7 @@ defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entrop
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
     z = shapes.wide(masked(logits, where))
-    v = probability(labels, z.dtype, where)
+    v = masked(lax.stop_gradient(labels), where).astype(z.dtype)
     if pos_weight is None:
         return z, v, 1 - v
     return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape)), 1 - v
@@ -155,7 +155,7 @@ def focal(
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     z, _, a = _focal_terms(logits, labels, where, alpha)
     losses = a * _wrong_to_the(gamma, z) * _softplus(z)
-    return reduce(losses, reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, 2, where), reduction, where).astype(logits.dtype)
 
 
 _focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
@@ -171,7 +171,7 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     z, sign, a = _focal_terms(logits, labels, where, alpha)
     right = lax.logistic(-z)
     slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, where)
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, 2, where)
     return (sign * a * slope * dlosses).astype(logits.dtype), None, None
 
 
@@ -180,9 +180,9 @@ defvjp(_focal, _focal_fwd, _focal_bwd)
 
 def _focal_terms(logits, labels, where, alpha):
     """z with its sign turned for label 1, so that σ(z) is the probability of the wrong answer; the sign; and a."""
-    v = probability(labels, shapes.sum_dtype(logits.dtype), where)
-    sign = 1 - 2 * v
-    a = jnp.ones_like(v) if alpha is None else jnp.where(v > 0, alpha, 1 - alpha).astype(v.dtype)
+    positive = labels.astype(bool)
+    sign = jnp.where(positive, -1.0, 1.0).astype(shapes.sum_dtype(logits.dtype))
+    a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
     return sign * shapes.wide(masked(logits, where)), sign, a
 
 

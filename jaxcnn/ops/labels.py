@@ -56,21 +56,22 @@ def binary_labels(function, labels, where, ignore_index, logits, *, probabilitie
 
 
 def distribution(labels, classes, dtype, where):
-    """v [..., K], the labels as distributions: NaN for a label that is no class, 0 for what `where` leaves out."""
+    """v [..., K], the labels as distributions, 0 for what `where` leaves out and for a label that is no class."""
+    if _are_integers(labels):
+        return masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
+    return masked(jax.lax.stop_gradient(labels), where).astype(dtype)
+
+
+def marked(x, labels, classes, where):
+    """x [..., *], with NaN for the examples that count although their label is no class."""
     if not _are_integers(labels):
-        return masked(jax.lax.stop_gradient(labels), where).astype(dtype)
-    one_hot = masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
-    return jnp.where(unknown(labels, classes, where)[..., None], jnp.nan, one_hot)
-
-
-def probability(labels, dtype, where):
-    """v, the labels as probabilities: NaN for an integer that is neither 0 nor 1, 0 for what `where` leaves out."""
-    v = masked(jax.lax.stop_gradient(labels), where).astype(dtype)
-    return jnp.where(unknown(labels, 2, where), jnp.nan, v) if _are_integers(labels) else v
+        return x
+    nowhere = unknown(labels, classes, where)
+    return jnp.where(nowhere.reshape(nowhere.shape + (1,) * (x.ndim - nowhere.ndim)), jnp.nan, x)
 
 
 def unknown(labels, classes, where):
-    """Which examples count although their label is no class."""
+    """Which examples count although their label, an integer, is no class."""
     labels = _countable(labels)
     outside = (labels < 0) | (labels >= classes)
     return outside if where is None else outside & where

@@ -20,7 +20,10 @@ def masked(x, where):
 
 def product(share, x):
     """share x x, 0 where the share is 0, be x infinite or NaN."""
-    return share * jnp.where(share == 0, 0.0, x)
+    nothing = share == 0
+    # Twice, as no operation outside `jit` shall give a NaN, and as XLA's CPU compiler stores the factors of a sum of
+    # products, but not the terms of a sum that are chosen.
+    return jnp.where(nothing, 0.0, share * jnp.where(nothing, 0.0, x))
 
 
 def reduce(losses, reduction, where=None, weights=None):
