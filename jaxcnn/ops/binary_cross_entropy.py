@@ -34,6 +34,7 @@ def sigmoid_cross_entropy(
             share of what is found, below 1 the share of what is right among it.
         where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
             NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -41,9 +42,10 @@ def sigmoid_cross_entropy(
 
     Raises:
         TypeError: logits is no floating-point array, labels is of no dtype above, pos_weight is of another dtype, where
-            is not of bools.
-        ValueError: shapes disagree, the reduction is unknown, or an integer label that counts is neither 0 nor 1. Under
-            `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            is not of bools, ignore_index is no int.
+        ValueError: shapes disagree, the reduction is unknown, labels that are no integers have an ignore_index, or an
+            integer label that counts is neither 0 nor 1. Under `jit` labels have no values to look at: there, loss and
+            gradient of such an entry are NaN, and with the loss the mean and the sum.
 
     Gradient: dz = ((1 - v) σ(z) - a v σ(-z)) dL; labels and pos_weight carry no gradient. Keeps logits and labels.
 
@@ -125,6 +127,7 @@ def focal(
         alpha: α, a Python number from 0 to 1, or None for a = 1.
         where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
             NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -132,10 +135,10 @@ def focal(
 
     Raises:
         TypeError: logits is no floating-point array, labels is neither of bools nor of integers, where is not of bools,
-            gamma or alpha is no number.
-        ValueError: shapes disagree, the reduction is unknown, gamma or alpha is out of range, or a label that counts is
-            neither 0 nor 1. Under `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the
-            mean.
+            gamma or alpha is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, gamma or alpha is out of range, labels of bools have an
+            ignore_index, or a label that counts is neither 0 nor 1. Under `jit` it gives NaN, as for
+            `sigmoid_cross_entropy`.
 
     Gradient: dz = a q^γ (q - γ (1 - q) log(1 - q)) dL for label 0, and minus this for label 1; labels carry no
     gradient. Keeps logits and labels.

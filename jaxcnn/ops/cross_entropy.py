@@ -36,6 +36,8 @@ def softmax_cross_entropy(
         label_smoothing: ε, a Python number from 0 to 1: the share of the label that is spread over all classes.
         class_weights: a [K], in the dtype of the logits; None for all 1.
         where: the examples that count, bools [...]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int, be it a class or not: integer labels that are it do not count, as by `where`; None for no
+            such label.
         reduction: "mean" over the examples that count, "sum", or "none". With integer labels and class weights the
             mean is over the sum of the weights a of the labels rather than over their number. It is 0 over nothing.
 
@@ -44,19 +46,23 @@ def softmax_cross_entropy(
 
     Raises:
         TypeError: logits is no floating-point array, labels is neither integer nor of the dtype of the logits,
-            class_weights is of another dtype, where is not of bools, label_smoothing is no number.
-        ValueError: shapes disagree, the reduction is unknown, label_smoothing is not within [0, 1], or an integer label
-            of an example that counts is out of range. Under `jit` labels have no values to look at: there, an example
-            whose label is out of range is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            class_weights is of another dtype, where is not of bools, label_smoothing is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, label_smoothing is not within [0, 1], labels that are no
+            integers have an ignore_index, or an integer label of an example that counts is no class. Under `jit` labels
+            have no values to look at: there, the loss of such an example is NaN, with it the mean and the sum, and so
+            is the gradient by its logits.
 
     Gradient: dlogits = (p Σ_k u_k - u) times dL of the example, 1/B of dR for the mean over B; labels and weights carry
     no gradient. Keeps the logits and the labels.
 
     Source: lecture, "Big Picture: What to Train"; label smoothing: Szegedy et al., Rethinking the inception
-        architecture for computer vision, 2016. As torch.nn.functional.cross_entropy.
+        architecture for computer vision, 2016. As torch.nn.functional.cross_entropy, whose ignore_index is -100 unless
+        it is given, and whose mean over nothing is NaN.
 
     >>> round(float(softmax_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 100.0]]), jnp.array([0, 1]))), 3)
     0.347
+    >>> softmax_cross_entropy(jnp.array([[0.0, 0.0], [jnp.nan, 0.0]]), jnp.array([0, -1]), ignore_index=-1).round(3)
+    Array(0.693, dtype=float32)
     """
     function = "softmax_cross_entropy"
     (logits,) = shapes.floating(function, logits=logits)
@@ -137,13 +143,14 @@ def nll(
     Args:
         log_p: [..., K].
         labels: classes 0 to K - 1, integers [...].
-        class_weights, where, reduction: as for `softmax_cross_entropy`; the mean is over the sum of the weights a_v.
+        class_weights, where, ignore_index, reduction: as for `softmax_cross_entropy`; the mean is over the sum of the
+            weights a_v.
 
     Returns:
         A scalar, or [...] for "none", in the dtype of log_p. Half precision is computed in float32.
 
     Raises:
-        TypeError, ValueError: as `softmax_cross_entropy`; labels out of range are treated as there.
+        TypeError, ValueError: as `softmax_cross_entropy`; under `jit` a label that is no class gives NaN as there.
 
     Gradient: dlog_p_k = -a_v dL for k = v, else 0; labels and weights carry no gradient. Keeps the labels.
 

@@ -31,6 +31,7 @@ def dice(
         labels: classes 0 to K - 1, integers [N, *S], or masks or distributions [N, *S, K] in the dtype of p.
         smooth: s, a Python number from 0; with 0, the loss of a class that is nowhere is 0.
         where: the pixels that count, bools [N, *S]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over all images and classes (0 if there are none), "sum", or "none".
 
     Returns:
@@ -38,11 +39,12 @@ def dice(
 
     Raises:
         TypeError: p is no floating-point array, labels is neither integer nor of the dtype of p, where is not of bools,
-            smooth is no number.
-        ValueError: shapes disagree, the reduction is unknown, smooth is negative, or an integer label of a pixel that
-            counts is out of range. Under `jit` such a pixel is masked out.
+            smooth is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, smooth is negative, labels that are no integers have an
+            ignore_index, or an integer label of a pixel that counts is no class. Under `jit` labels have no values to
+            look at: there, loss and gradient of the image of such a pixel are NaN.
 
-    Gradient: dp = (D - 2 v) / (Σ p + Σ v + s) dL with D = 1 - L, 0 for pixels that are masked out; labels carry no
+    Gradient: dp = (D - 2 v) / (Σ p + Σ v + s) dL with D = 1 - L, 0 for pixels that do not count; labels carry no
     gradient. Keeps the labels, and D and its denominator for each image and class.
 
     Source: Milletari et al., V-Net, 2016, with the sum rather than the sum of squares below. As monai.losses.DiceLoss.

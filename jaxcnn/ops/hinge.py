@@ -31,6 +31,7 @@ def hinge(
         labels: classes 0 to K - 1, integers [...].
         margin: m, a Python number.
         where: the examples that count, bools [...]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int: labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the examples that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -38,9 +39,10 @@ def hinge(
 
     Raises:
         TypeError: logits is no floating-point array, labels is not of integers, where is not of bools, margin is no
-            number.
-        ValueError: shapes disagree, the reduction is unknown, or a label of an example that counts is out of range.
-            Under `jit` such an example is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, or a label of an example that counts is no class. Under
+            `jit` labels have no values to look at: there, the loss of such an example is NaN, with it the mean and the
+            sum, and so is the gradient by its logits.
 
     Gradient: dz_k = dL / K for every k ≠ v within the margin, dz_v = -Σ_k dz_k; 0 on the margin itself; labels carry no
     gradient. Keeps one byte for each logit, and the labels.
