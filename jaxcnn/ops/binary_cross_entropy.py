@@ -69,7 +69,7 @@ def sigmoid_cross_entropy(
 def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
     losses = product(yes, _softplus(-z)) + product(no, _softplus(z))
-    return reduce(marked(losses, labels, 2, where), reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
 _sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
@@ -84,7 +84,7 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
     logits, labels, pos_weight, where = residuals
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, 2, where)
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -158,7 +158,7 @@ def focal(
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     z, _, a = _focal_terms(logits, labels, where, alpha)
     losses = a * _wrong_to_the(gamma, z) * _softplus(z)
-    return reduce(marked(losses, labels, 2, where), reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
 _focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
@@ -174,7 +174,7 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     z, sign, a = _focal_terms(logits, labels, where, alpha)
     right = lax.logistic(-z)
     slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
-    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, 2, where)
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
     return (sign * a * slope * dlosses).astype(logits.dtype), None, None
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, distribution, marked, mask, unknown
+from jaxcnn.ops.labels import class_labels, distribution, mask, unknown
 from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
@@ -76,7 +76,7 @@ def softmax_cross_entropy(
 def _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing, reduction):
     log_p = _log_probabilities(logits, where)
     u = _targets(labels, class_weights, where, log_p, smoothing)
-    losses = marked(-jnp.sum(product(u, log_p), axis=-1), labels, u.shape[-1], where)
+    losses = -jnp.sum(product(u, log_p), axis=-1)
     shares = _shares(labels, class_weights, where, log_p)
     return reduce(losses, reduction, where, shares).astype(logits.dtype)
 
@@ -96,7 +96,6 @@ def _softmax_cross_entropy_bwd(smoothing, reduction, residuals, dloss):
     u = _targets(labels, class_weights, where, p, smoothing)
     shares = _shares(labels, class_weights, where, p)
     dlosses = spread(dloss.astype(p.dtype), logits.shape[:-1], reduction, where, shares)
-    dlosses = marked(dlosses, labels, u.shape[-1], where)
     dlogits = (p * jnp.sum(u, axis=-1, keepdims=True) - u) * dlosses[..., None]
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -169,7 +168,6 @@ def nll(
 def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
     wide = shapes.wide(masked(log_p, where))
     losses = -jnp.sum(product(_targets(labels, class_weights, where, wide), wide), axis=-1)
-    losses = marked(losses, labels, classes, where)
     return reduce(losses, reduction, where, _shares(labels, class_weights, where, wide)).astype(log_p.dtype)
 
 
@@ -185,7 +183,6 @@ def _nll_bwd(classes, reduction, residuals, dloss):
     like = jax.ShapeDtypeStruct((*labels.shape, classes), shapes.sum_dtype(dloss.dtype))
     shares = _shares(labels, class_weights, where, like)
     dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, where, shares)
-    dlosses = marked(dlosses, labels, classes, where)
     dlog_p = -_targets(labels, class_weights, where, like) * dlosses[..., None]
     return dlog_p.astype(dloss.dtype), None, None, None
 

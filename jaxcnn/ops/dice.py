@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, distribution, marked
+from jaxcnn.ops.labels import class_labels, distribution
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
@@ -76,7 +76,7 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     """With D = I / T, I = 2 Σ p v + s and T = Σ p + Σ v + s: -dD/dp = -(2 v T - I) / T² = (D - 2 v) / T."""
     labels, where, score, total = residuals
     dlosses = spread(dloss.astype(score.dtype), score.shape, reduction)
-    v = _regions(labels, classes, where, score.dtype)
+    v = distribution(labels, classes, score.dtype, where)
     per_image = (score.shape[0], *(1,) * (v.ndim - 2), classes)
     dp = (score.reshape(per_image) - 2 * v) * (dlosses / total).reshape(per_image)
     return masked(dp, where).astype(dloss.dtype), None, None
@@ -88,13 +88,8 @@ defvjp(_dice, _dice_fwd, _dice_bwd)
 def _dice_score(p, labels, where, classes, smooth):
     """D and its denominator, [N, K]; both 1 where there is nothing to cover."""
     dtype, axes = shapes.sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
-    v, p = _regions(labels, classes, where, dtype), masked(p, where).astype(dtype)
+    v, p = distribution(labels, classes, dtype, where), masked(p, where).astype(dtype)
     overlap, total = 2 * jnp.sum(p * v, axis=axes) + smooth, jnp.sum(p + v, axis=axes) + smooth
     nothing = total == 0
     total = jnp.where(nothing, 1.0, total)
     return jnp.where(nothing, 1.0, overlap / total), total
-
-
-def _regions(labels, classes, where, dtype):
-    """The true regions v [N, *S, K], 0 where a pixel does not count, NaN where it does and its label is no class."""
-    return marked(distribution(labels, classes, dtype, where), labels, classes, where)

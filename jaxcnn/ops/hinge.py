@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, distribution, marked
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.labels import class_labels, distribution
+from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -62,7 +62,6 @@ def hinge(
 def _hinge_plain(logits, labels, where, margin, reduction):
     classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
     losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / classes
-    losses = marked(losses, labels, classes, where)
     return reduce(losses, reduction, where).astype(logits.dtype)
 
 
@@ -80,9 +79,9 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
     dlosses = spread(dloss.astype(dtype), labels.shape, reduction, where)
     each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
-    is_label = distribution(labels, classes, dtype, where) > 0
-    dz = jnp.where(is_label, -jnp.sum(each, axis=-1, keepdims=True), each)
-    return marked(dz, labels, classes, where).astype(dloss.dtype), None, None
+    v = distribution(labels, classes, dtype, where)
+    dz = jnp.where(v == 0, each, -v * jnp.sum(each, axis=-1, keepdims=True))
+    return dz.astype(dloss.dtype), None, None
 
 
 defvjp(_hinge, _hinge_fwd, _hinge_bwd)
@@ -91,6 +90,6 @@ defvjp(_hinge, _hinge_fwd, _hinge_bwd)
 def _excess(logits, labels, where, margin):
     """m - z_v + z_k, 0 for k = v."""
     z = shapes.wide(masked(logits, where))
-    is_label = distribution(labels, z.shape[-1], z.dtype, where) > 0
-    z_v = jnp.sum(jnp.where(is_label, z, 0.0), axis=-1, keepdims=True)
-    return jnp.where(is_label, 0.0, margin - z_v + z)
+    v = distribution(labels, z.shape[-1], z.dtype, where)
+    z_v = jnp.sum(product(v, z), axis=-1, keepdims=True)
+    return jnp.where(v > 0, 0.0, margin - z_v + z)

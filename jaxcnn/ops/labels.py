@@ -56,18 +56,19 @@ def binary_labels(function, labels, where, ignore_index, logits, *, probabilitie
 
 
 def distribution(labels, classes, dtype, where):
-    """v [..., K], the labels as distributions, 0 for what `where` leaves out and for a label that is no class."""
-    if _are_integers(labels):
-        return masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
-    return masked(jax.lax.stop_gradient(labels), where).astype(dtype)
-
-
-def marked(x, labels, classes, where):
-    """x [..., *], with NaN for the examples that count although their label is no class."""
+    """v [..., K], the labels as distributions: NaN for a label that is no class, 0 for what `where` leaves out."""
     if not _are_integers(labels):
-        return x
-    nowhere = unknown(labels, classes, where)
-    return jnp.where(nowhere.reshape(nowhere.shape + (1,) * (x.ndim - nowhere.ndim)), jnp.nan, x)
+        return masked(jax.lax.stop_gradient(labels), where).astype(dtype)
+    one_hot = masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
+    return jnp.where(unknown(labels, classes, where)[..., None], jnp.nan, one_hot)
+
+
+def marked(losses, labels, where):
+    """The losses, with NaN, in their derivative too, for entries that count although their label is neither 0 nor 1."""
+    if not _are_integers(labels):
+        return losses
+    outside = unknown(labels, 2, where)
+    return jnp.where(outside, losses * jnp.where(outside, jnp.nan, 1.0), losses)
 
 
 def unknown(labels, classes, where):

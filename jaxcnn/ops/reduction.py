@@ -19,10 +19,10 @@ def masked(x, where):
 
 
 def product(share, x):
-    """share x x, 0 where the share is 0, be x infinite or NaN."""
+    """share · x, 0 where the share is 0, be x infinite or NaN."""
     nothing = share == 0
-    # Twice, as no operation outside `jit` shall give a NaN, and as XLA's CPU compiler stores the factors of a sum of
-    # products, but not the terms of a sum that are chosen.
+    # The inner choice keeps NaN from the product, at which jax_debug_nans would stop. The outer one is for speed: of a
+    # sum of products XLA stores both factors on CPU, of a sum of chosen terms the terms.
     return jnp.where(nothing, 0.0, share * jnp.where(nothing, 0.0, x))
 
 

@@ -374,15 +374,17 @@ def test_label_that_is_no_class_is_an_error_outside_jit_and_nan_inside(name):
     if name == "dice":
         f, z, good = jc.dice, z[:, None], good[:, None]
     others = np.arange(len(good)) != 4
-    compiled = quick(lambda z, v: (f(z, v, reduction="none"), jax.grad(f)(z, v), f(z, v)))
+    gradients = jax.grad(f), jax.grad(jc.derived(f))
+    compiled = quick(lambda z, v: (f(z, v, reduction="none"), *(g(z, v) for g in gradients), f(z, v)))
     for outside, dtype in ((-1, int), (n, int), (2**31 - 1, np.int32), (99, np.int8), (255, np.uint8)):
         labels = good.astype(dtype)
         labels[4] = outside
         expected = f"labels must be from 0 to {n - 1} or left out by ignore_index=, got {outside}$"
         with pytest.raises(ValueError, match=expected):
             f(z, labels)
-        losses, gradient, mean = compiled(z, labels)
+        losses, gradient, derived, mean = compiled(z, labels)
         np.testing.assert_allclose(losses[others], compiled(z, good)[0][others], rtol=1e-12)
+        np.testing.assert_allclose(gradient, derived, rtol=1e-12)
         assert np.isfinite(gradient[others]).all()
         assert np.isnan(losses[4]).all()
         assert np.isnan(gradient[4]).all()
@@ -454,14 +456,15 @@ def test_ignored_labels_under_vmap_and_scan():
 
 
 @pytest.mark.parametrize(
-    ("f", "argument"),
+    "f",
     [
-        (lambda a, z: jc.softmax_cross_entropy(z, np.array([0, 2, 0, 2]), class_weights=a), "class_weights"),
-        (lambda a, z: jc.nll(z, np.array([0, 2, 0, 2]), class_weights=a), "class_weights"),
-        (lambda a, z: jc.sigmoid_cross_entropy(z, HARD * [1, 0, 1], pos_weight=a), "pos_weight"),
+        lambda a, z: jc.softmax_cross_entropy(z, np.array([0, 2, 0, 2]), class_weights=a),
+        lambda a, z: jc.nll(z, np.array([0, 2, 0, 2]), class_weights=a),
+        lambda a, z: jc.sigmoid_cross_entropy(z, HARD * [1, 0, 1], pos_weight=a),
     ],
+    ids=["softmax_cross_entropy", "nll", "sigmoid_cross_entropy"],
 )
-def test_infinite_weight_of_a_class_that_no_label_has(f, argument):
+def test_infinite_weight_of_a_class_that_no_label_has(f):
     """As one over the number of its examples is: it counts as any other weight does."""
     gradient = quick(jax.value_and_grad(f, argnums=1))
     infinite, one = (gradient(np.array([0.5, a, 2.0]), Z) for a in (np.inf, 1.0))
