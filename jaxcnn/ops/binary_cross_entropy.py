@@ -95,7 +95,7 @@ defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entrop
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
     z = shapes.wide(masked(logits, where))
-    v = masked(lax.stop_gradient(labels), where).astype(z.dtype)
+    v = lax.stop_gradient(masked(labels, where)).astype(z.dtype)
     if pos_weight is None:
         return z, v, 1 - v
     return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape)), 1 - v

@@ -58,7 +58,7 @@ def binary_labels(function, labels, where, ignore_index, logits, *, probabilitie
 def distribution(labels, classes, dtype, where):
     """v [..., K], the labels as distributions: NaN for a label that is no class, 0 for what `where` leaves out."""
     if not _are_integers(labels):
-        return masked(jax.lax.stop_gradient(labels), where).astype(dtype)
+        return jax.lax.stop_gradient(masked(labels, where)).astype(dtype)
     one_hot = masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
     return jnp.where(unknown(labels, classes, where)[..., None], jnp.nan, one_hot)
 
@@ -96,7 +96,8 @@ def _left_out(function, labels, where, ignore_index, classes):
         where = _not_ignored(labels, where, ignore_index)
     if _are_integers(labels):
         _check_range(function, labels, where, ignore_index, classes)
-    return jnp.asarray(labels), None if where is None else jnp.asarray(where)
+    labels = labels if isinstance(labels, jax.Array) else jnp.asarray(labels)
+    return labels, None if where is None else jnp.asarray(where)
 
 
 def _not_ignored(labels, where, ignore_index):
