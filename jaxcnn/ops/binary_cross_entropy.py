@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import binary_labels, counted
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.labels import binary_labels, marked
+from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -20,6 +20,7 @@ def sigmoid_cross_entropy(
     *,
     pos_weight: jax.Array | None = None,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Cross-entropy between labels v and the probabilities σ(logits), entry by entry, stable for large logits.
@@ -33,6 +34,7 @@ def sigmoid_cross_entropy(
             share of what is found, below 1 the share of what is right among it.
         where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
             NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -40,9 +42,10 @@ def sigmoid_cross_entropy(
 
     Raises:
         TypeError: logits is no floating-point array, labels is of no dtype above, pos_weight is of another dtype, where
-            is not of bools.
-        ValueError: shapes disagree, the reduction is unknown, or an integer label that counts is neither 0 nor 1. Under
-            `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            is not of bools, ignore_index is no int.
+        ValueError: shapes disagree, the reduction is unknown, labels that are no integers have an ignore_index, or an
+            integer label that counts is neither 0 nor 1. Under `jit` labels have no values to look at: there, loss and
+            gradient of such an entry are NaN, and with the loss the mean and the sum.
 
     Gradient: dz = ((1 - v) σ(z) - a v σ(-z)) dL; labels and pos_weight carry no gradient. Keeps logits and labels.
 
@@ -53,7 +56,7 @@ def sigmoid_cross_entropy(
     """
     function = "sigmoid_cross_entropy"
     (logits,) = shapes.floating(function, logits=logits)
-    labels, where = binary_labels(function, labels, where, logits, probabilities=True)
+    labels, where = binary_labels(function, labels, where, ignore_index, logits, probabilities=True)
     if pos_weight is not None:
         logits, pos_weight = shapes.floating(function, logits=logits, pos_weight=pos_weight)
         fits = pos_weight.ndim == 0 or (logits.ndim > 0 and pos_weight.shape == logits.shape[-1:])
@@ -65,8 +68,8 @@ def sigmoid_cross_entropy(
 
 def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    losses = _product(yes, _softplus(-z)) + _product(no, _softplus(z))
-    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+    losses = product(yes, _softplus(-z)) + product(no, _softplus(z))
+    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
 _sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
@@ -81,7 +84,7 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
     logits, labels, pos_weight, where = residuals
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -91,16 +94,11 @@ defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entrop
 
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
-    z = masked(shapes.wide(logits), where)
-    v = masked(lax.stop_gradient(labels.astype(z.dtype)), where)
+    z = shapes.wide(masked(logits, where))
+    v = lax.stop_gradient(masked(labels, where)).astype(z.dtype)
     if pos_weight is None:
         return z, v, 1 - v
-    return z, v * jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape), 1 - v
-
-
-def _product(share, loss):
-    """share x loss, 0 where the share is 0 and the loss infinite."""
-    return jnp.where(share == 0, 0.0, share * loss)
+    return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape)), 1 - v
 
 
 def _softplus(z):
@@ -114,6 +112,7 @@ def focal(
     gamma: float = 2.0,
     alpha: float | None = 0.25,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Cross-entropy in which entries that are already right weigh little, for the many easy negatives of a detector.
@@ -128,6 +127,7 @@ def focal(
         alpha: α, a Python number from 0 to 1, or None for a = 1.
         where: the entries that count, bools of the shape of the logits; None for all. The others may hold anything,
             NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the entries that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -135,10 +135,10 @@ def focal(
 
     Raises:
         TypeError: logits is no floating-point array, labels is neither of bools nor of integers, where is not of bools,
-            gamma or alpha is no number.
-        ValueError: shapes disagree, the reduction is unknown, gamma or alpha is out of range, or a label that counts is
-            neither 0 nor 1. Under `jit` such an entry is masked out: it has loss 0 and gradient 0 and no part in the
-            mean.
+            gamma or alpha is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, gamma or alpha is out of range, labels of bools have an
+            ignore_index, or a label that counts is neither 0 nor 1. Under `jit` it gives NaN, as for
+            `sigmoid_cross_entropy`.
 
     Gradient: dz = a q^γ (q - γ (1 - q) log(1 - q)) dL for label 0, and minus this for label 1; labels carry no
     gradient. Keeps logits and labels.
@@ -149,7 +149,7 @@ def focal(
     0.087
     """
     (logits,) = shapes.floating("focal", logits=logits)
-    labels, where = binary_labels("focal", labels, where, logits)
+    labels, where = binary_labels("focal", labels, where, ignore_index, logits)
     gamma = shapes.number("focal", "gamma", gamma, 0)
     alpha = alpha if alpha is None else shapes.number("focal", "alpha", alpha, 0, 1)
     return _focal(logits, labels, where, gamma, alpha, shapes.choice("focal", "reduction", reduction, REDUCTIONS))
@@ -158,7 +158,7 @@ def focal(
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     z, _, a = _focal_terms(logits, labels, where, alpha)
     losses = a * _wrong_to_the(gamma, z) * _softplus(z)
-    return reduce(losses, reduction, counted(labels, 2, where)).astype(logits.dtype)
+    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
 _focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
@@ -173,8 +173,8 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     logits, labels, where = residuals
     z, sign, a = _focal_terms(logits, labels, where, alpha)
     right = lax.logistic(-z)
-    slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * _product(right, _softplus(z)))
-    dlosses = spread(dloss.astype(z.dtype), z.shape, reduction, counted(labels, 2, where))
+    slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
+    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
     return (sign * a * slope * dlosses).astype(logits.dtype), None, None
 
 
@@ -186,7 +186,7 @@ def _focal_terms(logits, labels, where, alpha):
     positive = labels.astype(bool)
     sign = jnp.where(positive, -1.0, 1.0).astype(shapes.sum_dtype(logits.dtype))
     a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
-    return sign * masked(logits.astype(sign.dtype), where), sign, a
+    return sign * shapes.wide(masked(logits, where)), sign, a
 
 
 def _wrong_to_the(gamma, z):

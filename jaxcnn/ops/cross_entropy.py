@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, counted, distribution, mask
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.labels import class_labels, distribution, mask, unknown
+from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -22,6 +22,7 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Cross-entropy between labels v and the softmax p of the logits, stable for large logits.
@@ -35,6 +36,8 @@ def softmax_cross_entropy(
         label_smoothing: ε, a Python number from 0 to 1: the share of the label that is spread over all classes.
         class_weights: a [K], in the dtype of the logits; None for all 1.
         where: the examples that count, bools [...]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int, be it a class or not: integer labels that are it do not count, as by `where`; None for no
+            such label.
         reduction: "mean" over the examples that count, "sum", or "none". With integer labels and class weights the
             mean is over the sum of the weights a of the labels rather than over their number. It is 0 over nothing.
 
@@ -43,23 +46,27 @@ def softmax_cross_entropy(
 
     Raises:
         TypeError: logits is no floating-point array, labels is neither integer nor of the dtype of the logits,
-            class_weights is of another dtype, where is not of bools, label_smoothing is no number.
-        ValueError: shapes disagree, the reduction is unknown, label_smoothing is not within [0, 1], or an integer label
-            of an example that counts is out of range. Under `jit` labels have no values to look at: there, an example
-            whose label is out of range is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            class_weights is of another dtype, where is not of bools, label_smoothing is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, label_smoothing is not within [0, 1], labels that are no
+            integers have an ignore_index, or an integer label of an example that counts is no class. Under `jit` labels
+            have no values to look at: there, the loss of such an example is NaN, with it the mean and the sum, and so
+            is the gradient by its logits.
 
     Gradient: dlogits = (p Σ_k u_k - u) times dL of the example, 1/B of dR for the mean over B; labels and weights carry
     no gradient. Keeps the logits and the labels.
 
     Source: lecture, "Big Picture: What to Train"; label smoothing: Szegedy et al., Rethinking the inception
-        architecture for computer vision, 2016. As torch.nn.functional.cross_entropy.
+        architecture for computer vision, 2016. As torch.nn.functional.cross_entropy, whose ignore_index is -100 unless
+        it is given, and whose mean over nothing is NaN.
 
     >>> round(float(softmax_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 100.0]]), jnp.array([0, 1]))), 3)
     0.347
+    >>> softmax_cross_entropy(jnp.array([[0.0, 0.0], [jnp.nan, 0.0]]), jnp.array([0, -1]), ignore_index=-1).round(3)
+    Array(0.693, dtype=float32)
     """
     function = "softmax_cross_entropy"
     (logits,) = shapes.floating(function, logits=logits)
-    labels, where = class_labels(function, labels, where, logits, distributions=True)
+    labels, where = class_labels(function, labels, where, ignore_index, logits, distributions=True)
     class_weights = _checked_class_weights(function, class_weights, logits=logits)
     label_smoothing = shapes.number(function, "label_smoothing", label_smoothing, 0, 1)
     reduction = shapes.choice(function, "reduction", reduction, REDUCTIONS)
@@ -69,8 +76,9 @@ def softmax_cross_entropy(
 def _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing, reduction):
     log_p = _log_probabilities(logits, where)
     u = _targets(labels, class_weights, where, log_p, smoothing)
-    losses = -jnp.sum(jnp.where(u == 0, 0.0, u * log_p), axis=-1)
-    return reduce(losses, reduction, *_counts(labels, class_weights, where, log_p)).astype(logits.dtype)
+    losses = -jnp.sum(product(u, log_p), axis=-1)
+    shares = _shares(labels, class_weights, where, log_p)
+    return reduce(losses, reduction, where, shares).astype(logits.dtype)
 
 
 _softmax_cross_entropy = jax.custom_vjp(on_any_mesh(_softmax_cross_entropy_plain), nondiff_argnums=(4, 5))
@@ -86,8 +94,8 @@ def _softmax_cross_entropy_bwd(smoothing, reduction, residuals, dloss):
     logits, labels, class_weights, where = residuals
     p = jnp.exp(_log_probabilities(logits, where))
     u = _targets(labels, class_weights, where, p, smoothing)
-    counts = _counts(labels, class_weights, where, p)
-    dlosses = spread(dloss.astype(p.dtype), logits.shape[:-1], reduction, *counts)
+    shares = _shares(labels, class_weights, where, p)
+    dlosses = spread(dloss.astype(p.dtype), logits.shape[:-1], reduction, where, shares)
     dlogits = (p * jnp.sum(u, axis=-1, keepdims=True) - u) * dlosses[..., None]
     return dlogits.astype(logits.dtype), None, None, None
 
@@ -96,27 +104,26 @@ defvjp(_softmax_cross_entropy, _softmax_cross_entropy_fwd, _softmax_cross_entrop
 
 
 def _log_probabilities(logits, where):
-    wide = shapes.wide(logits)
-    return jax.nn.log_softmax(masked(wide, where), axis=-1)
+    return jax.nn.log_softmax(shapes.wide(masked(logits, where)), axis=-1)
 
 
 def _targets(labels, class_weights, where, like, smoothing=0.0):
-    """u_k = a_k ((1 - ε) v_k + ε / K), of the shape [..., K] and the dtype of `like`."""
+    """u_k = a_k ((1 - ε) v_k + ε / K), of the shape [..., K] and the dtype of `like`; 0 for what `where` leaves out."""
     classes = like.shape[-1]
-    u = masked(distribution(labels, classes, like.dtype), where)
+    u = distribution(labels, classes, like.dtype, where)
     if smoothing:
-        u = (1 - smoothing) * u + smoothing / classes
+        u = masked((1 - smoothing) * u + smoothing / classes, where)
     if class_weights is None:
         return u
-    return u * jnp.broadcast_to(lax.stop_gradient(class_weights.astype(like.dtype)), like.shape)
+    return product(u, jnp.broadcast_to(lax.stop_gradient(class_weights.astype(like.dtype)), like.shape))
 
 
-def _counts(labels, class_weights, where, like):
-    """Which examples count, and how much in the mean: None, or for integer labels the weight of the class."""
-    kept = counted(labels, like.shape[-1], where)
+def _shares(labels, class_weights, where, like):
+    """How much each example counts in the mean, None for 1: integer labels as their class, 1 where they are none."""
     if class_weights is None or not jnp.issubdtype(labels.dtype, jnp.integer):
-        return kept, None
-    return kept, jnp.sum(_targets(labels, class_weights, where, like), axis=-1)
+        return None
+    of_class = jnp.sum(_targets(labels, class_weights, where, like), axis=-1)
+    return jnp.where(unknown(labels, like.shape[-1], where), 1.0, of_class)
 
 
 def nll(
@@ -125,6 +132,7 @@ def nll(
     *,
     class_weights: jax.Array | None = None,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Negative log-likelihood of the labels v, for a network that returns log-probabilities.
@@ -134,13 +142,14 @@ def nll(
     Args:
         log_p: [..., K].
         labels: classes 0 to K - 1, integers [...].
-        class_weights, where, reduction: as for `softmax_cross_entropy`; the mean is over the sum of the weights a_v.
+        class_weights, where, ignore_index, reduction: as for `softmax_cross_entropy`; the mean is over the sum of the
+            weights a_v.
 
     Returns:
         A scalar, or [...] for "none", in the dtype of log_p. Half precision is computed in float32.
 
     Raises:
-        TypeError, ValueError: as `softmax_cross_entropy`; labels out of range are treated as there.
+        TypeError, ValueError: as `softmax_cross_entropy`; under `jit` a label that is no class gives NaN as there.
 
     Gradient: dlog_p_k = -a_v dL for k = v, else 0; labels and weights carry no gradient. Keeps the labels.
 
@@ -150,17 +159,16 @@ def nll(
     Array(2.5, dtype=float32)
     """
     (log_p,) = shapes.floating("nll", log_p=log_p)
-    labels, where = class_labels("nll", labels, where, log_p, argument="log_p")
+    labels, where = class_labels("nll", labels, where, ignore_index, log_p, argument="log_p")
     class_weights = _checked_class_weights("nll", class_weights, log_p=log_p)
     reduction = shapes.choice("nll", "reduction", reduction, REDUCTIONS)
     return _nll(log_p, labels, class_weights, where, log_p.shape[-1], reduction)
 
 
 def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
-    wide = masked(shapes.wide(log_p), where)
-    u = _targets(labels, class_weights, where, wide)
-    losses = -jnp.sum(jnp.where(u == 0, 0.0, u * wide), axis=-1)
-    return reduce(losses, reduction, *_counts(labels, class_weights, where, wide)).astype(log_p.dtype)
+    wide = shapes.wide(masked(log_p, where))
+    losses = -jnp.sum(product(_targets(labels, class_weights, where, wide), wide), axis=-1)
+    return reduce(losses, reduction, where, _shares(labels, class_weights, where, wide)).astype(log_p.dtype)
 
 
 _nll = jax.custom_vjp(on_any_mesh(_nll_plain), nondiff_argnums=(4, 5))
@@ -173,8 +181,8 @@ def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
 def _nll_bwd(classes, reduction, residuals, dloss):
     labels, class_weights, where = residuals
     like = jax.ShapeDtypeStruct((*labels.shape, classes), shapes.sum_dtype(dloss.dtype))
-    counts = _counts(labels, class_weights, where, like)
-    dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, *counts)
+    shares = _shares(labels, class_weights, where, like)
+    dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, where, shares)
     dlog_p = -_targets(labels, class_weights, where, like) * dlosses[..., None]
     return dlog_p.astype(dloss.dtype), None, None, None
 
@@ -245,7 +253,7 @@ defvjp(_kl_divergence, _kl_divergence_fwd, _kl_divergence_bwd)
 def _log_ratio(log_p, q, where):
     """q and log q - log p, 0 where q is 0."""
     dtype = shapes.sum_dtype(q.dtype)
-    wide_log_p, wide_q = masked(log_p.astype(dtype), where), masked(q.astype(dtype), where)
+    wide_log_p, wide_q = masked(log_p, where).astype(dtype), masked(q, where).astype(dtype)
     nothing = wide_q == 0
     log_q = jnp.log(jnp.where(nothing, 1.0, wide_q))
     return wide_q, jnp.where(nothing, 0.0, log_q - jnp.where(nothing, 0.0, wide_log_p))

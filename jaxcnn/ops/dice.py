@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, counted, distribution
+from jaxcnn.ops.labels import class_labels, distribution
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
@@ -19,6 +19,7 @@ def dice(
     *,
     smooth: float = 1e-5,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Dice loss of a segmentation: how far predicted and true regions are from covering each other.
@@ -30,6 +31,7 @@ def dice(
         labels: classes 0 to K - 1, integers [N, *S], or masks or distributions [N, *S, K] in the dtype of p.
         smooth: s, a Python number from 0; with 0, the loss of a class that is nowhere is 0.
         where: the pixels that count, bools [N, *S]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int: integer labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over all images and classes (0 if there are none), "sum", or "none".
 
     Returns:
@@ -37,11 +39,12 @@ def dice(
 
     Raises:
         TypeError: p is no floating-point array, labels is neither integer nor of the dtype of p, where is not of bools,
-            smooth is no number.
-        ValueError: shapes disagree, the reduction is unknown, smooth is negative, or an integer label of a pixel that
-            counts is out of range. Under `jit` such a pixel is masked out.
+            smooth is no number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, smooth is negative, labels that are no integers have an
+            ignore_index, or an integer label of a pixel that counts is no class. Under `jit` labels have no values to
+            look at: there, loss and gradient of the image of such a pixel are NaN.
 
-    Gradient: dp = (D - 2 v) / (Σ p + Σ v + s) dL with D = 1 - L, 0 for pixels that are masked out; labels carry no
+    Gradient: dp = (D - 2 v) / (Σ p + Σ v + s) dL with D = 1 - L, 0 for pixels that do not count; labels carry no
     gradient. Keeps the labels, and D and its denominator for each image and class.
 
     Source: Milletari et al., V-Net, 2016, with the sum rather than the sum of squares below. As monai.losses.DiceLoss.
@@ -51,7 +54,7 @@ def dice(
     """
     (p,) = shapes.floating("dice", p=p)
     shapes.images("dice", p, "p")
-    labels, where = class_labels("dice", labels, where, p, argument="p", distributions=True)
+    labels, where = class_labels("dice", labels, where, ignore_index, p, argument="p", distributions=True)
     smooth = shapes.number("dice", "smooth", smooth, 0)
     return _dice(p, labels, where, p.shape[-1], smooth, shapes.choice("dice", "reduction", reduction, REDUCTIONS))
 
@@ -73,10 +76,10 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     """With D = I / T, I = 2 Σ p v + s and T = Σ p + Σ v + s: -dD/dp = -(2 v T - I) / T² = (D - 2 v) / T."""
     labels, where, score, total = residuals
     dlosses = spread(dloss.astype(score.dtype), score.shape, reduction)
-    v, kept = _regions(labels, classes, where, score.dtype)
+    v = distribution(labels, classes, score.dtype, where)
     per_image = (score.shape[0], *(1,) * (v.ndim - 2), classes)
     dp = (score.reshape(per_image) - 2 * v) * (dlosses / total).reshape(per_image)
-    return masked(dp, kept).astype(dloss.dtype), None, None
+    return masked(dp, where).astype(dloss.dtype), None, None
 
 
 defvjp(_dice, _dice_fwd, _dice_bwd)
@@ -85,15 +88,8 @@ defvjp(_dice, _dice_fwd, _dice_bwd)
 def _dice_score(p, labels, where, classes, smooth):
     """D and its denominator, [N, K]; both 1 where there is nothing to cover."""
     dtype, axes = shapes.sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
-    v, kept = _regions(labels, classes, where, dtype)
-    p = masked(p.astype(dtype), kept)
+    v, p = distribution(labels, classes, dtype, where), masked(p, where).astype(dtype)
     overlap, total = 2 * jnp.sum(p * v, axis=axes) + smooth, jnp.sum(p + v, axis=axes) + smooth
     nothing = total == 0
     total = jnp.where(nothing, 1.0, total)
     return jnp.where(nothing, 1.0, overlap / total), total
-
-
-def _regions(labels, classes, where, dtype):
-    """The true regions [N, *S, K], 0 where a pixel does not count, and which pixels do."""
-    kept = counted(labels, classes, where)
-    return masked(distribution(labels, classes, dtype), kept), kept

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, counted, distribution
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
+from jaxcnn.ops.labels import class_labels, distribution
+from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -19,6 +19,7 @@ def hinge(
     *,
     margin: float = 1.0,
     where: jax.Array | None = None,
+    ignore_index: int | None = None,
     reduction: str = "mean",
 ) -> jax.Array:
     """Hinge loss of several classes: the logit of the label v has to exceed every other by a margin.
@@ -30,6 +31,7 @@ def hinge(
         labels: classes 0 to K - 1, integers [...].
         margin: m, a Python number.
         where: the examples that count, bools [...]; None for all. The others may hold anything, NaN too.
+        ignore_index: an int: labels that are it do not count, as by `where`; None for no such label.
         reduction: "mean" over the examples that count (0 if there are none), "sum", or "none".
 
     Returns:
@@ -37,9 +39,10 @@ def hinge(
 
     Raises:
         TypeError: logits is no floating-point array, labels is not of integers, where is not of bools, margin is no
-            number.
-        ValueError: shapes disagree, the reduction is unknown, or a label of an example that counts is out of range.
-            Under `jit` such an example is masked out: it has loss 0 and gradient 0 and no part in the mean.
+            number, ignore_index no int.
+        ValueError: shapes disagree, the reduction is unknown, or a label of an example that counts is no class. Under
+            `jit` labels have no values to look at: there, the loss of such an example is NaN, with it the mean and the
+            sum, and so is the gradient by its logits.
 
     Gradient: dz_k = dL / K for every k ≠ v within the margin, dz_v = -Σ_k dz_k; 0 on the margin itself; labels carry no
     gradient. Keeps one byte for each logit, and the labels.
@@ -51,7 +54,7 @@ def hinge(
     Array(0.125, dtype=float32)
     """
     (logits,) = shapes.floating("hinge", logits=logits)
-    labels, where = class_labels("hinge", labels, where, logits)
+    labels, where = class_labels("hinge", labels, where, ignore_index, logits)
     margin = shapes.number("hinge", "margin", margin)
     return _hinge(logits, labels, where, margin, shapes.choice("hinge", "reduction", reduction, REDUCTIONS))
 
@@ -59,7 +62,7 @@ def hinge(
 def _hinge_plain(logits, labels, where, margin, reduction):
     classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
     losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / classes
-    return reduce(losses, reduction, counted(labels, classes, where)).astype(logits.dtype)
+    return reduce(losses, reduction, where).astype(logits.dtype)
 
 
 _hinge = jax.custom_vjp(on_any_mesh(_hinge_plain), nondiff_argnums=(3, 4))
@@ -74,10 +77,10 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     """Each k within the margin adds m - z_v + z_k: +1 to dz_k and -1 to dz_v."""
     within, labels, where = residuals
     classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
-    dlosses = spread(dloss.astype(dtype), labels.shape, reduction, counted(labels, classes, where))
+    dlosses = spread(dloss.astype(dtype), labels.shape, reduction, where)
     each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
-    is_label = distribution(labels, classes, dtype) > 0
-    dz = jnp.where(is_label, -jnp.sum(each, axis=-1, keepdims=True), each)
+    v = distribution(labels, classes, dtype, where)
+    dz = jnp.where(v == 0, each, -v * jnp.sum(each, axis=-1, keepdims=True))
     return dz.astype(dloss.dtype), None, None
 
 
@@ -86,7 +89,7 @@ defvjp(_hinge, _hinge_fwd, _hinge_bwd)
 
 def _excess(logits, labels, where, margin):
     """m - z_v + z_k, 0 for k = v."""
-    z = masked(shapes.wide(logits), where)
-    is_label = distribution(labels, z.shape[-1], z.dtype) > 0
-    z_v = jnp.sum(jnp.where(is_label, z, 0.0), axis=-1, keepdims=True)
-    return jnp.where(is_label, 0.0, margin - z_v + z)
+    z = shapes.wide(masked(logits, where))
+    v = distribution(labels, z.shape[-1], z.dtype, where)
+    z_v = jnp.sum(product(v, z), axis=-1, keepdims=True)
+    return jnp.where(v > 0, 0.0, margin - z_v + z)

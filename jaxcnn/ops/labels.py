@@ -1,7 +1,7 @@
-"""Labels and masks of the losses: which are accepted, and which examples count.
+"""Labels, masks and ignored labels of the losses: which examples count, and what the labels of these say.
 
-Outside `jit` an integer label that no class has is an error. Inside, labels have no values to look at: there, the
-example counts for nothing, as if it were masked out: no loss, no gradient, no part in the mean.
+Outside `jit` a label that is no class is an error. Inside, labels have no values to look at: there, the loss of an
+example whose label is no class is NaN, and so is its gradient, unless the example is left out.
 """
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.reduction import masked
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def mask(function, where, shape):
@@ -23,53 +25,61 @@ def mask(function, where, shape):
     return jnp.asarray(where)
 
 
-def class_labels(function, labels, where, scores, *, argument="logits", distributions=False):
-    """Checks labels [...], or distributions [..., K] if these are allowed, and where [...] for the scores [..., K]."""
+def class_labels(function, labels, where, ignore_index, scores, *, argument="logits", distributions=False):
+    """Labels [...] for scores [..., K], or distributions [..., K] if these are allowed, and which examples count."""
     shapes.require(scores.ndim > 0, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
     *shape, classes = scores.shape
     shapes.require(classes > 0, function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
-    checked_where = mask(function, where, shape)
+    mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
     shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
     if distributions and labels.dtype == scores.dtype:
-        fits = labels.shape == scores.shape
-        shapes.require(fits, function, "labels", f"distributions {list(scores.shape)}", shapes.describe(labels))
-        return jnp.asarray(labels), checked_where
-    is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
-    shapes.require(is_integer, function, "labels", expected, shapes.describe(labels), TypeError)
-    shapes.require(labels.shape == tuple(shape), function, "labels", f"classes {shape}", shapes.describe(labels))
-    _check_range(function, labels, where, classes)
-    return jnp.asarray(labels), checked_where
+        shape, noun = scores.shape, "distributions"
+    else:
+        shapes.require(_are_integers(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+        noun = "classes"
+    fits = labels.shape == tuple(shape)
+    shapes.require(fits, function, "labels", f"{noun} {list(shape)}", shapes.describe(labels))
+    return _left_out(function, labels, where, ignore_index, classes)
 
 
-def binary_labels(function, labels, where, logits, *, probabilities=False):
-    """Checks labels 0 or 1, or probabilities if these are allowed, and where, all of the shape of the logits."""
-    checked_where = mask(function, where, logits.shape)
+def binary_labels(function, labels, where, ignore_index, logits, *, probabilities=False):
+    """Labels 0 or 1, or probabilities if these are allowed, and which entries count, of the shape of the logits."""
+    mask(function, where, logits.shape)
     expected = f"an array of bools, integers or {logits.dtype}" if probabilities else "an array of bools or integers"
     shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
-    is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
-    known = is_integer or labels.dtype == bool or (probabilities and labels.dtype == logits.dtype)
+    known = _are_integers(labels) or labels.dtype == bool or (probabilities and labels.dtype == logits.dtype)
     shapes.require(known, function, "labels", expected, shapes.describe(labels), TypeError)
     fits = labels.shape == logits.shape
     shapes.require(fits, function, "labels", f"of the shape {list(logits.shape)} of logits", shapes.describe(labels))
-    if is_integer:
-        _check_range(function, labels, where, 2)
-    return jnp.asarray(labels), checked_where
+    return _left_out(function, labels, where, ignore_index, 2)
 
 
-def counted(labels, classes, where):
-    """Which examples count: those that `where` keeps and whose label some class has; None for all of them."""
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        return where
-    inside = (labels >= 0) & (_countable(labels) < classes)
-    return inside if where is None else inside & where
+def distribution(labels, classes, dtype, where):
+    """v [..., K], the labels as distributions: NaN for a label that is no class, 0 for what `where` leaves out."""
+    if not _are_integers(labels):
+        return jax.lax.stop_gradient(masked(labels, where)).astype(dtype)
+    one_hot = masked(jax.nn.one_hot(_countable(labels), classes, dtype=dtype), where)
+    return jnp.where(unknown(labels, classes, where)[..., None], jnp.nan, one_hot)
 
 
-def distribution(labels, classes, dtype):
-    """Labels as distributions over the classes [..., K]; all zero where a label is none of them."""
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        return jax.nn.one_hot(_countable(labels), classes, dtype=dtype)
-    return jax.lax.stop_gradient(labels.astype(dtype))
+def marked(losses, labels, where):
+    """The losses, with NaN, in their derivative too, for entries that count although their label is neither 0 nor 1."""
+    if not _are_integers(labels):
+        return losses
+    outside = unknown(labels, 2, where)
+    return jnp.where(outside, losses * jnp.where(outside, jnp.nan, 1.0), losses)
+
+
+def unknown(labels, classes, where):
+    """Which examples count although their label, an integer, is no class."""
+    labels = _countable(labels)
+    outside = (labels < 0) | (labels >= classes)
+    return outside if where is None else outside & where
+
+
+def _are_integers(labels):
+    return jnp.issubdtype(labels.dtype, jnp.integer)
 
 
 def _countable(labels):
@@ -77,10 +87,32 @@ def _countable(labels):
     return labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
 
 
-def _check_range(function, labels, where, classes):
-    """ValueError if a label that counts is outside 0 to classes - 1, where labels and mask have values to look at."""
+def _left_out(function, labels, where, ignore_index, classes):
+    """The labels, and `where` without the examples whose label is ignore_index."""
+    if ignore_index is not None:
+        ignore_index = shapes.integer(function, "ignore_index", ignore_index)
+        expected = "None, as labels are no integers"
+        shapes.require(_are_integers(labels), function, "ignore_index", expected, ignore_index)
+        where = _not_ignored(labels, where, ignore_index)
+    if _are_integers(labels):
+        _check_range(function, labels, where, ignore_index, classes)
+    labels = labels if isinstance(labels, jax.Array) else jnp.asarray(labels)
+    return labels, None if where is None else jnp.asarray(where)
+
+
+def _not_ignored(labels, where, ignore_index):
+    info = jnp.iinfo(labels.dtype)
+    if not info.min <= ignore_index <= info.max:  # no label can be it: 255 of uint8 is not -1
+        return where
+    others = labels != np.asarray(ignore_index, labels.dtype)
+    return others if where is None else on_any_mesh(lambda a, b: a & b)(where, others)
+
+
+def _check_range(function, labels, where, ignore_index, classes):
+    """ValueError if an example that counts has a label that is no class, where both have values to look at."""
     if any(isinstance(a, jax.core.Tracer) or not getattr(a, "is_fully_addressable", True) for a in (labels, where)):
         return
     values = np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]
     outside = values[(values < 0) | (values >= classes)]
-    shapes.require(not outside.size, function, "labels", f"from 0 to {classes - 1}", outside[0] if outside.size else 0)
+    expected = f"from 0 to {classes - 1} or left out by ignore_index={'' if ignore_index is None else ignore_index}"
+    shapes.require(not outside.size, function, "labels", expected, outside[0] if outside.size else 0)

@@ -15,11 +15,22 @@ def masked(x, where):
     """x with 0 for what `where` leaves out, be it NaN; `where` has the leading axes of x, None keeps all."""
     if where is None:
         return x
-    return jnp.where(where.reshape(where.shape + (1,) * (x.ndim - where.ndim)), x, 0.0)
+    return jnp.where(where.reshape(where.shape + (1,) * (x.ndim - where.ndim)), x, x.dtype.type(0))
+
+
+def product(share, x):
+    """share · x, 0 where the share is 0, be x infinite or NaN."""
+    nothing = share == 0
+    # The inner choice keeps NaN from the product, at which jax_debug_nans would stop. The outer one is for speed: of a
+    # sum of products XLA stores both factors on CPU, of a sum of chosen terms the terms.
+    return jnp.where(nothing, 0.0, share * jnp.where(nothing, 0.0, x))
 
 
 def reduce(losses, reduction, where=None, weights=None):
-    """The losses L_b that `where` keeps, Σ L_b, or (Σ L_b) / (Σ a_b) with weights a_b (None: all 1), 0 if Σ a_b = 0."""
+    """The losses L_b that `where` keeps, Σ L_b, or (Σ L_b) / (Σ a_b) with weights a_b (None: all 1), 0 if Σ a_b = 0.
+
+    The weights are 0 for what `where` leaves out.
+    """
     losses = masked(losses, where)
     if reduction == "none":
         return losses
@@ -36,7 +47,7 @@ def spread(dloss, shape, reduction, where=None, weights=None):
 
 def _denominator(shape, where, weights):
     if weights is not None:
-        return jnp.sum(masked(weights, where))
+        return jnp.sum(weights)
     return math.prod(shape) if where is None else jnp.sum(where, dtype=jnp.int32)  # float32 counts to 2^24 only
 
 

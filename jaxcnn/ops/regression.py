@@ -150,4 +150,4 @@ defvjp(_difference, _difference_fwd, _difference_bwd)
 
 def _subtract(y, target, where):
     dtype = shapes.sum_dtype(y.dtype)
-    return masked(y.astype(dtype) - target.astype(dtype), where)
+    return masked(y, where).astype(dtype) - masked(target, where).astype(dtype)

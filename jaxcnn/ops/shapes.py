@@ -65,6 +65,8 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
 
 def _as_jax(value: Any) -> jax.Array | None:
     """The JAX array of an array; None if there is none: of strings, of objects, or of a shape and a dtype alone."""
+    if isinstance(value, jax.Array):
+        return value  # as it is: to convert it would be an operation, at whose NaN jax_debug_nans stops
     try:
         return jnp.asarray(value) if is_array(value) else None
     except TypeError:

@@ -40,7 +40,7 @@ def evaluate(
         model: the classifier, logits [N, K] from x.
         state: whose params and statistics are used.
         x: images [N, *S, C].
-        y: classes [N].
+        y: classes [N] of the model; leave images without one out of the set.
         batch_size: how many images go through the model at once; where it does not divide N, the last batch is shorter.
         loss: loss(logits, y) -> scalar, the mean over the batch.
 
@@ -89,7 +89,8 @@ def _require_classes(function: str, y: Any, classes: int) -> None:
 @jit(static_argnums=(0, 1))
 def _evaluate_batch(model, loss, params, statistics, x, y):
     logits, _ = model.apply(params, statistics, x)
-    return loss(logits, y), jnp.sum(jnp.argmax(logits, axis=-1).astype(y.dtype) == y)
+    found = jnp.argmax(logits, axis=-1)
+    return loss(logits, y), jnp.sum(found == y.astype(found.dtype))  # which small labels could not hold
 
 
 def fit(
@@ -113,7 +114,8 @@ def fit(
         model: the classifier.
         step: from `make_step`.
         state: from `init`; its buffers are reused.
-        batches: batches(epoch) -> the pairs (x, y) of that epoch, epoch from 0; `data.batches` makes them.
+        batches: batches(epoch) -> the pairs (x, y) of that epoch, epoch from 0; `data.batches` makes them. The labels
+            of the first epoch are looked at before its first step.
         test: the pair (x, y) of the test set.
         epochs: how many.
         out: the folder of the run, made if it is not there.
@@ -155,7 +157,8 @@ def fit(
             train_loss = float(np.mean(jax.device_get(losses)))
             if not math.isfinite(train_loss):
                 was = f"the training loss of epoch {epoch + 1} is {train_loss}"
-                raise FloatingPointError(f"{was}: a smaller learning rate may help")
+                unless = "if images are finite and labels are classes"
+                raise FloatingPointError(f"{was}: a smaller learning rate may help, {unless}")
             test_loss, test_accuracy = evaluate(model, state, *test, loss=loss)
             metrics = {
                 "epoch": epoch + 1,

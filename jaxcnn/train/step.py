@@ -88,6 +88,8 @@ def make_step(
     Returns:
         step(state, x, y) -> (state, R): x [N, *S, C], y as the loss takes it. The buffers of the state that goes in are
         reused for the one that comes out: keep the new state only. It is compiled once for each shape of x and y.
+        Compiled, it cannot look at labels: one that is no class makes R and the new parameters NaN. To leave examples
+        out, give them one label and the loss an ignore_index: `partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)`.
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.

@@ -356,8 +356,12 @@ BAD_CALLS = [
         ValueError,
         "one of 'mean', 'sum', 'none', got",
     ),
-    (lambda: jc.softmax_cross_entropy(row, np.array([0, 6])), ValueError, "labels must be from 0 to 5, got 6"),
-    (lambda: jc.softmax_cross_entropy(row, np.array([-1, 0])), ValueError, "labels must be from 0 to 5, got -1"),
+    (
+        lambda: jc.softmax_cross_entropy(row, np.array([0, 6])),
+        ValueError,
+        "labels must be from 0 to 5 or left out by ignore_index=, got 6",
+    ),
+    (lambda: jc.softmax_cross_entropy(row, np.array([-1, 0])), ValueError, "labels must be from 0 to 5 or left out by"),
     # losses
     (
         lambda: jc.softmax_cross_entropy(row, classes, label_smoothing=1.5),
@@ -406,7 +410,7 @@ BAD_CALLS = [
     ),
     (lambda: jc.nll(row[:, :0], classes), ValueError, "nll: log_p must be [..., K] with at least 1 class, got float32"),
     (lambda: jc.nll(row, row), TypeError, "nll: labels must be an array of integers, got float32[2, 6]"),
-    (lambda: jc.nll(row, np.array([0, 6])), ValueError, "nll: labels must be from 0 to 5, got 6"),
+    (lambda: jc.nll(row, np.array([0, 6])), ValueError, "nll: labels must be from 0 to 5 or left out by"),
     (lambda: jc.nll(c6[0], classes), ValueError, "nll: log_p must be [..., K] with at least 1 axis, got float32[]"),
     (
         lambda: jc.nll(row, classes, class_weights=c8),
@@ -430,7 +434,7 @@ BAD_CALLS = [
         ValueError,
         "sigmoid_cross_entropy: labels must be of the shape [2, 6] of logits, got int32[2]",
     ),
-    (lambda: jc.sigmoid_cross_entropy(c6, np.arange(6)), ValueError, "labels must be from 0 to 1, got 2"),
+    (lambda: jc.sigmoid_cross_entropy(c6, np.arange(6)), ValueError, "labels must be from 0 to 1 or left out by"),
     (
         lambda: jc.sigmoid_cross_entropy(row, row > 0, pos_weight=c8),
         ValueError,
@@ -445,7 +449,15 @@ BAD_CALLS = [
     (lambda: jc.focal(row, row > 0, alpha=2), ValueError, "focal: alpha must be a number from 0 to 1, got 2"),
     (lambda: jc.focal(row, row > 0, where=c6 > 0), ValueError, "focal: where must be bools [2, 6], got bool[6]"),
     (lambda: jc.hinge(row, classes, margin=c6), TypeError, "hinge: margin must be a finite number, got float32[6]"),
-    (lambda: jc.hinge(row, classes - 1), ValueError, "hinge: labels must be from 0 to 5, got -1"),
+    (lambda: jc.hinge(row, classes - 1), ValueError, "hinge: labels must be from 0 to 5 or left out by"),
+    (lambda: jc.nll(row, classes, ignore_index=True), TypeError, "nll: ignore_index must be an int, got bool True"),
+    (lambda: jc.hinge(row, classes, ignore_index=0.0), TypeError, "hinge: ignore_index must be an int, got float 0.0"),
+    (
+        lambda: jc.softmax_cross_entropy(row, row, ignore_index=0),
+        ValueError,
+        "softmax_cross_entropy: ignore_index must be None, as labels are no integers, got 0",
+    ),
+    (lambda: jc.focal(row, row > 0, ignore_index=1), ValueError, "focal: ignore_index must be None, as labels are no"),
     (lambda: jc.dice(row, classes), ValueError, "dice: p must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
     (lambda: jc.dice(x, classes), ValueError, "dice: labels must be classes [2, 5, 4], got int32[2]"),
     (lambda: jc.dice(x, x, smooth=-1), ValueError, "dice: smooth must be a finite number of at least 0, got -1"),

@@ -1,6 +1,8 @@
 """Losses against numbers of PyTorch, against loops in NumPy, and where they could overflow, divide by zero, or be asked
 about labels that do not exist."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ TORCH = {
         [0.2765287404, -0.3059954338, 0.0294666934],
     ),
     "cross_entropy ignore_index": (
-        cross_entropy(np.array([2, 1, -100, 1]), class_weights=A, label_smoothing=0.1, where=np.arange(4) != 2),
+        cross_entropy(np.array([2, 1, -100, 1]), class_weights=A, label_smoothing=0.1, ignore_index=-100),
         1.9708966521,
         [0.3016677168, -0.3338132005, 0.0321454837],
     ),
@@ -316,40 +318,158 @@ def test_extreme_values(name):
     np.testing.assert_allclose(dz, gradient, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", EXTREMES)
+def test_jax_debug_nans_has_nothing_to_say(name):
+    """Nor an operation of forward and backward pass outside `jit` gives a NaN that would be left out later."""
+    f, scores, labels, *_ = EXTREMES[name]
+    labels = np.asarray(labels)
+    labels = labels if labels.dtype == bool or not labels.ndim else labels.astype(np.float32)
+    with jax.debug_nans(True):
+        assert jax.grad(f)(jnp.asarray(scores, jnp.float32), labels).shape == np.shape(scores)
+
+
+@pytest.mark.parametrize(
+    "f", [jc.softmax_cross_entropy, jc.nll, jc.hinge, jc.dice, jc.sigmoid_cross_entropy, jc.focal, jc.huber]
+)
+def test_jax_debug_nans_has_nothing_to_say_of_what_is_left_out(f):
+    by_entry = f in (jc.sigmoid_cross_entropy, jc.focal, jc.huber)
+    kept = np.broadcast_to(some[..., None], soft.shape) if by_entry else some
+    z = jnp.asarray(np.where(some[..., None], soft, np.nan), jnp.bfloat16)
+    labels, options = np.where(kept, bits if by_entry else classes, -1), {"ignore_index": -1}
+    if f is jc.huber:
+        labels, options = z, {"where": kept}
+    with jax.debug_nans(True):
+        gradient = jax.grad(f)(z, labels, **options)
+    assert not np.any(np.where(some[..., None], 0, gradient.astype(float)))
+
+
+def _dice_of_one_image(p, v, where=None, **options):
+    return jc.dice(p[None], v[None], where=None if where is None else where[None], **options)
+
+
 BY_EXAMPLE = {
     "softmax_cross_entropy": lambda z, v, **o: jc.softmax_cross_entropy(z, v, label_smoothing=0.2, **o),
-    "softmax_cross_entropy weights": lambda z, v, **o: jc.softmax_cross_entropy(z, v, class_weights=weights, **o),
-    "nll": jc.nll,
+    "softmax_cross_entropy weights": lambda z, v, **o: jc.softmax_cross_entropy(
+        z, v, label_smoothing=0.2, class_weights=weights, **o
+    ),
+    "nll": lambda z, v, **o: jc.nll(z, v, class_weights=weights, **o),
     "hinge": jc.hinge,
-    "dice": jc.dice,
+    "sigmoid_cross_entropy": lambda z, v, **o: jc.sigmoid_cross_entropy(z, v, pos_weight=weights[1], **o),
+    "focal": lambda z, v, **o: jc.focal(z, v, alpha=0.3, **o),
+    "dice": _dice_of_one_image,
 }
 
 
+def _examples(name):
+    """Scores and labels of some examples, along one axis, and the number of classes."""
+    if name in ("sigmoid_cross_entropy", "focal"):
+        return jnp.asarray(logits.ravel()), bits.ravel(), 2
+    return jnp.asarray(soft.reshape(-1, K)), classes.ravel(), K
+
+
 @pytest.mark.parametrize("name", BY_EXAMPLE)
-@pytest.mark.parametrize("outside", [-1, K, 2**31 - 1])
-def test_label_out_of_range_is_an_error_outside_jit_and_masked_out_inside(name, outside):
-    f = BY_EXAMPLE[name]
-    where = np.ones((N, S), bool)
-    where[1, 2] = False
-    labels = np.where(where, classes, outside)
-    with pytest.raises(ValueError, match=f"labels must be from 0 to 4, got {outside}"):
-        f(logits, labels)
-    masked = jax.value_and_grad(lambda z: f(z, labels, where=where))(jnp.asarray(logits))
-    traced = jax.jit(jax.value_and_grad(f))(jnp.asarray(logits), labels)
-    for got, expected in zip(traced, masked, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
-    assert not np.any(traced[1][1, 2])
+def test_label_that_is_no_class_is_an_error_outside_jit_and_nan_inside(name):
+    """NaN in the loss and the gradient of its example only, which for dice is its image."""
+    f, (z, good, n) = BY_EXAMPLE[name], _examples(name)
+    if name == "dice":
+        f, z, good = jc.dice, z[:, None], good[:, None]
+    others = np.arange(len(good)) != 4
+    gradients = jax.grad(f), jax.grad(jc.derived(f))
+    compiled = quick(lambda z, v: (f(z, v, reduction="none"), *(g(z, v) for g in gradients), f(z, v)))
+    for outside, dtype in ((-1, int), (n, int), (2**31 - 1, np.int32), (99, np.int8), (255, np.uint8)):
+        labels = good.astype(dtype)
+        labels[4] = outside
+        expected = f"labels must be from 0 to {n - 1} or left out by ignore_index=, got {outside}$"
+        with pytest.raises(ValueError, match=expected):
+            f(z, labels)
+        losses, gradient, derived, mean = compiled(z, labels)
+        np.testing.assert_allclose(losses[others], compiled(z, good)[0][others], rtol=1e-12)
+        np.testing.assert_allclose(gradient, derived, rtol=1e-12)
+        assert np.isfinite(gradient[others]).all()
+        assert np.isnan(losses[4]).all()
+        assert np.isnan(gradient[4]).all()
+        assert np.isnan(mean)
 
 
-@pytest.mark.parametrize("f", [jc.sigmoid_cross_entropy, jc.focal])
-def test_binary_label_out_of_range_is_an_error_outside_jit_and_masked_out_inside(f):
-    labels = np.where(np.arange(K) == 3, 2, bits)
-    with pytest.raises(ValueError, match="labels must be from 0 to 1, got 2"):
-        f(logits, labels)
-    masked = jax.value_and_grad(lambda z: f(z, labels, where=labels < 2))(jnp.asarray(logits))
-    traced = jax.jit(jax.value_and_grad(f))(jnp.asarray(logits), labels)
-    for got, expected in zip(traced, masked, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
+def test_a_batch_without_a_class_has_no_loss_of_0():
+    """Be the weights of all classes 0."""
+    for options in ({}, {"class_weights": np.zeros(K)}):
+        assert np.isnan(jax.jit(lambda v, options=options: jc.nll(log_p, v, **options))(0 * classes + K))
+
+
+@pytest.mark.parametrize("name", BY_EXAMPLE)
+def test_ignored_labels_are_as_if_their_examples_were_not_there(name):
+    """Value, gradient and second order are those of the others alone, whatever the scores of the ignored are."""
+    f, (z, good, n) = BY_EXAMPLE[name], _examples(name)
+    t = jnp.asarray(rng.normal(size=z.shape))
+    for ignored, dtype, mask in ((-100, int, False), (255, np.uint8, True), (-1, np.int8, True), (n - 1, int, False)):
+        labels, where = good.astype(dtype), np.arange(len(good)) % 5 != 2
+        labels[[0, 4, 7]] = ignored
+        kept = (labels != ignored) & (where if mask else True)
+        options = {"ignore_index": ignored, **({"where": where} if mask else {})}
+
+        def orders(z, v, t, options):
+            gradient = jax.grad(f)
+            return f(z, v, **options), *jax.jvp(lambda z: gradient(z, v, **options), (z,), (t,))
+
+        expected = quick(partial(orders, options={}))(z[kept], good[kept], t[kept])
+        compiled = quick(partial(orders, options=options))
+        for garbage in (np.nan, -np.inf):
+            got = compiled(jnp.where(kept.reshape(-1, *(1,) * (z.ndim - 1)), z, garbage), labels, t)
+            np.testing.assert_allclose(got[0], expected[0], rtol=1e-12)
+            for slopes, right in zip(got[1:], expected[1:], strict=True):
+                np.testing.assert_allclose(slopes[kept], right, rtol=1e-11, atol=1e-14)
+                assert not np.any(slopes[~kept])
+        np.testing.assert_allclose(f(z, labels, **options), expected[0], rtol=1e-12)
+
+
+def test_ignore_index_that_no_label_can_be():
+    """-1 among unsigned labels is not 255: a label of 255 is an error still."""
+    labels = np.array([0, 2, 1, 0], np.uint8)
+    assert jc.nll(Z, labels, ignore_index=np.int64(-1)) == jc.nll(Z, labels)
+    labels[3] = 255
+    with pytest.raises(ValueError, match=r"labels must be from 0 to 2 or left out by ignore_index=-1, got 255$"):
+        jc.nll(Z, labels, ignore_index=-1)
+    assert np.isnan(jax.jit(lambda v: jc.nll(Z, v, ignore_index=-1))(labels))
+
+
+def test_all_labels_ignored():
+    def nothing(z):
+        return jc.softmax_cross_entropy(z, np.full(4, -1), class_weights=A, label_smoothing=0.1, ignore_index=-1)
+
+    loss, gradient = quick(jax.value_and_grad(nothing))(np.full((4, 3), np.nan))
+    assert loss == 0
+    assert not np.any(gradient)
+
+
+def test_ignored_labels_under_vmap_and_scan():
+    def loss(z, v):
+        return jc.softmax_cross_entropy(z, v, ignore_index=-1)
+
+    def scanned(*args):
+        return jax.lax.scan(lambda carry, args: (carry, jax.grad(loss)(*args)), None, args)[1]
+
+    labels = np.where(some, classes, -1)
+    expected = [quick(jax.grad(loss))(logits[i], labels[i]) for i in range(N)]
+    np.testing.assert_allclose(quick(jax.vmap(jax.grad(loss)))(logits, labels), expected, rtol=1e-12)
+    np.testing.assert_allclose(quick(scanned)(logits, labels), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, z: jc.softmax_cross_entropy(z, np.array([0, 2, 0, 2]), class_weights=a),
+        lambda a, z: jc.nll(z, np.array([0, 2, 0, 2]), class_weights=a),
+        lambda a, z: jc.sigmoid_cross_entropy(z, HARD * [1, 0, 1], pos_weight=a),
+    ],
+    ids=["softmax_cross_entropy", "nll", "sigmoid_cross_entropy"],
+)
+def test_infinite_weight_of_a_class_that_no_label_has(f):
+    """As one over the number of its examples is: it counts as any other weight does."""
+    gradient = quick(jax.value_and_grad(f, argnums=1))
+    infinite, one = (gradient(np.array([0.5, a, 2.0]), Z) for a in (np.inf, 1.0))
+    np.testing.assert_array_equal(infinite[0], one[0])
+    np.testing.assert_array_equal(infinite[1], one[1])
 
 
 def _with_labels(f, labels):

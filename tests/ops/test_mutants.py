@@ -263,8 +263,8 @@ def no_sum_of_targets(smoothing, reduction, residuals, dloss):
     logits, labels, class_weights, where = residuals
     p = jnp.exp(cross_entropy._log_probabilities(logits, where))
     u = cross_entropy._targets(labels, class_weights, where, p, smoothing)
-    counts = cross_entropy._counts(labels, class_weights, where, p)
-    return (p - u) * cross_entropy.spread(dloss, p.shape[:-1], reduction, *counts)[..., None], None, None, None
+    shares = cross_entropy._shares(labels, class_weights, where, p)
+    return (p - u) * cross_entropy.spread(dloss, p.shape[:-1], reduction, where, shares)[..., None], None, None, None
 
 
 def no_one_in_dq(right):
@@ -281,7 +281,7 @@ def not_clipped(right):
 
 def label_not_pulled(margin, reduction, residuals, dloss):
     within, labels, where = residuals
-    dlosses = hinge.spread(dloss, labels.shape, reduction, hinge.counted(labels, within.shape[-1], where))
+    dlosses = hinge.spread(dloss, labels.shape, reduction, where)
     return within.astype(dloss.dtype) * dlosses[..., None] / within.shape[-1], None, None
 
 

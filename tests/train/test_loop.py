@@ -54,6 +54,16 @@ def test_evaluation_in_batches_equals_one_big_batch(batch_size):
     assert accuracy == np.mean(np.argmax(np.asarray(logits), axis=1) == Y)
 
 
+def test_accuracy_of_more_classes_than_the_labels_can_count():
+    """Class 300 is not class 44, which it would be as uint8."""
+    x, labels = np.zeros((2, 3), np.float32), np.array([44, 44], np.uint8)
+    first = jnp.asarray(np.where(np.arange(301) == 300, 1, 0), jnp.float32)
+    model = nn.dense(301)
+    state = train.init(model, train.sgd(0.1), KEY, x.shape)
+    state = state._replace(params=jax.tree.map(lambda a: jnp.broadcast_to(first, a.shape), state.params))
+    assert train.evaluate(model, state, x, labels)[1] == 0
+
+
 def test_evaluation_with_another_loss():
     def mean_label(logits, y):
         return jnp.mean(y.astype(logits.dtype))
@@ -128,13 +138,13 @@ def test_an_interrupted_run_leaves_its_metrics(tmp_path, error):
     assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+@pytest.mark.parametrize(("factor", "offset"), [(np.nan, 0), (1, 1)], ids=["images", "labels"])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, factor, offset):
     def broken(epoch):
-        return [(x * np.float32(np.nan if epoch == 1 else 1), y) for x, y in batches(epoch)]
+        return [(x * np.float32(factor), y + offset) if epoch == 1 else (x, y) for x, y in batches(epoch)]
 
-    with pytest.raises(
-        FloatingPointError, match=r"^the training loss of epoch 2 is nan: a smaller learning rate may help$"
-    ):
+    expected = "a smaller learning rate may help, if images are finite and labels are classes"
+    with pytest.raises(FloatingPointError, match=f"^the training loss of epoch 2 is nan: {expected}$"):
         fit(tmp_path, batches=broken)
     assert [line["epoch"] for line in metrics(tmp_path)] == [1]
 

@@ -1,5 +1,7 @@
 """The training state, the jitted step and the default optimizer."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,21 @@ def test_a_step_is_the_gradient_step_of_the_risk():
     np.testing.assert_allclose(loss, value, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.params, expected)
     assert int(state.step) == 1
+
+
+def test_labels_in_a_step():
+    """One that is no class is no loss of 0; those that the loss ignores are as if their images were not there."""
+    model, some = nn.dense(2), np.arange(6) % 3 != 1
+    state = train.init(model, optax.sgd(0.1), KEY, X.shape)
+    loss = partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)
+    steps = [jax.jit(train.make_step(model, optax.sgd(0.1), loss=f)) for f in (jaxcnn.softmax_cross_entropy, loss)]
+    assert np.isnan(steps[0](state, X, Y + 1)[1])
+    expected, got = steps[0](state, X[some], Y[some]), steps[1](state, X, np.where(some, Y, -1))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        (got[0].params, got[1]),
+        (expected[0].params, expected[1]),
+    )
 
 
 def test_another_loss():
