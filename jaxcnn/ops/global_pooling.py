@@ -13,8 +13,10 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.windows import in_pairs
 from jaxcnn.ops.winners import add_at_place, take_from_place
 
 
@@ -193,8 +195,14 @@ def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return _adaptive_mean_pool(x, x.shape[1:-1], _regions_shape("adaptive_mean_pool", shape, x.ndim - 2))
 
 
+# Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
 def _adaptive_mean_pool_plain(x, image, shape):
-    return _along_axes(x, [_shares(n, m) for n, m in zip(image, shape, strict=True)])
+    """The means of blocks, on all axes that have them at once; then those of regions, axis by axis."""
+    y = _mean_of_blocks(shapes.wide(x), [_block(n, m) for n, m in zip(image, shape, strict=True)])
+    for axis, m in enumerate(shape, start=1):
+        if y.shape[axis] != m:
+            y = sum_terms(y, _shares(y.shape[axis], m), axis)
+    return y.astype(x.dtype)
 
 
 _adaptive_mean_pool = jax.custom_vjp(on_any_mesh(_adaptive_mean_pool_plain), nondiff_argnums=(1, 2))
@@ -205,27 +213,45 @@ def _adaptive_mean_pool_fwd(x, image, shape):
 
 
 def _adaptive_mean_pool_bwd(image, shape, _, dy):
-    """dx = Aᵀ dy along each axis."""
-    return (_along_axes(dy, [_shares(n, m).T for n, m in zip(image, shape, strict=True)]),)
+    """dx = Aᵀ dy along each axis, the last step backwards first."""
+    blocks = [_block(n, m) for n, m in zip(image, shape, strict=True)]
+    dx = shapes.wide(dy)
+    for axis, (n, m, block) in enumerate(zip(image, shape, blocks, strict=True), start=1):
+        if n // block != m:
+            dx = sum_terms(dx, transposed(_shares(n, m), n), axis)
+    return (_share_in_blocks(dx, blocks).astype(dy.dtype),)
 
 
 defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 
-def _along_axes(x, matrices):
-    """Multiplies each spatial axis by its matrix [M, S]."""
-    y = shapes.wide(x)
-    for axis, matrix in enumerate(matrices, start=1):
-        y = jnp.moveaxis(jnp.tensordot(matrix.astype(y.dtype), y, axes=(1, axis)), 0, axis)
-    return y.astype(x.dtype)
+def _block(n, m):
+    """How many places of an axis of n make one of m regions, where these lie side by side; else 1."""
+    return 1 if n % m else n // m
+
+
+def _mean_of_blocks(x, blocks):
+    """[N, *(M·B), C] -> [N, M_1, B_1, M_2, B_2, ..., C] -> [N, *M, C]."""
+    outer = [n // b for n, b in zip(x.shape[1:-1], blocks, strict=True)]
+    split = x.reshape(x.shape[0], *in_pairs(outer, blocks), x.shape[-1])
+    return jnp.mean(split, axis=tuple(range(2, split.ndim - 1, 2)))
+
+
+def _share_in_blocks(dy, blocks):
+    """`_mean_of_blocks` transposed: each entry, divided, at every place of its block."""
+    outer = dy.shape[1:-1]
+    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *in_pairs(outer, [1] * len(outer)), dy.shape[-1])
+    repeated = jnp.broadcast_to(single, (dy.shape[0], *in_pairs(outer, blocks), dy.shape[-1]))
+    return repeated.reshape(dy.shape[0], *(m * b for m, b in zip(outer, blocks, strict=True)), dy.shape[-1])
 
 
 def _shares(n, m):
-    """The matrix A [m, n] of the means of m regions of n places."""
-    matrix = np.zeros((m, n))
-    for i in range(m):
-        matrix[i, i * n // m : -(-(i + 1) * n // m)] = 1
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    """The means of m regions of n places as sums."""
+    i = np.arange(m)
+    first, end = i * n // m, -(-(i + 1) * n // m)
+    length = (end - first)[:, None]
+    k = np.arange(np.max(length))
+    return Terms(np.where(k < length, first[:, None] + k, 0), (k < length) / length)
 
 
 def _with_places(function: str, x: Any) -> jax.Array:
