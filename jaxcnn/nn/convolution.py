@@ -169,7 +169,7 @@ def conv_transpose(
     size: PerAxis,
     *,
     stride: PerAxis = 1,
-    padding: Pads = 0,
+    padding: Pads | PerAxis = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,

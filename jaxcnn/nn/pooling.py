@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
 from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
+from jaxcnn.ops.global_pooling import Regions
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
@@ -91,7 +92,7 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     )
 
 
-def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
+def adaptive_max_pool(shape: Regions) -> Layer:
     """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`.
 
     Args:
@@ -110,7 +111,7 @@ def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
     return without_parameters("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
 
 
-def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
+def adaptive_mean_pool(shape: Regions) -> Layer:
     """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`.
 
     Args:

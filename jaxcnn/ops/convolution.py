@@ -44,8 +44,8 @@ def conv(
         b: biases [O], or None.
         stride: s, an int or one per spatial axis.
         padding: zeros around x: "VALID" (none), "SAME" (ceil(n/s) outputs, the odd zero behind, as XLA), "SAME_LOWER"
-            (the odd zero in front), "CAUSAL" (all in front), an int for all sides, or (low, high) per axis; a negative
-            number crops.
+            (the odd zero in front), "CAUSAL" (all in front), an int for all sides, or per axis an int for both or (low,
+            high); a negative number crops.
         dilation: d, the distance between neighbouring filter entries in x, an int or one per spatial axis.
         groups: filter o sees only the C/groups channels of its own group; both C and O are split in order.
 
@@ -155,6 +155,7 @@ def separable_conv(
 
 def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
     x, w, b = shapes.with_bias(function, {"x": x, filters: w}, b)
+    groups = shapes.integer(function, "groups", groups, 1)
     window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-1])

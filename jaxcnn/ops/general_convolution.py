@@ -89,8 +89,8 @@ def conv_general_dilated(
     geometry = _Geometry(
         layout,
         _window(image, size, window_strides, padding, lhs_dilation, rhs_dilation),
-        feature_group_count,
-        batch_group_count,
+        int(feature_group_count),
+        int(batch_group_count),
         Arithmetic(
             tuple(precision) if isinstance(precision, list) else precision,
             preferred_element_type and jnp.dtype(preferred_element_type),
@@ -141,13 +141,13 @@ defvjp(_conv_general_dilated, _conv_general_dilated_fwd, _conv_general_dilated_b
 def _window(image, size, stride, padding, upsampling, dilation):
     size = tuple(size)
     ones = (1,) * len(image)
-    upsampling, dilation = (tuple(d or ones) for d in (upsampling, dilation))
+    upsampling, dilation = (ones if d is None else tuple(map(int, d)) for d in (upsampling, dilation))
     image = tuple(u * (n - 1) + 1 if n else 0 for n, u in zip(image, upsampling, strict=True))
     if isinstance(padding, str):
         extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
         padding = lax.padtype_to_pads(image, extent, stride, padding)
     padding = tuple((int(low), int(high)) for low, high in padding)
-    return Window(image, size, tuple(stride), padding, dilation, upsampling)
+    return Window(image, size, tuple(map(int, stride)), padding, dilation, upsampling)
 
 
 def _images(lhs, geometry):

@@ -5,6 +5,7 @@ differ in size.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import in_pairs
 from jaxcnn.ops.winners import add_at_place, take_from_place
+
+Regions = int | Sequence[int | None] | np.ndarray | None
 
 
 def global_mean_pool(x: jax.Array) -> jax.Array:
@@ -94,14 +97,15 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
 
 
-def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: bool = False) -> Any:
+def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = False) -> Any:
     """The maximum of each of `shape` regions that cover the image evenly, channel by channel.
 
         y[n, i, c] = max x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
 
     Args:
         x: images [N, *S, C] with at least one place.
-        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+        shape: M, how many regions there are, an int or one per spatial axis, None for as many as places; neighbours
+            overlap where M does not divide S.
         return_indices: whether to return where the maxima are as well.
 
     Returns:
@@ -109,8 +113,8 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
         spatial axes of x, as PyTorch's. A NaN is the maximum.
 
     Raises:
-        TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+        TypeError: x is no floating-point array, shape is no int, return_indices is no bool.
+        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
 
     Gradient: that of `max_pool`. Keeps the places of the maxima.
 
@@ -120,7 +124,8 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
     Array([3., 5.], dtype=float32)
     """
     x = _with_places("adaptive_max_pool", x)
-    image, shape = x.shape[1:-1], _regions_shape("adaptive_max_pool", shape, x.ndim - 2)
+    image = x.shape[1:-1]
+    shape = _regions_shape("adaptive_max_pool", shape, image)
     y = _max_of_regions(x, image, shape)
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
@@ -168,23 +173,25 @@ def _region(n, m, i):
     return np.array([first] * (longest - (end - first)) + list(range(first, end)))
 
 
-def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     """The mean of each of `shape` regions that cover the image evenly, channel by channel.
 
         y[n, i, c] = mean of x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
 
     Args:
         x: images [N, *S, C] with at least one place.
-        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+        shape: M, how many regions there are, an int or one per spatial axis, None for as many as places; neighbours
+            overlap where M does not divide S.
 
     Returns:
         y [N, *M, C], in the dtype of x. Half precision is summed in float32.
 
     Raises:
-        TypeError: x is no floating-point array, shape has no ints.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+        TypeError: x is no floating-point array, shape is no int.
+        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
 
-    Gradient: along each axis y = A x with a matrix A [M, S] of shares, so dx = Aᵀ dy.
+    Gradient: along each axis y = A x with a matrix A [M, S] of shares, so dx = Aᵀ dy. Shares of zero are left out: a
+        NaN reaches the regions that it is in.
 
     Source: lecture, "Backward Pass: Mean-Pooling".
 
@@ -192,7 +199,8 @@ def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Array([2., 2.], dtype=float32)
     """
     x = _with_places("adaptive_mean_pool", x)
-    return _adaptive_mean_pool(x, x.shape[1:-1], _regions_shape("adaptive_mean_pool", shape, x.ndim - 2))
+    image = x.shape[1:-1]
+    return _adaptive_mean_pool(x, image, _regions_shape("adaptive_mean_pool", shape, image))
 
 
 # Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
@@ -262,8 +270,12 @@ def _with_places(function: str, x: Any) -> jax.Array:
     return x
 
 
-def _regions_shape(function: str, shape: Any, rank: int) -> tuple[int, ...]:
-    shape = shapes.shape(function, "shape", shape)
-    fits = len(shape) == rank and 0 not in shape
-    shapes.require(fits, function, "shape", f"{rank} ints of at least 1, one per spatial axis", shape)
-    return shape
+def _regions_shape(function: str, shape: Any, image: tuple[int, ...]) -> tuple[int, ...]:
+    several = shapes.options(shape)
+    several = [shape] * len(image) if several is None else several
+    expected = f"an int of at least 1, or {len(image)} of them or of None, one per spatial axis"
+    shapes.require(len(several) == len(image), function, "shape", expected, tuple(several))
+    return tuple(
+        n if m is None else shapes.integer(function, "shape", m, 1, expected=expected)
+        for n, m in zip(image, several, strict=True)
+    )

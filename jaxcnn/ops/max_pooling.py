@@ -106,7 +106,7 @@ def max_unpool(
     window: PerAxis,
     *,
     stride: PerAxis | None = None,
-    padding: Pads = 0,
+    padding: Pads | PerAxis = 0,
     shape: tuple[int, ...] | None = None,
 ) -> jax.Array:
     """Puts pooled entries back to where the maxima were, and zeros elsewhere: the backward pass of `max_pool` as an op.
@@ -117,7 +117,7 @@ def max_unpool(
         y: pooled maps [N, *M, C].
         indices: integers [N, *M, C], flat in the spatial axes of the result, from `max_pool(..., return_indices=True)`.
         window, stride: those of the pooling; they say how large the result is.
-        padding: of the pooling, an int or (low, high) per axis.
+        padding: of the pooling, an int for all sides, or per axis an int for both or (low, high).
         shape: the spatial shape of the result; by default (M - 1)s - low - high + window.
 
     Returns:

@@ -7,7 +7,6 @@ other single values, then shapes and windows.
 
 import math
 import numbers
-import operator
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -17,12 +16,13 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, reaching_the_end
 
-Pads = int | Sequence[tuple[int, int]]
-Padding = str | Pads
-PerAxis = int | Sequence[int]
+PerAxis = int | Sequence[int] | np.ndarray
+Pads = int | Sequence[tuple[int, int]] | np.ndarray
+Padding = str | Pads | PerAxis
 
 
 def require(
@@ -31,6 +31,11 @@ def require(
     """Raises the one sentence that a bad argument gets, unless `ok`."""
     if not ok:
         raise error(f"{function}: {argument} must be {expected}, got {got}")
+
+
+def is_symbolic(size: Any) -> bool:
+    """Whether a size of an array is known by its name only, as where `jax.export` compiles for all of them."""
+    return is_symbolic_dim(size)
 
 
 def describe(value: Any) -> str:
@@ -146,19 +151,42 @@ def wide(a: jax.Array) -> jax.Array:
     return a.astype(sum_dtype(a.dtype))
 
 
+def option(value: Any) -> Any:
+    """An option as a Python value: an array without axes is the number, a bool or whatever else, that it holds."""
+    array = _known(value)
+    return value if array is None or array.ndim else array.item()
+
+
+def options(value: Any) -> list[Any] | None:
+    """What a list, a tuple or an array with axes holds; None for everything else, also for a string."""
+    array = _known(value)
+    if array is not None:
+        return list(array) if array.ndim else None
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+
+
+def _known(value: Any) -> np.ndarray | None:
+    """An array of NumPy, or of JAX where it has values already."""
+    is_known = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
+    return np.asarray(value) if is_known and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else None
+
+
+def describe_option(value: Any) -> str:
+    """What came as an option, in words."""
+    traced = isinstance(value, jax.core.Tracer)
+    more = " that is traced: options are static, known before jit (static_argnames, functools.partial)"
+    return describe(value) + more if traced else describe(value)
+
+
 def integer(
     function: str, argument: str, value: Any, minimum: int | None = None, *, expected: str | None = None
 ) -> int:
-    """A Python int of at least `minimum`; a bool, float or array is a TypeError. `expected` rewords what is."""
+    """A Python int of at least `minimum`; anything else is a TypeError. `expected` rewords what is."""
     expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
-    try:
-        result = operator.index(value)
-    except TypeError:
-        result = None
-    require(
-        result is not None and not isinstance(value, bool), function, argument, expected, describe(value), TypeError
-    )
-    assert result is not None
+    result = option(value)
+    is_integer = isinstance(result, numbers.Integral) and not isinstance(result, bool)
+    require(is_integer, function, argument, expected, describe_option(value), TypeError)
+    result = int(result)
     require(minimum is None or result >= minimum, function, argument, expected, result)
     return result
 
@@ -177,17 +205,19 @@ def number(function: str, argument: str, value: Any, low: float = -math.inf, hig
     expected = f"a number from {low:g} to {high:g}"
     if high == math.inf:
         expected = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    require(is_number, function, argument, expected, describe(value), TypeError)
-    result = float(value)
+    result = option(value)
+    is_number = isinstance(result, numbers.Real) and not isinstance(result, bool)
+    require(is_number, function, argument, expected, describe_option(value), TypeError)
+    result = float(result)
     require(math.isfinite(result) and low <= result <= high, function, argument, expected, value)
     return result
 
 
 def flag(function: str, argument: str, value: Any) -> bool:
-    """TypeError unless `value` is True or False."""
-    require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
-    return value
+    """A Python bool; TypeError unless `value` is True or False."""
+    result = option(value)
+    require(isinstance(result, bool), function, argument, "True or False", describe_option(value), TypeError)
+    return result
 
 
 def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
@@ -208,16 +238,17 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 
 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: a sequence of ints that are not negative."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
-    return tuple(integer(function, argument, entry, 0) for entry in value)
+    """`value` as a shape: ints that are not negative, or symbolic sizes."""
+    sizes = options(value)
+    require(sizes is not None, function, argument, "a shape, a tuple of ints", describe_option(value), TypeError)
+    assert sizes is not None
+    return tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """One or several axes of an array, counted from the front and in order; none twice."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    given = [integer(function, argument, axis) for axis in (value if several else (value,))]
+    several = options(value)
+    given = [integer(function, argument, axis) for axis in ((value,) if several is None else several)]
     counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
     expected = f"different axes of an array that has {rank}"
     require(0 < len(counted) == len(given), function, argument, expected, value)
@@ -226,22 +257,33 @@ def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]
 
 def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
     """`value` as one int per spatial axis: an int stands for all of them."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    several = options(value)
+    if several is None:
         return (integer(function, argument, value, minimum),) * rank
     expected = f"an int or {rank} ints, one per spatial axis"
-    require(len(value) == rank, function, argument, expected, tuple(value))
-    return tuple(integer(function, argument, entry, minimum) for entry in value)
+    require(len(several) == rank, function, argument, expected, tuple(several))
+    return tuple(integer(function, argument, entry, minimum) for entry in several)
 
 
-def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
-    """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
+def pads(
+    function: str, argument: str, value: Any, rank: int, otherwise: str, *, both_sides: bool = True
+) -> tuple[tuple[int, int], ...]:
+    """`value` as (low, high) per spatial axis; an int stands for all.
+
+    With `both_sides` an int in the place of a pair stands for both of it. `otherwise` says what but pairs it may be.
+    """
     expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
-    if not isinstance(value, Sequence):
+    require(not isinstance(value, str), function, argument, expected, describe(value))
+    several = options(value)
+    if several is None:
         both = integer(function, argument, value, expected=expected)
         return ((both, both),) * rank
-    pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
-    require(pairs and len(value) == rank, function, argument, expected, value)
-    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+    pairs: list[Any] = [options(entry) or ((entry, entry) if both_sides else ()) for entry in several]
+    one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
+    got = f"{value}: low and high of one axis are ({value},)" if one_pair else value
+    fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
+    require(fits, function, argument, expected, got)
+    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in pairs)
 
 
 def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
@@ -250,7 +292,7 @@ def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[i
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(NAMED_PADDINGS))
         return tuple(map(NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
-    return pads(function, "padding", padding, rank, "a string, an int")
+    return pads(function, "padding", padding, rank, f"a string, an int, {rank} ints")
 
 
 def window(
@@ -338,7 +380,7 @@ def transposed_window(
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    between = pads(function, "padding", padding, rank, "an int")
+    between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)

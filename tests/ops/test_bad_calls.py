@@ -89,7 +89,7 @@ BAD_CALLS = [
     (
         lambda: jc.conv_transpose(dy, w, padding="SAME"),
         ValueError,
-        "padding must be an int or 2 pairs (low, high), one",
+        "padding must be an int, 2 ints or 2 pairs (low, high), one",
     ),
     (lambda: jc.conv_transpose(dy, w, padding=9), ValueError, "conv_transpose: padding must be such that something is"),
     (
@@ -237,27 +237,58 @@ BAD_CALLS = [
     (
         lambda: jc.conv(x, w, padding=1.0),
         TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got float 1.0",
+        "padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got float 1.0",
     ),
     (
         lambda: jc.conv(x, w, padding=None),
         TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got NoneType None",
+        "padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got NoneType None",
     ),
+    (lambda: jc.conv(x, w, padding=(1, 1, 1)), ValueError, "2 pairs (low, high), one per spatial axis, got (1, 1, 1)"),
     (
-        lambda: jc.conv(x, w, padding=np.ones((2, 2), int)),
-        TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got int64[2, 2]",
-    ),
-    (
-        lambda: jc.conv(x, w, padding=(1, 1)),
+        lambda: jc.mean_pool(x[0], 2, padding=(1, 0)),
         ValueError,
-        "padding must be a string, an int or 2 pairs (low, high), one per",
+        "one per spatial axis, got (1, 0): low and high of one axis are ((1, 0),)",
     ),
+    (lambda: jc.pad(x, (1, 1)), ValueError, "pad: width must be an int or 2 pairs (low, high), one per spatial axis"),
+    (
+        lambda: jc.conv(x, w, stride=np.ones((2, 2), int)),
+        TypeError,
+        "stride must be an int of at least 1, got int64[2]",
+    ),
+    (lambda: jc.conv(x, w, stride=np.True_), TypeError, "stride must be an int of at least 1, got bool[]"),
+    (
+        lambda: jc.conv(x, w, stride=np.array([1.0, 2.0])),
+        TypeError,
+        "stride must be an int of at least 1, got float64[]",
+    ),
+    (
+        lambda: jax.jit(lambda s: jc.mean_pool(x, s))(2),
+        TypeError,
+        "mean_pool: window must be an int of at least 1, got int64[] that is traced: options are static",
+    ),
+    (
+        lambda: jax.jit(lambda s: jc.conv(x, w, padding=s))(np.array([2, 2])),
+        TypeError,
+        "conv: padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got int64[2] t",
+    ),
+    (
+        lambda: jax.jit(lambda b: jc.gelu(x, approximate=b))(True),
+        TypeError,
+        "approximate must be True or False, got bool[] that is ",
+    ),
+    (
+        lambda: jax.jit(lambda r: jc.elu(x, r))(0.5),
+        TypeError,
+        "elu: alpha must be a finite number, got float64[] that is",
+    ),
+    (lambda: jc.elu(x, "1"), TypeError, "elu: alpha must be a finite number, got str '1'"),
+    (lambda: jc.elu(x, np.ones(2)), TypeError, "elu: alpha must be a finite number, got float64[2]"),
+    (lambda: jc.max_pool(x, 2, ceil_mode=np.ones(2, bool)), TypeError, "ceil_mode must be True or False, got bool[2]"),
     (
         lambda: jc.conv(x, w, padding=((1, 1),)),
         ValueError,
-        "conv: padding must be a string, an int or 2 pairs (low, high)",
+        "conv: padding must be a string, an int, 2 ints or 2 pairs (low, high)",
     ),
     (lambda: jc.conv(x, w, padding=((1, 1), (1, 0.5))), TypeError, "conv: padding must be an int, got float 0.5"),
     (
