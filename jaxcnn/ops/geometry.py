@@ -62,6 +62,52 @@ def reaching_the_end(window: Window) -> Window:
     return replace(window, padding=padding)
 
 
+def no_farther(window: Window) -> Window:
+    """The same window without steps that lead beyond the image: strides of its only place, dilations of one entry."""
+    axes = zip(window.output, window.stride, window.padded, strict=True)
+    return replace(
+        window,
+        stride=tuple(max(min(s, n), 1) if m == 1 else s for m, s, n in axes),
+        dilation=tuple(d if k > 1 else 1 for k, d in zip(window.size, window.dilation, strict=True)),
+    )
+
+
+def sees_everywhere(window: Window) -> bool:
+    """Whether every place of the window has an entry inside the image."""
+    axes = zip(window.image, window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
+    return all(_sees(*axis) for axis in axes)
+
+
+# A dilation up to n leaves no gap that the image fits in, so that only the first and the last place may see nothing.
+# Beyond, the places in front of the image see it as long as their distance from it, modulo d, is among n numbers; if
+# these are enough for n + 1 places in a row, the distances repeat.
+def _sees(n, m, k, s, pads, d):
+    if max(pads) <= 0:
+        return True
+    low, places = pads[0], {0, m - 1} if d <= n or k == 1 else {*range(min(m, n + 1)), m - 1}
+
+    def first_inside(i):
+        return s * i - low + d * max(-((s * i - low) // d), 0)
+
+    return all(first_inside(i) < n and first_inside(i) <= s * i - low + d * (k - 1) for i in places)
+
+
+def seeing(window: Window) -> Window:
+    """The same window without the first and last entries that lie in the padding at every place."""
+    axes = list(zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True))
+    seen = [_seen(n, *axis) for n, axis in zip(window.image, axes, strict=True)]
+    pads = [(low - d * a, high - d * (k - 1 - b)) for (_, k, _, (low, high), d), (a, b) in zip(axes, seen, strict=True)]
+    return no_farther(replace(window, size=tuple(b - a + 1 for a, b in seen), padding=tuple(pads)))
+
+
+def _seen(n, m, k, s, pads, d):
+    """The first and the last entry that some place has inside the image; one entry at least."""
+    low, high = pads
+    first = min(max(-((s * (m - 1) - low) // d), 0), k - 1) if low > 0 else 0
+    last = max(min((n - 1 + low) // d, k - 1), first) if high > 0 else k - 1
+    return first, last
+
+
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:
     """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
     zeros = max((-(-n // s) - 1) * s + extent - n, 0)

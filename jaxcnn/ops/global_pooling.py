@@ -6,6 +6,7 @@ differ in size.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +16,21 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.unfused import unfused
 from jaxcnn.ops.windows import in_pairs
-from jaxcnn.ops.winners import add_at_place, take_from_place
+from jaxcnn.ops.winners import (
+    add_at_place,
+    add_at_winner,
+    dtype_of_places,
+    lowest,
+    max_and_winner,
+    place_of_winner,
+    take_from_place,
+    window_max,
+)
 
 Regions = int | Sequence[int | None] | np.ndarray | None
 
@@ -129,48 +141,98 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     y = _max_of_regions(x, image, shape)
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
-    return y, _place_of_maximum(lax.stop_gradient(x), shape)
+    return y, on_any_mesh(_indices)(lax.stop_gradient(x), image, shape)
+
+
+def _indices(x, image, shape):
+    window = _windows(image, shape)
+    return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
 def _max_of_regions_plain(x, image, shape):
-    return take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
+    window = _windows(image, shape)
+    return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
 _max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2))
 
 
 def _max_of_regions_fwd(x, image, shape):
+    window = _windows(image, shape)
+    if window:
+        return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
     return take_from_place(x, place), place
 
 
-def _max_of_regions_bwd(image, shape, place, dy):
+def _max_of_regions_bwd(image, shape, winner, dy):
     """Each dy added to the place of its maximum."""
-    return (add_at_place(dy, place, image),)
+    window = _windows(image, shape)
+    return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)
 
 
 defvjp(_max_of_regions, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
 def _place_of_maximum(x, shape):
-    """Where the first maximum of each region is [N, *M, C], int32, flat in the spatial axes; a NaN before all."""
-    image = x.shape[1:-1]
-    places = np.zeros((1, 1), np.int32)  # [M, L], all axes so far
-    for n, m in zip(image, shape, strict=True):
-        entries = np.stack([_region(n, m, i) for i in range(m)])
-        grid = places[:, None, :, None] * n + entries[None, :, None, :]
-        places = grid.reshape(len(places) * m, -1).astype(np.int32)
-    flat = x.reshape(x.shape[0], math.prod(image), x.shape[-1])
-    winner = jnp.argmax(flat[:, places], axis=2)  # [N, M, L, C] -> [N, M, C]
-    place = jnp.asarray(places)[jnp.arange(len(places))[:, None], winner]
-    return place.reshape(x.shape[0], *shape, x.shape[-1])
+    """Where the first maximum of each region is [N, *M, C], flat in the spatial axes; a NaN before all."""
+    axes = list(zip(x.shape[1:-1], shape, strict=True))
+    few_regions = all(m * m <= n for n, m in axes)  # 1.5 to 3 times as fast
+    return _place_axis_by_axis(x, axes) if few_regions else _place_among_all(x, axes)
 
 
-def _region(n, m, i):
-    """The places of region i of m on an axis of n, the first repeated until there are as many as in the longest."""
-    longest = max(-(-(j + 1) * n // m) - j * n // m for j in range(m))
-    first, end = i * n // m, -(-(i + 1) * n // m)
-    return np.array([first] * (longest - (end - first)) + list(range(first, end)))
+def _place_axis_by_axis(x, axes):
+    """One region after the other, each searched along one axis, the last one first."""
+    dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
+    nowhere, place, step = np.array(np.iinfo(dtype).max, dtype), jnp.zeros((1,) * x.ndim, dtype), 1
+    for axis, (n, m) in reversed(list(enumerate(axes, start=1))):
+        along = [n if a == axis else 1 for a in range(x.ndim)]
+        place, step = place + step * lax.broadcasted_iota(dtype, along, axis), step * n
+        largest, places = [], []
+        for first, end in _regions(n, m):
+            region, places_of_region = (lax.slice_in_dim(a, first, end, axis=axis) for a in (x, place))
+            y = jnp.expand_dims(lax.reduce(region, lowest(x.dtype), lax.max, (axis,)), axis)
+            candidates = jnp.where((region == y) | (region != region), places_of_region, nowhere)
+            largest.append(y)
+            places.append(jnp.expand_dims(lax.reduce(candidates, nowhere, lax.min, (axis,)), axis))
+        x, place = lax.concatenate(largest, axis), lax.concatenate(places, axis)
+    return place
+
+
+def _place_among_all(x, axes):
+    """All regions at once, as rows of one table: the last place of a region again until all are as long."""
+    dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
+    ends = [np.array(_regions(n, m), dtype).T for n, m in axes]
+    places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]
+    winner = lax.argmax(regions, axis=2, index_dtype=dtype)
+    place = jnp.take_along_axis(places[None], winner, axis=2)
+    return place.reshape(x.shape[0], *(m for _, m in axes), x.shape[-1])
+
+
+def _table_of_places(image, *ends):
+    """The places [M, L] of all regions, from where they begin and end [2, m] on each axis."""
+    places = jnp.zeros((1, 1), ends[0].dtype)
+    for n, (first, end) in zip(image, ends, strict=True):
+        longest = max(-(-(i + 1) * n // len(first)) - i * n // len(first) for i in range(len(first)))
+        entries = jnp.minimum(first[:, None] + lax.iota(first.dtype, longest)[None], end[:, None] - 1)
+        places = places[:, None, :, None] * n + entries[None, :, None, :]
+        places = places.reshape(places.shape[0] * len(first), -1)
+    return places
+
+
+def _regions(n, m):
+    """Where each of m regions on an axis of n begins and ends."""
+    return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+
+
+def _windows(image, shape):
+    """The window whose places are the regions; None where they do not divide the image."""
+    if any(n % m for n, m in zip(image, shape, strict=True)):
+        return None
+    size, rank = tuple(n // m for n, m in zip(image, shape, strict=True)), len(image)
+    return Window(image, size, size, ((0, 0),) * rank, (1,) * rank, (1,) * rank)
 
 
 def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:

@@ -14,7 +14,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import pooling_window, require_sight
+from jaxcnn.ops.windows import pooling_window, with_sight
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
@@ -70,7 +70,7 @@ def max_pool(
     """
     (x,) = shapes.floating("max_pool", x=x)
     geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    require_sight("max_pool", geometry)
+    geometry = with_sight("max_pool", geometry)
     y = _max_pool(x, geometry)
     if not shapes.flag("max_pool", "return_indices", return_indices):
         return y

@@ -14,7 +14,7 @@ from jaxcnn.ops.means import add_shares, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import pooling_window, require_sight
+from jaxcnn.ops.windows import pooling_window, with_sight
 
 
 def mean_pool(
@@ -66,7 +66,7 @@ def mean_pool(
     elif shapes.flag(function, "count_include_pad", count_include_pad):
         counted = shapes.padding_around(function, padding, geometry)
     else:
-        require_sight(function, geometry)
+        geometry = with_sight(function, geometry)
         counted = inside(geometry)
     return _mean_pool(x, geometry, counted)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, reaching_the_end
+from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, no_farther, reaching_the_end
 
 PerAxis = int | Sequence[int] | np.ndarray
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
@@ -321,7 +321,7 @@ def window(
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
-    return result
+    return no_farther(result)
 
 
 def filter_window(
@@ -387,7 +387,7 @@ def transposed_window(
     enough = all(n > 0 for n in (*image, *spatial))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
-    return replace(unpadded, image=image, padding=reached)
+    return no_farther(replace(unpadded, image=image, padding=reached))
 
 
 def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from jaxcnn.ops.means import add_shares, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import fold_entries, pooling_window, require_sight
+from jaxcnn.ops.windows import fold_entries, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
@@ -188,5 +188,5 @@ def _expectation(x, window):
 def _checked(function, x, window, stride, padding):
     (x,) = shapes.floating(function, x=x)
     geometry = pooling_window(function, x, window, stride, padding)
-    require_sight(function, geometry)
+    geometry = with_sight(function, geometry)
     return x, geometry
