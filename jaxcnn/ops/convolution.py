@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
-from jaxcnn.ops.geometry import Window
+from jaxcnn.ops.geometry import Window, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
@@ -212,7 +212,7 @@ def input_grad(dz, w, window, groups, arithmetic=LAX):
 def input_grad_padding(window):
     """The zeros (low, high) around uSample(∇_Z R | s) that make the gradient as large as the image."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    return tuple((e - 1 - low, n - 1 + low - s * (m - 1)) for n, m, e, s, (low, _) in axes)
+    return tuple((e - 1 - low, n + low - spread(m, s)) for n, m, e, s, (low, _) in axes)
 
 
 def _dagger(w, groups):
@@ -235,7 +235,7 @@ def _dagger(w, groups):
 def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    padding = tuple((low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes)
+    padding = tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
     sliding = Sliding(window.dilation, padding, dilation=window.stride, upsampling=window.upsampling)
     return correlate_over_batch(x, dz, sliding, groups, arithmetic)
 

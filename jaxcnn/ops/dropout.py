@@ -139,6 +139,7 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
     """
     key, x, rate = _checked("drop_block", key, x, rate)
     shapes.images("drop_block", x)
+    shapes.known_image("drop_block", x)
     blocks = shapes.window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
     return _dropout(key, x, _draw_blocks, (rate, x.shape, blocks))
 

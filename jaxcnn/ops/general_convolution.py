@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.correlation import Arithmetic
 from jaxcnn.ops.geometry import Window
@@ -146,8 +147,12 @@ def _window(image, size, stride, padding, upsampling, dilation):
     if isinstance(padding, str):
         extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
         padding = lax.padtype_to_pads(image, extent, stride, padding)
-    padding = tuple((int(low), int(high)) for low, high in padding)
+    padding = tuple((_width(low), _width(high)) for low, high in padding)
     return Window(image, size, tuple(map(int, stride)), padding, dilation, upsampling)
+
+
+def _width(n):
+    return n if shapes.is_symbolic(n) else int(n)
 
 
 def _images(lhs, geometry):

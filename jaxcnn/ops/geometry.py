@@ -1,7 +1,17 @@
-"""How a window slides over an image: where it begins, how far it reaches, how often it fits; Python integers only."""
+"""How a window slides over an image: where it begins, how far it reaches, how often it fits.
+
+Python integers only, but for an image that `jax.export` compiles for without its size: its axes, and what follows from
+them, are symbolic.
+"""
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from jax.core import max_dim
+from jax.errors import InconclusiveDimensionOperation
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,11 @@ class Window:
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     upsampling: tuple[int, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether the size of the image is, in numbers."""
+        return all(isinstance(n, int) for n in self.padded)
 
     @property
     def volume(self) -> int:
@@ -42,7 +57,21 @@ class Window:
     @property
     def output(self) -> tuple[int, ...]:
         """How many places it takes: floor((n + low + high - extent) / s) + 1."""
-        return tuple((n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True))
+        places = [(n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True)]
+        return tuple(m if isinstance(m, int) else max_dim(m, 0) for m in places)
+
+
+def spread(m: int, s: int) -> int:
+    """How many entries uSample(z | s) of m entries has: s(m - 1) + 1, as lax counts them."""
+    return max_dim(s * (m - 1) + 1, 0)
+
+
+def surely(comparison: Callable[..., bool], *sizes: Any) -> bool:
+    """Whether a comparison of sizes holds, of symbolic ones whatever they are."""
+    try:
+        return bool(comparison(*sizes))
+    except InconclusiveDimensionOperation:
+        return False
 
 
 def reaching_the_end(window: Window) -> Window:
@@ -54,8 +83,8 @@ def reaching_the_end(window: Window) -> Window:
 
     def more(n, low, high, e, s):
         over = -(n + low + high - e) % s
-        begins = n + low + high - e + over
-        return over if begins < n + low else 0
+        begins_before_end = surely(operator.lt, high - e + over, 0)
+        return over if begins_before_end else 0
 
     axes = zip(window.image, window.padding, window.extent, window.stride, strict=True)
     padding = tuple((low, high + more(n, low, high, e, s)) for n, (low, high), e, s in axes)
@@ -73,7 +102,9 @@ def no_farther(window: Window) -> Window:
 
 
 def sees_everywhere(window: Window) -> bool:
-    """Whether every place of the window has an entry inside the image."""
+    """Whether every place of the window has an entry inside the image; taken to be so where its size is not known."""
+    if not window.known:
+        return True
     axes = zip(window.image, window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
     return all(_sees(*axis) for axis in axes)
 
@@ -93,7 +124,9 @@ def _sees(n, m, k, s, pads, d):
 
 
 def seeing(window: Window) -> Window:
-    """The same window without the first and last entries that lie in the padding at every place."""
+    """The same window without the first and last entries that lie in the padding at every place, if that is known."""
+    if not window.known:
+        return window
     axes = list(zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True))
     seen = [_seen(n, *axis) for n, axis in zip(window.image, axes, strict=True)]
     pads = [(low - d * a, high - d * (k - 1 - b)) for (_, k, _, (low, high), d), (a, b) in zip(axes, seen, strict=True)]
@@ -110,7 +143,8 @@ def _seen(n, m, k, s, pads, d):
 
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:
     """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
-    zeros = max((-(-n // s) - 1) * s + extent - n, 0)
+    missing = (-(-n // s) - 1) * s + extent - n
+    zeros = missing if extent >= s else max_dim(missing, 0)
     return zeros // 2, zeros - zeros // 2
 
 

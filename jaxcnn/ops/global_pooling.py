@@ -106,7 +106,16 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     """
     x = _with_places("global_max_pool", x)
     image = x.shape[1:-1]
+    if any(map(shapes.is_symbolic, image)):
+        return on_any_mesh(_max_of_symbolic)(x)
     return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
+
+
+def _max_of_symbolic(x):
+    """With the gradient that JAX derives of an entry that is taken."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    first = jnp.argmax(lax.stop_gradient(flat), axis=1, keepdims=True)
+    return jnp.take_along_axis(flat, first, axis=1)[:, 0]
 
 
 def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = False) -> Any:
@@ -137,6 +146,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     """
     x = _with_places("adaptive_max_pool", x)
     image = x.shape[1:-1]
+    shapes.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
     y = _max_of_regions(x, image, shape)
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
@@ -262,7 +272,10 @@ def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     """
     x = _with_places("adaptive_mean_pool", x)
     image = x.shape[1:-1]
-    return _adaptive_mean_pool(x, image, _regions_shape("adaptive_mean_pool", shape, image))
+    shape = _regions_shape("adaptive_mean_pool", shape, image)
+    if any(n % m != 0 for n, m in zip(image, shape, strict=True)):
+        shapes.known_image("adaptive_mean_pool", x, expected=f"[N, *S, C] of a known size, or of multiples of {shape}")
+    return _adaptive_mean_pool(x, image, shape)
 
 
 # Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
@@ -297,7 +310,7 @@ defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 def _block(n, m):
     """How many places of an axis of n make one of m regions, where these lie side by side; else 1."""
-    return 1 if n % m else n // m
+    return n // m if n % m == 0 else 1
 
 
 def _mean_of_blocks(x, blocks):

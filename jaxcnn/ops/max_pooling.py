@@ -19,6 +19,7 @@ from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
     max_and_winner,
+    max_of_symbolic,
     place_of_winner,
     take_from_place,
     window_max,
@@ -71,6 +72,9 @@ def max_pool(
     (x,) = shapes.floating("max_pool", x=x)
     geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
     geometry = with_sight("max_pool", geometry)
+    if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
+        return on_any_mesh(max_of_symbolic)(x, geometry)
+    shapes.known_image("max_pool", x)
     y = _max_pool(x, geometry)
     if not shapes.flag("max_pool", "return_indices", return_indices):
         return y

@@ -5,13 +5,14 @@ what a window is divided by: a number, or (low, high) per axis, how far around t
 """
 
 import math
+import operator
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxcnn.ops.convolution import input_grad_padding
-from jaxcnn.ops.geometry import seeing
+from jaxcnn.ops.geometry import seeing, surely
 from jaxcnn.ops.shapes import sum_dtype
 from jaxcnn.ops.windows import in_pairs, joined_blocks, over_blocks
 
@@ -54,11 +55,11 @@ def _divisor(window, counted, dtype):
         return np.asarray(counted, dtype)
     divisor, rank = np.asarray(1, dtype), len(window.size)
     for axis, (k, around, (low, high)) in enumerate(zip(window.size, counted, window.padding, strict=True)):
-        if around[0] >= low and around[1] >= high:  # all entries count
+        if surely(operator.ge, around[0], low) and surely(operator.ge, around[1], high):  # all entries count
             divisor = divisor * np.asarray(k, dtype)
             continue
         m, s, n = window.output[axis], window.stride[axis], window.image[axis]
-        first = s * lax.iota(np.int32 if n + low + high < 2**31 else dtype, m) - low
+        first = s * lax.iota(dtype if surely(operator.ge, n + low + high, 2**31) else np.int32, m) - low
         count = jnp.minimum(first + k, n + around[1]) - jnp.maximum(first, -around[0])
         divisor = divisor * jnp.expand_dims(count.astype(dtype), [a for a in range(rank + 2) if a != axis + 1])
     return divisor

@@ -58,6 +58,7 @@ def mixed_pool(
     Array([2.5, 1.5], dtype=float32)
     """
     x, share = shapes.floating("mixed_pool", x=x, share=share)
+    shapes.known_image("mixed_pool", x)
     geometry = pooling_window("mixed_pool", x, window, stride, padding)
     with_sight("mixed_pool", geometry)
     shapes.one_or_per_channel("mixed_pool", "share", share, x, "share")
@@ -137,6 +138,7 @@ def softmax_pool(
     [3.0, 2.76, 2.01]
     """
     x, scale = shapes.floating("softmax_pool", x=x, temperature=temperature)
+    shapes.known_image("softmax_pool", x)
     geometry = pooling_window("softmax_pool", x, window, stride, padding)
     geometry = with_sight("softmax_pool", geometry)
     shapes.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")

@@ -43,6 +43,7 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
     (x,) = shapes.floating("resize", x=x)
     shapes.images("resize", x)
     shapes.require(0 not in x.shape[1:-1], "resize", "x", "of at least 1 entry per spatial axis", shapes.describe(x))
+    shapes.known_image("resize", x)
     shape = shapes.per_axis("resize", "shape", shape, x.ndim - 2)
     shapes.choice("resize", "method", method, tuple(_TERMS))
     return _resize(x, x.shape[1:-1], shape, method)

@@ -7,6 +7,7 @@ other single values, then shapes and windows.
 
 import math
 import numbers
+import operator
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, no_farther, reaching_the_end
+from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, no_farther, reaching_the_end, surely
 
 PerAxis = int | Sequence[int] | np.ndarray
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
@@ -81,6 +82,15 @@ def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
     if b is None:
         return (*floating(function, **arrays), None)
     return floating(function, **arrays, b=b)
+
+
+def known_image(
+    function: str, x: jax.Array, argument: str = "x", *, expected: str = "[N, *S, C] of a known size"
+) -> None:
+    """ValueError where `jax.export` has only names for the places of x [N, *S, C]."""
+    names = [str(size) for size in x.shape[1:] if is_symbolic(size)]
+    got = f"{describe(x)}: export with numbers in the place of {', '.join(names)}"
+    require(not names, function, argument, expected, got)
 
 
 def array(function: str, argument: str, value: Any) -> None:
@@ -283,7 +293,12 @@ def pads(
     got = f"{value}: low and high of one axis are ({value},)" if one_pair else value
     fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
     require(fits, function, argument, expected, got)
-    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in pairs)
+    return tuple((width(function, argument, low), width(function, argument, high)) for low, high in pairs)
+
+
+def width(function: str, argument: str, value: Any) -> int:
+    """How far something is padded: a Python int, or one that is symbolic as the image is."""
+    return value if is_symbolic(value) else integer(function, argument, value)
 
 
 def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
@@ -317,7 +332,7 @@ def window(
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
     result = reaching_the_end(padded) if ceil_mode else padded
-    fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
+    fits = not any(surely(operator.gt, e, n) for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
@@ -384,7 +399,7 @@ def transposed_window(
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
-    enough = all(n > 0 for n in (*image, *spatial))
+    enough = not any(surely(operator.le, n, 0) for n in (*image, *spatial))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return no_farther(replace(unpadded, image=image, padding=reached))

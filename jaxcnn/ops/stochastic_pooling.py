@@ -187,6 +187,7 @@ def _expectation(x, window):
 
 def _checked(function, x, window, stride, padding):
     (x,) = shapes.floating(function, x=x)
+    shapes.known_image(function, x)
     geometry = pooling_window(function, x, window, stride, padding)
     geometry = with_sight(function, geometry)
     return x, geometry

@@ -116,6 +116,12 @@ def window_max(x, window):
     return lax.platform_dependent(x, cpu=partial(_max_by_axis, window=window), default=by_windows)  # 1 to 30 times
 
 
+def max_of_symbolic(x, window):
+    """`window_max` of an image of symbolic size, with JAX's derivative: it, too, goes to the first maximum."""
+    padded = lax.pad(x, lowest(x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    return _reduce_windows(padded, lowest(x.dtype), lax.max, replace(window, padding=((0, 0),) * len(window.size)))
+
+
 def lowest(dtype):
     """The maximum of nothing: -inf, or the least number of a dtype that has no infinity."""
     infinity = np.array(-np.inf).astype(dtype)
