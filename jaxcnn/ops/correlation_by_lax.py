@@ -1,5 +1,6 @@
 """How one array slides over another, and each of the two correlations as one `lax.conv_general_dilated`."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxcnn.ops.geometry import surely
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def _cropped(x, sliding):
     image = x.shape[1:-1]
     if sliding.upsamples or not any(map(any, crops)):
         return x, sliding
-    if any(sum(crop) > n for crop, n in zip(crops, image, strict=True)):  # padding is cropped as well
+    if not all(surely(operator.le, sum(crop), n) for crop, n in zip(crops, image, strict=True)):
+        # Padding is cropped as well.
         return sliding.pad(x), _without_zeros(sliding)
     x = x[:, *(slice(low, n - high) for (low, high), n in zip(crops, image, strict=True))]
     return x, replace(sliding, padding=tuple((max(low, 0), max(high, 0)) for low, high in sliding.padding))

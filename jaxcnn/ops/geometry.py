@@ -74,6 +74,11 @@ def surely(comparison: Callable[..., bool], *sizes: Any) -> bool:
         return False
 
 
+def may_be_left(n: int) -> bool:
+    """Whether an image can have n entries: more than none, or of a symbolic size that is never negative."""
+    return n > 0 if isinstance(n, int) else surely(operator.ge, n, 0)
+
+
 def reaching_the_end(window: Window) -> Window:
     """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
 

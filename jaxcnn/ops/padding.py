@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
+from jaxcnn.ops.geometry import may_be_left, surely
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Pads
 from jaxcnn.ops.sharding import on_any_mesh
@@ -62,8 +62,7 @@ def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
     width = shapes.pads("pad", "width", width, len(image), "an int", both_sides=False)
     shapes.choice("pad", "mode", mode, ("zeros", *_SOURCES))
     left = [n + low + high for n, (low, high) in zip(image, width, strict=True)]
-    something = not any(surely(operator.le, n, 0) for n in left)
-    shapes.require(something, "pad", "width", f"such that something is left of {list(image)}", width)
+    shapes.require(all(map(may_be_left, left)), "pad", "width", f"such that something is left of {list(image)}", width)
     most = [_most(n, pads, mode) for n, pads in zip(image, width, strict=True)]
     fits = all(surely(operator.le, max(pads), m) for pads, m in zip(width, most, strict=True))
     if not fits:

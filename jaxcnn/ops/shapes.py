@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, no_farther, reaching_the_end, surely
+from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
 
 PerAxis = int | Sequence[int] | np.ndarray
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
@@ -88,7 +88,7 @@ def known_image(
     function: str, x: jax.Array, argument: str = "x", *, expected: str = "[N, *S, C] of a known size"
 ) -> None:
     """ValueError where `jax.export` has only names for the places of x [N, *S, C]."""
-    names = [str(size) for size in x.shape[1:] if is_symbolic(size)]
+    names = [str(size) for size in x.shape[1:-1] if is_symbolic(size)]
     got = f"{describe(x)}: export with numbers in the place of {', '.join(names)}"
     require(not names, function, argument, expected, got)
 
@@ -336,6 +336,8 @@ def window(
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
+    left = padded.known or all(map(may_be_left, padded.padded))
+    require(left, function, "padding", f"such that something of {list(image)} is left", padding)
     return no_farther(result)
 
 
@@ -399,7 +401,7 @@ def transposed_window(
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
-    enough = not any(surely(operator.le, n, 0) for n in (*image, *spatial))
+    enough = all(map(may_be_left, (*image, *spatial)))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return no_farther(replace(unpadded, image=image, padding=reached))

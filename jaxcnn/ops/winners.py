@@ -110,7 +110,8 @@ def window_max(x, window):
         return max_and_winner(x, window)[0]
     by_windows = partial(_reduce_windows, start=lowest(x.dtype), larger=lax.max, window=window)
     # XLA's own search is as fast for large blocks, and for the channels of one or two vectors.
-    fast = window.side_by_side and (window.volume > 16 or 8 < x.shape[-1] < 24)
+    few_vectors = x.shape[-1] in range(9, 24)
+    fast = window.side_by_side and (window.volume > 16 or few_vectors)
     if fast or not _has_short_sides(window):
         return by_windows(x)
     return lax.platform_dependent(x, cpu=partial(_max_by_axis, window=window), default=by_windows)  # 1 to 30 times

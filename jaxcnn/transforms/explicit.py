@@ -25,6 +25,8 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     axes, which is what mean-pools are made of; inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and
     `shard_map`, in any nesting. What cannot be replaced stays as it was: `explicit_report` says why.
 
+    `jax.export` takes it wherever it takes f: a maximum over an image of symbolic size stays as it was.
+
     Inside the function of a `custom_jvp` or `custom_vjp` they are replaced too, but its rule stays, and with it the
     gradient. Our own ops stay as they are.
 

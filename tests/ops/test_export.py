@@ -238,3 +238,25 @@ def test_symbolic_sizes_work_or_are_refused_in_one_sentence(case):
         has_image = False
     types = _symbolic(case, image=has_image)
     assert [g.shape for g in jax.eval_shape(_gradients(case), *types)] == [t.shape for t in types]
+
+
+@pytest.mark.parametrize(
+    ("f", "argument"),
+    [
+        (partial(jc.conv, w=np.ones((3, 3, 2)), padding=-2), "padding"),
+        (partial(jc.mean_pool, window=2, padding=-1), "padding"),
+        (partial(jc.conv_transpose, w=np.ones((3, 2, 3)), padding=5), "padding"),
+        (partial(jc.pad, width=-1), "width"),
+        (partial(jc.pad, width=2, mode="reflect"), "x"),
+        (partial(jc.resize, shape=4), "x"),
+        (partial(jc.adaptive_mean_pool, shape=2), "x"),
+        (partial(jc.pixel_unshuffle, factor=2), "factor"),
+    ],
+)
+def test_what_an_image_of_symbolic_size_may_be_too_small_for(f, argument):
+    """What is known of the size in other ways, as a constraint, is enough."""
+    h, enough = export.symbolic_shape("h, 4*k", constraints=["4*k >= 12"])
+    with pytest.raises(ValueError, match=rf"^{f.func.__name__}: {argument} must be .*h"):
+        jax.eval_shape(f, jax.ShapeDtypeStruct((1, h, 3), jnp.float64))
+    if f.func is not jc.resize:
+        assert jax.eval_shape(f, jax.ShapeDtypeStruct((1, enough, 3), jnp.float64)).ndim == 3
