@@ -172,7 +172,7 @@ def options(value: Any) -> list[Any] | None:
     array = _known(value)
     if array is not None:
         return list(array) if array.ndim else None
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else None
 
 
 def _known(value: Any) -> np.ndarray | None:
@@ -185,7 +185,7 @@ def describe_option(value: Any) -> str:
     """What came as an option, in words."""
     traced = isinstance(value, jax.core.Tracer)
     more = " that is traced: options are static, known before jit (static_argnames, functools.partial)"
-    return describe(value) + more if traced else describe(value)
+    return describe(value) + more if traced else describe(option(value))
 
 
 def integer(
@@ -271,7 +271,7 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
     if several is None:
         return (integer(function, argument, value, minimum),) * rank
     expected = f"an int or {rank} ints, one per spatial axis"
-    require(len(several) == rank, function, argument, expected, tuple(several))
+    require(len(several) == rank, function, argument, expected, tuple(map(option, several)))
     return tuple(integer(function, argument, entry, minimum) for entry in several)
 
 
@@ -290,7 +290,8 @@ def pads(
         return ((both, both),) * rank
     pairs: list[Any] = [options(entry) or ((entry, entry) if both_sides else ()) for entry in several]
     one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
-    got = f"{value}: low and high of one axis are ({value},)" if one_pair else value
+    given = " ".join(str(value).split())
+    got = f"{given}: low and high of one axis are ({given},)" if one_pair else given
     fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
     require(fits, function, argument, expected, got)
     return tuple((width(function, argument, low), width(function, argument, high)) for low, high in pairs)
