@@ -85,7 +85,8 @@ defvjp(_stochastic_pool, _stochastic_pool_fwd, _stochastic_pool_bwd)
 # largest is 0, all that are inside the image are equal to it.
 def _draw(key, x, window):
     """Which entry of each window is drawn, as a winner."""
-    positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0)).astype(shapes.sum_dtype(x.dtype))
+    x = shapes.wide(x)
+    positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0))
     largest = window_max(positive, window)
     zero = jnp.zeros_like(largest)
 
