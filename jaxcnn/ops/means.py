@@ -24,13 +24,13 @@ def window_mean(x, window, counted):
     seen = seeing(window)
     padded = _pad(x, [(low, high, 0) for low, high in seen.padding])
     wide = padded.astype(sum_dtype(x.dtype))
-    return (_window_sum(wide, seen.size, seen.stride) / _divisor(window, counted, wide.dtype)).astype(x.dtype)
+    return (_window_sum(wide, seen.size, seen.stride) / divisor(window, counted, wide.dtype)).astype(x.dtype)
 
 
 def add_shares(dy, window, counted):
     """dx [N, *S, C]: each dy [N, *M, C], divided, added to all entries of its window: `window_mean` transposed."""
     wide = dy.astype(sum_dtype(dy.dtype))
-    shares, window = wide / _divisor(window, counted, wide.dtype), seeing(window)
+    shares, window = wide / divisor(window, counted, wide.dtype), seeing(window)
     if window.side_by_side and window.volume > _SMALL_BOX:
         return _repeat(shares, window).astype(dy.dtype)
     pads = zip(input_grad_padding(window), window.stride, strict=True)
@@ -49,20 +49,20 @@ def _repeat(shares, window):
     return joined_blocks(jnp.broadcast_to(over_blocks(shares, window), shape), window)
 
 
-def _divisor(window, counted, dtype):
+def divisor(window, counted, dtype):
     """What each window is divided by: a number, or [1, *M, 1] entries within `counted` places around the image."""
     if not isinstance(counted, tuple):
         return np.asarray(counted, dtype)
-    divisor, rank = np.asarray(1, dtype), len(window.size)
+    product, rank = np.asarray(1, dtype), len(window.size)
     for axis, (k, around, (low, high)) in enumerate(zip(window.size, counted, window.padding, strict=True)):
         if surely(operator.ge, around[0], low) and surely(operator.ge, around[1], high):  # all entries count
-            divisor = divisor * np.asarray(k, dtype)
+            product = product * np.asarray(k, dtype)
             continue
         m, s, n = window.output[axis], window.stride[axis], window.image[axis]
         first = s * lax.iota(dtype if surely(operator.ge, n + low + high, 2**31) else np.int32, m) - low
         count = jnp.minimum(first + k, n + around[1]) - jnp.maximum(first, -around[0])
-        divisor = divisor * jnp.expand_dims(count.astype(dtype), [a for a in range(rank + 2) if a != axis + 1])
-    return divisor
+        product = product * jnp.expand_dims(count.astype(dtype), [a for a in range(rank + 2) if a != axis + 1])
+    return product
 
 
 def _pad(x, spatial):

@@ -172,10 +172,10 @@ def _softmax_pool_bwd(window, residuals, dy):
     def add(sums, max_i, dy_i, rest_i):
         dx, dscale = sums
         t, e = _exp(wide - max_i, scale)
-        return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * t * (t - rest_i)
+        return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * (t / scale) * (t - rest_i)
 
     dx, dscale = fold_windows(add, (jnp.zeros_like(wide),) * 2, seen, window)
-    return dx.astype(x.dtype), _sum_over_shared(dscale / scale / scale, temperature)
+    return dx.astype(x.dtype), _sum_over_shared(dscale / scale, temperature)
 
 
 defvjp(_softmax_pool, _softmax_pool_fwd, _softmax_pool_bwd)

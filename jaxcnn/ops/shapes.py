@@ -56,6 +56,8 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
+        complete = not is_array(value) or _has_zero_and_nan(value.dtype)
+        require(complete, function, argument, "of a dtype that has a 0 and a NaN", describe(value), TypeError)
         array = _as_jax(value)
         is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
         got = describe(value if array is None else array)
@@ -67,6 +69,14 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
             require(same, function, argument, f"{result[0].dtype} as {first} is", describe(array), TypeError)
         result.append(array)
     return tuple(result)
+
+
+def _has_zero_and_nan(dtype: Any) -> bool:
+    """False of the floating-point dtypes of 4 and 6 bits, which have no NaN, and of that of exponents alone."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return True
+    zero, nan = np.array([0.0, np.nan]).astype(dtype)
+    return bool(zero == 0 and np.isnan(nan))
 
 
 def _as_jax(value: Any) -> jax.Array | None:
@@ -146,7 +156,7 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
 def above_zero(function: str, argument: str, value: Any) -> None:
     """ValueError unless all entries of an array are; under jit they have no values to look at."""
     if not isinstance(value, jax.core.Tracer):
-        smallest = np.min(np.asarray(value), initial=np.inf)
+        smallest = np.min(np.asarray(value, np.float64), initial=np.inf)  # float8 may have no infinity
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 

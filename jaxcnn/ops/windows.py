@@ -23,9 +23,9 @@ def entries(x, window, outside):
         yield lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
 
 
-def fold_entries(step, start, x, window, outside):
+def fold_entries(step, start, x, window, outside, few=FEW_ENTRIES):
     """What step(so far, k, x_k) makes of start, one of the `entries` after the other: of many in a loop of XLA."""
-    if window.volume <= FEW_ENTRIES:
+    if window.volume <= few:
         for k, x_k in enumerate(entries(x, window, outside)):
             start = step(start, k, x_k)
         return start
@@ -99,14 +99,14 @@ def _offsets_over_places(window):
     return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
 
-def fold_windows(step, start, seen, window):
+def fold_windows(step, start, seen, window, few=FEW_ENTRIES):
     """What step(so far, y_i, ...) makes of start, one of the windows i that a place is in after the other.
 
     `seen`: the maps y [N, *M, C], each with what is `outside`. Where a place is in many windows, there is a loop of XLA
     over all entries that it may be in them.
     """
     at_once = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
-    if at_once <= FEW_ENTRIES:
+    if at_once <= few:
         for y_i in zip(*(windows_over_places(y, window, outside) for y, outside in seen), strict=True):
             start = step(start, *y_i)
         return start

@@ -307,7 +307,7 @@ def _add_by_window(dy, winner, window):
 def _add_shares(seen_by_places, numbers, dy, winner, window):
     """The sum of the dy that each place sees, of those whose winner has the number that the place has."""
     zero, nobody = np.zeros((), dy.dtype), np.array(-1, winner.dtype)
-    winners, shares = seen_by_places(_stored(winner), window, nobody), seen_by_places(dy, window, zero)
+    winners, shares = seen_by_places(stored(winner), window, nobody), seen_by_places(dy, window, zero)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
     for number, won_by, share in zip(numbers, winners, shares, strict=True):
         dx = dx + jnp.where(won_by == number, share, zero).astype(dx.dtype)
@@ -318,7 +318,7 @@ def _itself(a):
     return a
 
 
-def _stored(winner):
+def stored(winner):
     """The winners in memory: on a CPU, XLA would search for that of a window anew at every place that it covers.
 
     Not on a mesh, where XLA is to split the search as it splits the image.

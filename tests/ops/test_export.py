@@ -155,7 +155,6 @@ ANY_SIZE = {
         partial(jc.mean_pool, window=3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
         IMAGES,
     ),
-    "lp_pool": (partial(jc.lp_pool, window=3, p=2, stride=2, ceil_mode=True), IMAGES),
     "weighted_pool": (jc.weighted_pool, IMAGES, "2, 3, 3"),
     "global_max_pool": (jc.global_max_pool, IMAGES),
     "global_mean_pool": (jc.global_mean_pool, IMAGES),
@@ -202,7 +201,7 @@ def test_a_network_of_any_size():
 OF_KNOWN_SIZE = {
     *("conv_general_dilated", "conv_input_grad", "conv_filter_grad", "upsample-longer", "pixel_unshuffle"),
     *("pixel_unshuffle-1d", "resize", "resize-linear", "resize-linear-3d", "pad-reflect", "max_pool-dilated"),
-    *("max_pool-large-dilated", "max_pool-indices", "mixed_pool", "softmax_pool", "softmax_pool-large"),
+    *("lp_pool", "max_pool-large-dilated", "max_pool-indices", "mixed_pool", "softmax_pool", "softmax_pool-large"),
     *("stochastic_pool", "stochastic_pool-large", "stochastic_pool_inference", "adaptive_mean_pool"),
     *("adaptive_max_pool", "adaptive_max_pool-ties", "layer_norm-two-axes", "rms_norm-two-axes", "drop_block"),
 }
