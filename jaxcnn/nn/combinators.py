@@ -1,10 +1,13 @@
 """Layers made of layers that follow each other, the names that parameters are found under, and recomputation."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import jax
 import numpy as np
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
 from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members, told_where
@@ -35,6 +38,7 @@ def named(name: str, layer: LayerLike) -> Layer:
     return replace(as_layer("nn.named", "layer", layer), name=name, numbered=False)
 
 
+@layer_maker
 def sequential(*layers: LayerLike) -> Layer:
     """One layer after the other.
 
@@ -101,6 +105,7 @@ def sequential(*layers: LayerLike) -> Layer:
     return Layer(init, apply, "sequential", parts)
 
 
+@layer_maker
 def remat(layer: LayerLike) -> Layer:
     """A layer that keeps nothing but its input for the backward pass, which computes the rest again.
 

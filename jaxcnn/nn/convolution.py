@@ -1,17 +1,21 @@
 """Convolutions as layers."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, Params
 from jaxcnn.nn.parameters import HE_NORMAL, images_shape, weights
 from jaxcnn.ops import convolution, shapes, transposed_convolution
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 
 
+@layer_maker
 def conv(
     channels: int,
     size: PerAxis,
@@ -64,6 +68,7 @@ def conv(
     return Layer(init, apply, "conv")
 
 
+@layer_maker
 def depthwise_conv(
     size: PerAxis,
     *,
@@ -112,6 +117,7 @@ def depthwise_conv(
     return Layer(init, apply, "depthwise_conv")
 
 
+@layer_maker
 def separable_conv(
     channels: int,
     size: PerAxis,
@@ -164,6 +170,7 @@ def separable_conv(
     return Layer(init, apply, "separable_conv")
 
 
+@layer_maker
 def conv_transpose(
     channels: int,
     size: PerAxis,

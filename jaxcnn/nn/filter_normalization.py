@@ -1,14 +1,18 @@
 """Layers whose filters are normalised."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer
 from jaxcnn.ops import filter_normalization, shapes
 
 
+@layer_maker
 def weight_norm(layer: Layer) -> Layer:
     """A layer whose filters are trained as directions v and lengths g: `jaxcnn.weight_norm`.
 
@@ -43,6 +47,7 @@ def weight_norm(layer: Layer) -> Layer:
     return Layer(init, apply, layer.name)
 
 
+@layer_maker
 def spectral_norm(layer: Layer) -> Layer:
     """A layer whose filters are divided by their largest singular value: `jaxcnn.spectral_norm`.
 

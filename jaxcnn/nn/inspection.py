@@ -1,5 +1,7 @@
 """What a model looks like: its shapes and how many parameters it has, without computing anything."""
 
+from __future__ import annotations
+
 import math
 from typing import Any, TextIO
 

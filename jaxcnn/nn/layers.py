@@ -1,16 +1,20 @@
 """The fully-connected layer and what belongs to it, and layers with one parameter per channel."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, without_parameters
 from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, rows_shape, weights
 from jaxcnn.ops import dense as dense_op
 from jaxcnn.ops import rectifiers, shapes
 
 
+@layer_maker
 def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NORMAL) -> Layer:
     """Fully-connected layer, x [N, I] -> [N, features]: `jaxcnn.dense`.
 
@@ -48,6 +52,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
     return Layer(init, apply, "dense")
 
 
+@layer_maker
 def flatten() -> Layer:
     """Sorts every image into one row: `jaxcnn.flatten`.
 
@@ -64,6 +69,7 @@ def flatten() -> Layer:
     return without_parameters("flatten", dense_op.flatten)
 
 
+@layer_maker
 def layer_scale(initial: float = 1e-6) -> Layer:
     """A learnt factor for every channel, x [..., C] -> the same shape: y = gamma x. The end of a residual branch.
 
@@ -94,6 +100,7 @@ def layer_scale(initial: float = 1e-6) -> Layer:
     return Layer(one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale")), apply, "layer_scale")
 
 
+@layer_maker
 def prelu() -> Layer:
     """Leaky ReLU with a learnt slope for every channel, x [..., C] -> the same shape: `jaxcnn.prelu`.
 

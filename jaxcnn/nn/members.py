@@ -1,5 +1,7 @@
 """How a layer made of layers initialises and applies its members, and what it calls them."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,26 +1,32 @@
 """Normalisations as layers."""
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.initializers import constant
 from jaxcnn.nn.layer import Layer, Shape, without_parameters
 from jaxcnn.nn.parameters import drawn, images_shape, rows_shape
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.shapes import PerAxis
 
+_ONES = constant(1.0)
 
+
+@layer_maker
 def batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
     axis_name: str | tuple[str, ...] | None = None,
-    initializer: Initializer = jax.nn.initializers.ones,
+    initializer: Initializer = _ONES,
 ) -> Layer:
     """Normalises every channel, x [N, *S, C] or [N, C] -> the same shape: `jaxcnn.batch_norm`.
 
@@ -82,6 +88,7 @@ def batch_norm(
     return Layer(init, apply, "batch_norm")
 
 
+@layer_maker
 def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Normalises along some axes, by default the channels of each place: `jaxcnn.layer_norm`.
 
@@ -105,6 +112,7 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     return _norm("layer_norm", op, ("gamma", "beta"), functools.partial(_along, "nn.layer_norm", axes))
 
 
+@layer_maker
 def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Divides by the root mean square along some axes, by default the channels of each place: `jaxcnn.rms_norm`.
 
@@ -127,6 +135,7 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     return _norm("rms_norm", op, ("gamma",), functools.partial(_along, "nn.rms_norm", axes))
 
 
+@layer_maker
 def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     """Normalises every group of channels of each image: `jaxcnn.group_norm`.
 
@@ -159,6 +168,7 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     return _norm("group_norm", op, ("gamma", "beta"), along)
 
 
+@layer_maker
 def instance_norm(*, eps: float = 1e-5) -> Layer:
     """Normalises every channel of each image, x [N, *S, C] -> the same shape: `jaxcnn.instance_norm`.
 
@@ -182,6 +192,7 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     return _norm("instance_norm", op, ("gamma", "beta"), lambda shape: images_shape("nn.instance_norm", shape)[-1:])
 
 
+@layer_maker
 def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
     """Divides by a power of the mean square of the channels around: `jaxcnn.local_response_norm`.
 

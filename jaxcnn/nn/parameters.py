@@ -1,12 +1,15 @@
 """How layers draw their parameters, and check what they depend on: the input shape, the initializer and the key."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, he_normal
+from jax.nn.initializers import Initializer
 
+from jaxcnn.nn.initializers import he_normal
 from jaxcnn.nn.layer import Params, Shape, State
 from jaxcnn.ops import shapes
 

@@ -4,16 +4,20 @@ Whether a window fits shows when x has a shape: most errors come from apply, and
 is part of, which asks it for the shape of what comes out.
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax.numpy as jnp
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
 from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
+@layer_maker
 def max_pool(
     window: PerAxis,
     *,
@@ -41,6 +45,7 @@ def max_pool(
     return without_parameters("max_pool", partial(max_pooling.max_pool, window=window, **options))
 
 
+@layer_maker
 def mean_pool(
     window: PerAxis,
     *,
@@ -70,6 +75,7 @@ def mean_pool(
     return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
 
 
+@layer_maker
 def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
     """The p-norm of each window: `jaxcnn.lp_pool`.
 
@@ -91,6 +97,7 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     )
 
 
+@layer_maker
 def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
     """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`.
 
@@ -110,6 +117,7 @@ def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
     return without_parameters("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
 
 
+@layer_maker
 def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
     """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`.
 
@@ -129,6 +137,7 @@ def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
     return without_parameters("adaptive_mean_pool", partial(global_pooling.adaptive_mean_pool, shape=shape))
 
 
+@layer_maker
 def weighted_pool(
     window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID", shared: bool = False
 ) -> Layer:
@@ -168,6 +177,7 @@ def weighted_pool(
     return Layer(init, apply, "weighted_pool")
 
 
+@layer_maker
 def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """A learnt share of the maximum of each window and the rest of its mean: `jaxcnn.mixed_pool`.
 
@@ -194,6 +204,7 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
     return Layer(one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply, "mixed_pool")
 
 
+@layer_maker
 def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, weighted with the softmax of its entries at a learnt temperature: `jaxcnn.softmax_pool`.
 
@@ -224,6 +235,7 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
     return Layer(init, apply, "softmax_pool")
 
 
+@layer_maker
 def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """In training an entry of each window, drawn in proportion to its size: `jaxcnn.stochastic_pool`.
 

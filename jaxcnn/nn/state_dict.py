@@ -1,5 +1,7 @@
 """Weights that were trained in PyTorch."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path

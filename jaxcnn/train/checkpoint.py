@@ -1,5 +1,7 @@
 """Trees of arrays in a folder, by orbax-checkpoint."""
 
+from __future__ import annotations
+
 from os import PathLike
 from pathlib import Path
 from types import ModuleType

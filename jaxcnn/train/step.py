@@ -1,5 +1,7 @@
 """The state of a training run, and the one jitted step that takes it further."""
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -1,8 +1,11 @@
 """Convolutional autoencoders."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
@@ -10,6 +13,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rectifiers import relu
 
 
+@layer_maker
 def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int = 8) -> Layer:
     """Convolutions down to a small code and transposed ones up again, x [N, *S, channels] -> the same shape.
 

@@ -1,6 +1,9 @@
 """U-Nets, for any number of spatial axes: `nn.skip` within `nn.skip`."""
 
+from __future__ import annotations
+
 from jaxcnn.nn.branches import skip
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer, LayerLike
@@ -10,6 +13,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rectifiers import relu
 
 
+@layer_maker
 def unet(
     classes: int = 2, *, depth: int = 4, width: int = 64, batch_norm: bool = False, padding: str = "SAME"
 ) -> Layer:
@@ -43,6 +47,7 @@ def unet(
     return _unet("nn.unet", classes, levels, fine[:-1], batch_norm, padding)
 
 
+@layer_maker
 def unet_3d(
     classes: int = 3, *, depth: int = 3, width: int = 32, batch_norm: bool = True, padding: str = "SAME"
 ) -> Layer:
