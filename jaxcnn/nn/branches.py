@@ -8,9 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members
+from jaxcnn.nn.members import apply_member, init_member, named_members
 from jaxcnn.ops import shapes
 
 
@@ -189,7 +190,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
-        check_trees(f"nn.{name}", params, state)
+        check_trees(f"nn.{name}", params, state, members)
         new_state = {}
         outputs = [
             apply_member(i, member, layer, params, state, new_state, x, train, key)

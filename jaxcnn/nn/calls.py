@@ -10,7 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import jax
+import jax.core
 import numpy as np
+
+from jaxcnn.ops import shapes
 
 if TYPE_CHECKING:
     from jaxcnn.nn.layer import Layer
@@ -73,10 +77,26 @@ class Method:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__wrapped__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        function = f"nn.{self.call.function.__name__}"
+        if self.name == "apply":
+            _require_static(function, "train", kwargs.get("train"), 'jax.jit(model.apply, static_argnames="train")')
+        if self.name == "init":
+            _require_static(function, "input_shape", args[1:], "jax.jit(model.init, static_argnums=1)")
+        try:
+            return self.__wrapped__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        except RuntimeError:  # what JAX raises of an array that was donated
+            for argument, value in zip(("params", "state", "x"), args, strict=False):
+                shapes.not_used_up(function, argument, value)
+            raise
 
     def __reduce__(self):
         return _method, (self.call, self.name)
+
+
+def _require_static(function: str, argument: str, value: Any, remedy: str) -> None:
+    """TypeError if `jax.jit` has made a Python value an array that has no value yet."""
+    ints = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, jax.core.Tracer) and leaf.shape == ()]
+    shapes.require(not ints, function, argument, f"static: {remedy}", "a traced value", TypeError)
 
 
 def _method(call: Call, name: str) -> Method:

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members, told_where
+from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
 
@@ -87,11 +88,12 @@ def sequential(*layers: LayerLike) -> Layer:
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
-        check_trees("nn.sequential", params, state)
-        new_state = {}
+        check_trees("nn.sequential", params, state, members)
+        new_state, is_input = {}, True
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, x)
-            x = apply_member(i, name, layer, params, state, new_state, x, train, key)
+            x = apply_member(i, name, layer, params, state, new_state, x, train, key, is_input)
+            is_input = is_input and name not in params
         return x, new_state
 
     def parts(input_shape):

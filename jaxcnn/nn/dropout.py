@@ -8,7 +8,7 @@ from functools import partial
 import jax
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.layer import Layer, no_parameters
+from jaxcnn.nn.layer import Layer, leaf, no_parameters
 from jaxcnn.nn.parameters import required_key
 from jaxcnn.ops import dropout as ops
 from jaxcnn.ops import shapes
@@ -113,4 +113,4 @@ def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
             return x, state
         return drop(required_key(function, key), x, rate), state
 
-    return Layer(no_parameters, apply, name)
+    return leaf(name, no_parameters, apply)

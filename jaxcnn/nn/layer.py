@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from jaxcnn.nn.calls import Method, layer_maker, shown_as, written
+from jaxcnn.nn.fitting import check_fit, check_trees
 from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
@@ -77,6 +78,32 @@ def no_parameters(key: jax.Array, input_shape: Shape) -> tuple[Params, State]:
     return {}, {}
 
 
+def leaf(
+    name: str,
+    init: Callable[..., tuple[Params, State]],
+    apply: Callable[..., tuple[jax.Array, State]],
+    input_of: Callable[[Params], tuple[int, int]] | None = None,
+) -> Layer:
+    """A layer of parameters of its own, which compares those that it is applied with to what `init` would make.
+
+    Args:
+        name: its kind.
+        init: given ABSTRACT in place of a key, it gives the types of the arrays that it would draw.
+        apply: as that of a Layer.
+        input_of: how many spatial axes and channels filters are for, to know whether x is wrong or they.
+    """
+    function = f"nn.{name}"
+
+    def checked(params, state, x, *, train=False, key=None):
+        check_trees(function, params, state)
+        if shapes.is_array(x):
+            check_fit(function, init, params, state, tuple(x.shape), input_of)
+        return apply(params, state, x, train=train, key=key)
+
+    checked.input_of = input_of  # pyright: ignore[reportFunctionMemberAccess]
+    return Layer(init, checked, name)
+
+
 def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
     """The layer that applies a function of an array."""
 
@@ -84,7 +111,7 @@ def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) ->
         del params, train, key
         return function(x), state
 
-    return Layer(no_parameters, apply, name)
+    return leaf(name, no_parameters, apply)
 
 
 def as_layer(function: str, argument: str, value: Any) -> Layer:

@@ -11,8 +11,9 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
-from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
+from jaxcnn.nn.fitting import images_shape
+from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
+from jaxcnn.nn.parameters import filled, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
 from jaxcnn.ops.shapes import Padding, PerAxis
 
@@ -163,18 +164,20 @@ def weighted_pool(
     shared = shapes.flag("nn.weighted_pool", "shared", shared)
 
     def init(key, input_shape):
-        del key
         x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
         geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
-        return {"w": jnp.full(w_shape, 1 / geometry.volume, jnp.float32)}, {}
+        return {"w": filled(key, w_shape, 1 / geometry.volume)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
-    return Layer(init, apply, "weighted_pool")
+    def input_of(params):
+        return params["w"].ndim - 1, params["w"].shape[-1]
+
+    return leaf("weighted_pool", init, apply, None if shared else input_of)
 
 
 @layer_maker
@@ -201,7 +204,7 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
         del train, key
         return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
 
-    return Layer(one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply, "mixed_pool")
+    return leaf("mixed_pool", one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply)
 
 
 @layer_maker
@@ -232,7 +235,7 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
     init = one_per_channel("log_temperature", 0.0, partial(images_shape, "nn.softmax_pool"))
-    return Layer(init, apply, "softmax_pool")
+    return leaf("softmax_pool", init, apply)
 
 
 @layer_maker
@@ -263,4 +266,4 @@ def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: 
         key = required_key("nn.stochastic_pool", key)
         return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
 
-    return Layer(no_parameters, apply, "stochastic_pool")
+    return leaf("stochastic_pool", no_parameters, apply)

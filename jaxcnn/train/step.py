@@ -178,9 +178,10 @@ def sgd(
 
 
 def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
-    """TypeError unless it has these fields of a `TrainState`."""
-    has_all = all(hasattr(state, field) for field in fields)
-    shapes.require(has_all, function, "state", "a TrainState", shapes.describe(state), TypeError)
+    """TypeError unless it has these fields of a `TrainState`; ValueError if a step has used them up."""
+    if not all(hasattr(state, field) for field in fields):
+        shapes.require(False, function, "state", "a TrainState", shapes.describe(state), TypeError)
+    shapes.not_used_up(function, "state", [getattr(state, field) for field in fields])
 
 
 def _require_optimizer(function: str, optimizer: Any) -> None:

@@ -7,6 +7,7 @@ from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer, LayerLike
+from jaxcnn.nn.models.halving import halved_images
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
@@ -101,4 +102,5 @@ def _unet(function, classes, levels, ups, batch_norm, padding, bias_up=True) -> 
         up = conv_transpose(ups[i], 2, stride=2, bias=bias_up)
         return [*down, skip(sequential(max_pool(2), *level(i + 1), up), crop=crop), *stack(second), *stack(second)]
 
-    return sequential(*level(0), conv(classes, 1))
+    model = sequential(*level(0), conv(classes, 1))
+    return model if crop else halved_images(function, model, len(ups))
