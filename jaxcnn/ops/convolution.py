@@ -100,9 +100,10 @@ def depthwise_conv(
     >>> depthwise_conv(jnp.ones((1, 4, 2)), jnp.array([[[1.0, 10.0]]]))[0, 0]
     Array([ 1., 10.], dtype=float32)
     """
-    (x,) = shapes.floating("depthwise_conv", x=x)
+    x, w = shapes.floating("depthwise_conv", x=x, w=w)
     shapes.images("depthwise_conv", x)
     shapes.channels("depthwise_conv", x)
+    shapes.depthwise_filters("depthwise_conv", x.shape, "w", w.shape)
     return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
 
 
@@ -145,6 +146,7 @@ def separable_conv(
     x, w_depth, w_point = shapes.floating(function, x=x, w_depth=w_depth, w_point=w_point)
     shapes.images(function, x)
     shapes.channels(function, x)
+    shapes.depthwise_filters(function, x.shape, "w_depth", w_depth.shape)
     ones, channels = (1,) * (x.ndim - 2), w_depth.shape[-1:]
     fits = w_point.shape[:-1] == (*ones, *channels)
     expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"

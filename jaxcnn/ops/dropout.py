@@ -188,6 +188,6 @@ def _draw_blocks(key, dtype, rate, shape, blocks):
 
 
 def _checked(function, key, x, rate):
-    (x,) = shapes.floating(function, x=x)
     shapes.random_key(function, key)
+    (x,) = shapes.floating(function, x=x)
     return key, x, shapes.number(function, "rate", rate, 0, 1)

@@ -121,10 +121,29 @@ def integers(function: str, argument: str, value: Any, expected: tuple[int, ...]
 
 def random_key(function: str, key: Any) -> None:
     """TypeError unless `key` is one JAX random key, of the new style or the old."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if not is_random_key(key):
+        other = (is_array(key) and jnp.issubdtype(key.dtype, jnp.number)) or isinstance(key, Sequence)
+        order = ": the key comes first" if other and not isinstance(key, str) else ""
+        require(False, function, "key", "one JAX random key", describe(key) + order, TypeError)
+
+
+def is_random_key(value: Any) -> bool:
+    """Whether it is one JAX random key, of the new style or the old."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
-    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
+    return typed or (dtype == jnp.uint32 and shape in ((2,), (4,)))  # threefry, rbg
+
+
+def not_used_up(function: str, argument: str, tree: Any) -> None:
+    """ValueError if an array was donated to a function, as the state is to a step."""
+    if any(is_used_up(leaf) for leaf in jax.tree.leaves(tree)):
+        were, new = ("were", "ones") if argument.endswith("s") else ("was", "one")
+        raise ValueError(f"{function}: the {argument} {were} used up by the step before: keep the new {new}")
+
+
+def is_used_up(leaf: Any) -> bool:
+    """Whether it is an array whose memory something else has now."""
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
 def images(function: str, x: jax.Array, argument: str = "x") -> None:
@@ -260,7 +279,9 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
     """`value` as a shape: ints that are not negative, or symbolic sizes."""
     sizes = options(value)
-    require(sizes is not None, function, argument, "a shape, a tuple of ints", describe_option(value), TypeError)
+    if sizes is None or (is_array(value) and value.ndim > 1):
+        hint = ": the key comes first" if is_random_key(value) else ", whose shape it is" if is_array(value) else ""
+        require(False, function, argument, "a shape, a tuple of ints", describe_option(value) + hint, TypeError)
     assert sizes is not None
     return tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
 
@@ -366,16 +387,44 @@ def filter_window(
     """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]."""
     groups = integer(function, "groups", groups, 1)
     require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
-    expected = f"[*K, C/groups, O] with {len(x_shape)} axes as x has"
-    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
+    same_axes(function, x_shape, argument, w_shape, "[*K, C/groups, O]")
     *size, channels, filters = w_shape
     not_empty(function, argument, w_shape[:-2], w_shape)
+    channels_last(function, x_shape, w_shape, channels * groups)
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
     require(channels * groups == x_shape[-1], function, argument, expected, f"shape {list(w_shape)}")
     require(filters % groups == 0, function, "groups", f"a divisor of the {filters} filters of {argument}", groups)
     return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
+
+
+def same_axes(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str) -> None:
+    """ValueError unless filters have as many axes as images. Where x has one less, that is more likely wrong."""
+    if len(x_shape) + 1 == len(w_shape):
+        expected = f"[N, *S, C] with {len(w_shape)} axes as {argument} {list(w_shape)} has"
+        got = f"shape {list(x_shape)}: an image without the axis of its batch or of its channels?"
+        require(False, function, "x", expected, got)
+    expected = f"{layout} with {len(x_shape)} axes as x {list(x_shape)} has"
+    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
+
+
+def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int) -> None:
+    """ValueError if images have the channels that filters are for in their second axis rather than in their last."""
+    first = x_shape[1] == count and x_shape[-1] != count
+    expected = f"[N, *S, {count}], channels last, or w for {x_shape[-1]} channels"
+    require(not first, function, "x", expected, f"x {list(x_shape)} and w {list(w_shape)}")
+
+
+def depthwise_filters(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int]) -> None:
+    """ValueError unless filters are [*K, 1, C·m], some for each channel of images."""
+    same_axes(function, x_shape, argument, w_shape, "[*K, 1, C·m]")
+    fits = w_shape[-2] == 1 and w_shape[-1] % x_shape[-1] == 0
+    channels = x_shape[1] if isinstance(x_shape[1], int) else 0
+    first = not fits and channels > 0 and w_shape[-1] % channels == 0
+    expected = f"[*K, 1, C·m] with C = {x_shape[-1]} as x {list(x_shape)} has"
+    hint = f", as for {channels} channels: they are last in x" if first else ""
+    require(fits, function, argument, expected, f"shape {list(w_shape)}{hint}")
 
 
 def transposed_window(
@@ -398,9 +447,10 @@ def transposed_window(
     groups = integer(function, "groups", groups, 1)
     require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
     spatial, rank = tuple(x_shape[1:-1]), len(x_shape) - 2
-    same = len(w_shape) == rank + 2 and w_shape[-1] == x_shape[-1]
-    expected = f"[*K, O/groups, C] with {rank + 2} axes and C = {x_shape[-1]} as x has"
-    require(same, function, "w", expected, f"shape {list(w_shape)}")
+    same_axes(function, x_shape, "w", w_shape, "[*K, O/groups, C]")
+    channels_last(function, x_shape, w_shape, w_shape[-1])
+    expected = f"[*K, O/groups, C] with C = {x_shape[-1]} as x has"
+    require(w_shape[-1] == x_shape[-1], function, "w", expected, f"shape {list(w_shape)}")
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)

@@ -30,6 +30,10 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     Inside the function of a `custom_jvp` or `custom_vjp` they are replaced too, but its rule stays, and with it the
     gradient. Our own ops stay as they are.
 
+    A module of `flax.nnx` that changes itself when it is called, as batch norm and dropout do in training, cannot be
+    closed over or passed: Flax raises an error about trace levels. Pass its state, by `nnx.split`, put it together by
+    `nnx.merge(..., copy=True)` inside f, and return the new state; README has an example.
+
     Args:
         f: any function. What it is called with may be anything: all of it reaches f as it came.
 
@@ -38,7 +42,7 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
         call, at no cost inside `jit`.
 
     Raises:
-        TypeError: f is not callable.
+        TypeError: f is not callable. Errors of f are its own; one of Flax about trace levels has a note on what to do.
 
     Gradient: that of our ops, of what is replaced (where -inf ties with the padding of a maximum, an entry of the image
         wins and not the padding); there is no forward mode then (`derived` has it). A gradient that f itself takes, by
