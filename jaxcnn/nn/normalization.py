@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
 from jax import lax
@@ -15,6 +16,7 @@ from jaxcnn.nn.initializers import constant
 from jaxcnn.nn.layer import Layer, Shape, leaf, without_parameters
 from jaxcnn.nn.parameters import drawn, filled
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
+from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.shapes import PerAxis
 
 _ONES = constant(1.0)
@@ -81,7 +83,7 @@ def batch_norm(
         y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps, axis_name=axis_name)
         count = math.prod(x.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         expected = "of at least 2 entries per channel when train=True"
-        shapes.require(count > 1, "nn.batch_norm", "x", expected, shapes.describe(x))
+        shapes.require(not surely(operator.le, count, 1), "nn.batch_norm", "x", expected, shapes.describe(x))
         return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}
 
     def moved(running, batch):

@@ -193,7 +193,7 @@ def test_a_network_of_any_size():
     )
     params, state = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (2, 20, 20, 3))
     params, state = jax.tree.map(lambda p: p.astype(jnp.float64), (params, state))
-    _assert_exported_agrees(lambda x: model.apply(params, state, x)[0], IMAGES, h=21, w=26)
+    _assert_exported_agrees(lambda x: model.apply(params, state, x, train=True)[0], IMAGES, h=21, w=26)
 
 
 # Those of the table that need numbers: where a region, a drawn entry or a place in the image is, or what shape a result
