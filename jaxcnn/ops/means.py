@@ -58,8 +58,10 @@ def divisor(window, counted, dtype):
             product = product * np.asarray(k, dtype)
             continue
         m, s, n = window.output[axis], window.stride[axis], window.image[axis]
-        first = s * lax.iota(np.int32 if n + low + high < 2**31 else dtype, m) - low
-        count = jnp.minimum(first + k, n + around[1]) - jnp.maximum(first, -around[0])
+        number = np.dtype(np.int32 if n + low + high < 2**31 else dtype)
+        stride, begin, size, start, end = (np.asarray(a, number) for a in (s, -low, k, -around[0], n + around[1]))
+        first = stride * lax.iota(number, m) + begin
+        count = jnp.minimum(first + size, end) - jnp.maximum(first, start)
         product = product * jnp.expand_dims(count.astype(dtype), [a for a in range(rank + 2) if a != axis + 1])
     return product
 

@@ -41,6 +41,7 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     (x,) = shapes.floating("downsample", x=x)
     shapes.images("downsample", x)
     factor = shapes.per_axis("downsample", "factor", factor, x.ndim - 2)
+    factor = tuple(min(f, max(n, 1)) for f, n in zip(factor, x.shape[1:-1], strict=True))  # to the first place alone
     return _downsample(x, factor, x.shape[1:-1])
 
 
@@ -82,7 +83,7 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"
     shapes.require(fits, "upsample", "shape", expected, shape)
-    return _upsample(x, factor, shape)
+    return _upsample(x, tuple(f if n > 1 else max(m, 1) for f, n, m in zip(factor, spatial, shape, strict=True)), shape)
 
 
 def _downsample_plain(x, factor, shape):

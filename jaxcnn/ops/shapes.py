@@ -20,6 +20,10 @@ import numpy as np
 
 from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, no_farther, reaching_the_end
 
+THICKEST = 2**24  # of the padding on a side
+LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
+_SHORT = "fewer than 2^48 places on an axis"
+
 Pads = int | Sequence[tuple[int, int]]
 Padding = str | Pads
 PerAxis = int | Sequence[int]
@@ -218,10 +222,12 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 
 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: a sequence of ints that are not negative."""
+    """`value` as a shape: a sequence of ints that are not negative, each below 2^48."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
     require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
-    return tuple(integer(function, argument, entry, 0) for entry in value)
+    result = tuple(integer(function, argument, entry, 0) for entry in value)
+    require(max(result, default=0) < LONGEST, function, argument, f"of {_SHORT}", list(result))
+    return result
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
@@ -284,6 +290,7 @@ def window(
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    thin(function, "padding", padded.padding)
     result = reaching_the_end(padded) if ceil_mode else padded
     fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
@@ -349,13 +356,22 @@ def transposed_window(
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
     between = pads(function, "padding", padding, rank, "an int")
+    thin(function, "padding", between)
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(n > 0 for n in (*image, *spatial))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
+    short = not any(isinstance(n, int) and n >= LONGEST for n in image)
+    require(short, function, "stride", f"for a result of {_SHORT}", f"{list(stride)} for one of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return no_farther(replace(unpadded, image=image, padding=reached))
+
+
+def thin(function: str, argument: str, padding: Sequence[tuple[int, int]]) -> None:
+    """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
+    is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
+    require(is_thin, function, argument, "fewer than 2^24 places on each side", padding)
 
 
 def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
