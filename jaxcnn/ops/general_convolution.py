@@ -80,6 +80,16 @@ def conv_general_dilated(
             lhs, rhs, window_strides, padding, dimension_numbers=dimension_numbers, **dilations, **counts, **options
         )
 
+    for name, value in (
+        ("window_strides", window_strides),
+        ("padding", padding),
+        ("lhs_dilation", lhs_dilation),
+        ("rhs_dilation", rhs_dilation),
+        ("feature_group_count", feature_group_count),
+        ("batch_group_count", batch_group_count),
+    ):
+        far = [n for n in jax.tree.leaves(value) if isinstance(n, int) and abs(n) >= shapes.LONGEST]
+        shapes.require(not far, "conv_general_dilated", name, "below 2^48", value)
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs)]
     result = jax.eval_shape(by_lax, *like)  # raises lax's errors
     if math.prod(result.shape) == 0:

@@ -212,7 +212,7 @@ def _place_axis_by_axis(x, axes):
 def _place_among_all(x, axes):
     """All regions at once, as rows of one table: the last place of a region again until all are as long."""
     dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
-    ends = [np.array(_regions(n, m), dtype).T for n, m in axes]
+    ends = [_regions(n, m).astype(dtype).T for n, m in axes]
     places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]
@@ -225,7 +225,7 @@ def _table_of_places(image, *ends):
     """The places [M, L] of all regions, from where they begin and end [2, m] on each axis."""
     places = jnp.zeros((1, 1), ends[0].dtype)
     for n, (first, end) in zip(image, ends, strict=True):
-        longest = max(-(-(i + 1) * n // len(first)) - i * n // len(first) for i in range(len(first)))
+        longest = np.max(np.diff(_regions(n, len(first))))
         entries = jnp.minimum(first[:, None] + lax.iota(first.dtype, longest)[None], end[:, None] - 1)
         places = places[:, None, :, None] * n + entries[None, :, None, :]
         places = places.reshape(places.shape[0] * len(first), -1)
@@ -234,7 +234,8 @@ def _table_of_places(image, *ends):
 
 def _regions(n, m):
     """Where each of m regions on an axis of n begins and ends."""
-    return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+    region = np.arange(m)
+    return np.stack([region * n // m, -(-(region + 1) * n // m)], axis=1)
 
 
 def _windows(image, shape):
@@ -348,9 +349,8 @@ def _with_places(function: str, x: Any) -> jax.Array:
 def _regions_shape(function: str, shape: Any, image: tuple[int, ...]) -> tuple[int, ...]:
     several = shapes.options(shape)
     several = [shape] * len(image) if several is None else several
-    expected = f"an int of at least 1, or {len(image)} of them or of None, one per spatial axis"
+    expected = f"an int of at least 1 and below 2^31, or {len(image)} of them or of None, one per spatial axis"
     shapes.require(len(several) == len(image), function, "shape", expected, tuple(several))
-    return tuple(
-        n if m is None else shapes.integer(function, "shape", m, 1, expected=expected)
-        for n, m in zip(image, several, strict=True)
-    )
+    counts = [m if m is None else shapes.integer(function, "shape", m, 1, expected=expected) for m in several]
+    shapes.require(all(m is None or m < 2**31 for m in counts), function, "shape", expected, tuple(several))
+    return tuple(n if m is None else m for n, m in zip(image, counts, strict=True))

@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxcnn.ops.convolution import input_grad_padding
 from jaxcnn.ops.geometry import seeing, surely
-from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.shapes import is_symbolic, sum_dtype
 from jaxcnn.ops.windows import in_pairs, joined_blocks, over_blocks
 
 _SMALL_BOX = 4  # on a CPU, measured inside a network: at 3x3 one axis after the other is three times as fast
@@ -59,10 +59,17 @@ def divisor(window, counted, dtype):
             product = product * np.asarray(k, dtype)
             continue
         m, s, n = window.output[axis], window.stride[axis], window.image[axis]
-        first = s * lax.iota(dtype if surely(operator.ge, n + low + high, 2**31) else np.int32, m) - low
-        count = jnp.minimum(first + k, n + around[1]) - jnp.maximum(first, -around[0])
+        number = np.dtype(dtype if surely(operator.ge, n + low + high, 2**31) else np.int32)
+        stride, begin, size, start, end = (_of_dtype(a, number) for a in (s, -low, k, -around[0], n + around[1]))
+        first = stride * lax.iota(number, m) + begin
+        count = jnp.minimum(first + size, end) - jnp.maximum(first, start)
         product = product * jnp.expand_dims(count.astype(dtype), [a for a in range(rank + 2) if a != axis + 1])
     return product
+
+
+def _of_dtype(n, dtype):
+    """A size as a number of a program."""
+    return jnp.asarray(n, dtype) if is_symbolic(n) else np.asarray(n, dtype)
 
 
 def _pad(x, spatial):

@@ -60,6 +60,7 @@ def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
     shapes.images("pad", x)
     image = x.shape[1:-1]
     width = shapes.pads("pad", "width", width, len(image), "an int", both_sides=False)
+    shapes.thin("pad", "width", width)
     shapes.choice("pad", "mode", mode, ("zeros", *_SOURCES))
     left = [n + low + high for n, (low, high) in zip(image, width, strict=True)]
     shapes.require(all(map(may_be_left, left)), "pad", "width", f"such that something is left of {list(image)}", width)

@@ -15,6 +15,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
+from jaxcnn.ops.geometry import seeing
 from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
@@ -162,7 +163,7 @@ def _lp_pool_bwd(p, window, residuals, dy):
     is_moderate = _all((y == 0) | ((size > 1 / farthest) & (size < farthest))) & _all(jnp.abs(x) < farthest)
 
     def by_factors(x, y, dy):
-        shares = window.volume * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
+        shares = float(window.volume) * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
         return _times_power(shares, x, p - 1)
 
     def by_ratios(x, y, dy):
@@ -172,7 +173,7 @@ def _lp_pool_bwd(p, window, residuals, dy):
             return dx + _times_power(jnp.where(is_zero, 0.0, dy_i), ratio, p - 1)
 
         zero = np.zeros((), x.dtype)
-        return fold_windows(add, jnp.zeros_like(x), [(y, zero), (_as_if_whole(dy, window), zero)], window, 1)
+        return fold_windows(add, jnp.zeros_like(x), [(y, zero), (_as_if_whole(dy, window), zero)], seeing(window), 1)
 
     args = x, stored(y), shapes.wide(dy)
     dx = lax.cond(is_moderate, by_factors, by_ratios, *args) if _overlap(window) else by_ratios(*args)
@@ -190,18 +191,18 @@ def _norm(x, p, window, to_the):
     x, dtype = shapes.wide(x), x.dtype
 
     def scaled(x, few):
-        m = window_max(jnp.abs(lax.stop_gradient(x)), window)
+        m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
         is_zero = m == 0
         scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, m)
 
         def add(total, _, x_k):
             return total + to_the(jnp.where(is_zero, 1.0, x_k / scale), p)
 
-        total = fold_entries(add, jnp.zeros_like(m), x, window, np.zeros((), x.dtype), few)
+        total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
         return jnp.where(is_zero, 0.0, scale * _unless_zero(_as_if_whole(total, window), 1 / p))
 
     def unscaled(x):
-        return _unless_zero(window.volume * window_mean(to_the(x, p), window, inside(window)), 1 / p)
+        return _unless_zero(float(window.volume) * window_mean(to_the(x, p), window, inside(window)), 1 / p)
 
     if not _overlap(window):
         return scaled(x, FEW_ENTRIES).astype(dtype)
@@ -224,7 +225,7 @@ def _overlap(window):
 
 def _as_if_whole(total, window):
     """The sum of a window, scaled up where some of it is outside the image."""
-    return total * (window.volume / divisor(window, inside(window), total.dtype))
+    return total * (float(window.volume) / divisor(window, inside(window), total.dtype))
 
 
 def _to_the(a, power):

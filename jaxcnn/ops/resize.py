@@ -36,6 +36,7 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
     Source: "nearest" and "linear" of PyTorch's `interpolate` with align_corners=False; lecture, "Backpropagation:
         Resampling", for a backward pass that is the transpose of the forward pass.
 
+    >>> import jax.numpy as jnp
     >>> x = jnp.array([1.0, 3.0]).reshape(1, 2, 1)
     >>> resize(x, 4)[0, :, 0], resize(x, 4, "linear")[0, :, 0]
     (Array([1., 1., 3., 3.], dtype=float32), Array([1. , 1.5, 2.5, 3. ], dtype=float32))
@@ -45,6 +46,7 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
     shapes.require(0 not in x.shape[1:-1], "resize", "x", "of at least 1 entry per spatial axis", shapes.describe(x))
     shapes.known_image("resize", x)
     shape = shapes.per_axis("resize", "shape", shape, x.ndim - 2)
+    shapes.require(max(shape) < 2**31, "resize", "shape", "of fewer than 2^31 places on an axis", list(shape))
     shapes.choice("resize", "method", method, tuple(_TERMS))
     return _resize(x, x.shape[1:-1], shape, method)
 

@@ -21,6 +21,10 @@ from jax.export import is_symbolic_dim
 
 from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
 
+THICKEST = 2**24  # of the padding on a side
+LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
+_SHORT = "fewer than 2^48 places on an axis"
+
 PerAxis = int | Sequence[int] | np.ndarray
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
 Padding = str | Pads | PerAxis
@@ -206,6 +210,8 @@ def options(value: Any) -> list[Any] | None:
 
 def _known(value: Any) -> np.ndarray | None:
     """An array of NumPy, or of JAX where it has values already."""
+    if type(value) in (int, float, bool, str, tuple, list):
+        return None
     is_known = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
     return np.asarray(value) if is_known and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else None
 
@@ -224,7 +230,8 @@ def integer(
     expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
     result = option(value)
     is_integer = isinstance(result, numbers.Integral) and not isinstance(result, bool)
-    require(is_integer, function, argument, expected, describe_option(value), TypeError)
+    if not is_integer:
+        require(False, function, argument, expected, describe_option(value), TypeError)
     result = int(result)
     require(minimum is None or result >= minimum, function, argument, expected, result)
     return result
@@ -277,13 +284,16 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 
 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: ints that are not negative, or symbolic sizes."""
+    """`value` as a shape: ints that are not negative, each below 2^48, or symbolic sizes."""
     sizes = options(value)
     if sizes is None or (is_array(value) and value.ndim > 1):
         hint = ": the key comes first" if is_random_key(value) else ", whose shape it is" if is_array(value) else ""
         require(False, function, argument, "a shape, a tuple of ints", describe_option(value) + hint, TypeError)
     assert sizes is not None
-    return tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
+    result = tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
+    short = not any(surely(operator.ge, n, LONGEST) for n in result)
+    require(short, function, argument, f"of {_SHORT}", list(result))
+    return result
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
@@ -363,6 +373,7 @@ def window(
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    thin(function, "padding", padded.padding)
     result = reaching_the_end(padded) if ceil_mode else padded
     fits = not any(surely(operator.gt, e, n) for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
@@ -459,13 +470,22 @@ def transposed_window(
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
     between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
+    thin(function, "padding", between)
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(map(may_be_left, (*image, *spatial)))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
+    short = not any(isinstance(n, int) and n >= LONGEST for n in image)
+    require(short, function, "stride", f"for a result of {_SHORT}", f"{list(stride)} for one of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return no_farther(replace(unpadded, image=image, padding=reached))
+
+
+def thin(function: str, argument: str, padding: Sequence[tuple[int, int]]) -> None:
+    """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
+    is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
+    require(is_thin, function, argument, "fewer than 2^24 places on each side", padding)
 
 
 def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
