@@ -202,6 +202,8 @@ def option(value: Any) -> Any:
 
 def options(value: Any) -> list[Any] | None:
     """What a list, a tuple or an array with axes holds; None for everything else, also for a string."""
+    if isinstance(value, tuple | list):
+        return list(value)
     array = _known(value)
     if array is not None:
         return list(array) if array.ndim else None
@@ -210,7 +212,7 @@ def options(value: Any) -> list[Any] | None:
 
 def _known(value: Any) -> np.ndarray | None:
     """An array of NumPy, or of JAX where it has values already."""
-    if type(value) in (int, float, bool, str, tuple, list):
+    if type(value) in (int, float, bool, str):
         return None
     is_known = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
     return np.asarray(value) if is_known and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else None
@@ -228,8 +230,8 @@ def integer(
 ) -> int:
     """A Python int of at least `minimum`; anything else is a TypeError. `expected` rewords what is."""
     expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
-    result = option(value)
-    is_integer = isinstance(result, numbers.Integral) and not isinstance(result, bool)
+    result = value if type(value) is int else option(value)
+    is_integer = isinstance(result, int | numbers.Integral) and not isinstance(result, bool)
     if not is_integer:
         require(False, function, argument, expected, describe_option(value), TypeError)
     result = int(result)
@@ -330,11 +332,10 @@ def pads(
         both = integer(function, argument, value, expected=expected)
         return ((both, both),) * rank
     pairs: list[Any] = [options(entry) or ((entry, entry) if both_sides else ()) for entry in several]
-    one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
-    given = " ".join(str(value).split())
-    got = f"{given}: low and high of one axis are ({given},)" if one_pair else given
-    fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
-    require(fits, function, argument, expected, got)
+    if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
+        got = " ".join(str(value).split())
+        one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
+        require(False, function, argument, expected, f"{got}: low and high of one axis are ({got},)" * one_pair or got)
     return tuple((width(function, argument, low), width(function, argument, high)) for low, high in pairs)
 
 
