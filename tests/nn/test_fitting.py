@@ -206,21 +206,19 @@ def test_a_layer_knows_what_its_input_should_be(layer, input_shape, x, message):
 
 
 def test_what_is_done_with_parameters_still_works():
-    params, state = MODEL.init(KEY, SHAPE)
-    x = np.ones(SHAPE, np.float32)
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (params, state))
-    y, _ = MODEL.apply(params, state, x)
-    for others in (jax.tree.map(np.asarray, (params, state)), (params, state | {})):
-        np.testing.assert_array_equal(MODEL.apply(*others, x)[0], y)
-    assert jax.eval_shape(jax.vmap(MODEL.apply, (0, 0, None)), *stacked, x)[0].shape == (2, 2, 10)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, x))
-    assert jax.eval_shape(MODEL.apply, half[0], state, half[1])[0].dtype == jnp.bfloat16
+    x, half = array(*SHAPE), array(*SHAPE, dtype=jnp.bfloat16)
+    of_numpy = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), (PARAMS, STATE))
+    assert jax.eval_shape(lambda x: MODEL.apply(*of_numpy, x)[0], x).shape == (2, 10)
+    stacked = jax.tree.map(lambda leaf: array(3, *leaf.shape), (PARAMS, STATE))
+    assert jax.eval_shape(jax.vmap(MODEL.apply, (0, 0, None)), *stacked, x)[0].shape == (3, 2, 10)
+    params = jax.tree.map(lambda leaf: array(*leaf.shape, dtype=jnp.bfloat16), PARAMS)
+    assert jax.eval_shape(MODEL.apply, params, STATE, half)[0].dtype == jnp.bfloat16
 
-    def of_one(params, image):
+    def of_one(params, state, image):
         return jnp.sum(MODEL.apply(params, state, image[None])[0])
 
-    assert jax.eval_shape(jax.vmap(jax.grad(of_one), (None, 0)), params, x)["dense1"]["b"].shape == (2, 10)
-    assert MODEL.init(KEY, SHAPE)[0].keys() == params.keys()
+    each = jax.eval_shape(jax.vmap(jax.grad(of_one), (None, None, 0)), PARAMS, STATE, x)
+    assert each["dense1"]["b"].shape == (2, 10)
 
 
 def test_a_layer_of_ones_own_is_asked_nothing():
