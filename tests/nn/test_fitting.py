@@ -115,7 +115,10 @@ def test_parameters_and_state_of_another_model(params, state, message):
         ((2, 8, 8), "conv: x must be [N, H, W, 1], got [2, 8, 8]: the axis of channels is missing, x[..., None]"),
         ((8, 8), "conv: x must be [N, H, W, 1], got [8, 8]: the axes of the batch and of the channels are missing"),
         ((2, 8, 8, 3), "conv: x must be [N, H, W, 1], got [2, 8, 8, 3]"),
-        ((2, 8, 8, 8, 1), "conv: x must be [N, H, W, 1], got [2, 8, 8, 8, 1]"),
+        (
+            (2, 8, 8, 8, 1),
+            "conv: x must be [N, H, W, 1], got [2, 8, 8, 8, 1]: or init was given a shape without the batch axis",
+        ),
         ((), "conv: x must be [N, H, W, 1], got []"),
         ((2, 6, 8, 1), '"dense1/w" [48, 10], got float32[64, 10]: for images of another size?'),
     ],
@@ -173,6 +176,13 @@ def test_images_of_another_shape(x, message):
             "nn.weighted_pool: x must be [N, H, W, 3], got [2, 3, 8, 8]: ",
         ),
         (nn.batch_norm(), (2, 3), (3,), "nn.batch_norm: x must be [N, *S, C] or [N, C], got [3]"),
+        (
+            nn.batch_norm(),
+            (2, 8, 8, 3),
+            (2, 3, 8, 8),
+            "nn.batch_norm: x must be [N, *S, 3], got [2, 3, 8, 8]: channels ar",
+        ),
+        (nn.batch_norm(), (2, 8, 8, 3), (2, 8, 8, 4), 'must be as init makes them, "gamma" [4], got float32[3]'),
         (
             nn.layer_norm(axes=(1, 2)),
             (2, 8, 8, 3),
