@@ -58,7 +58,7 @@ def sequential(*layers: LayerLike) -> Layer:
         TypeError: an argument is neither a layer nor a function; from init if key is no random key, and from apply if
             params or state are no dicts.
         ValueError: two layers have the same name; from init and apply if several arrays come out of one in front of
-            another.
+            another; from apply if params or state are not what init makes for an x of this shape.
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn

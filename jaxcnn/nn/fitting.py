@@ -80,6 +80,11 @@ def _difference(expected, params, state):
 
 def _wrong_input(function, init, params, state, x_shape, input_of):
     """What is wrong with x, if the parameters are what init would make for another; else None."""
+    if input_of is None:
+        lengths = {leaf.shape for leaf in params.values() if shapes.is_array(leaf)}
+        first = len(x_shape) >= 3 and lengths == {(x_shape[1],)}
+        expected = f"[N, *S, {x_shape[1]}]" if first else ""
+        return f"{function}: x must be {expected}, got {list(x_shape)}: channels are last" if first else None
     try:
         spatial, channels = input_of(params)
         fits = not _difference(init(ABSTRACT, ShapeOfX((1, *(_LARGE,) * spatial, channels))), params, state)
@@ -97,6 +102,8 @@ def _remedy(x_shape, count, channels):
     ends_in_channels = x_shape[-1:] == (channels,)
     if len(x_shape) == count and count > 2 and x_shape[1] == channels:
         return ": channels are last"
+    if len(x_shape) == count + 1 and count > 2:
+        return ": or init was given a shape without the batch axis"
     if len(x_shape) == count - 1 and ends_in_channels:
         return ": the batch axis is missing, x[None]"
     if len(x_shape) == count - 1 and channels == 1:

@@ -40,7 +40,9 @@ class Layer:
         init: init(key, input_shape) -> (params, state). input_shape is the shape of a batch, (N, *S, C); N does not
             matter. Parameters are float32; what the optimizer trains is in params, what changes otherwise in state.
         apply: apply(params, state, x, *, train=False, key=None) -> (y, state). A layer that is random in training takes
-            its randomness from key.
+            its randomness from key. train is static: jax.jit(model.apply, static_argnames="train"). The layers of this
+            package raise ValueError unless params and state are what init makes for an x of this shape, by names and
+            shapes, whatever their dtypes; a layer of one's own is asked nothing.
         name: what `sequential` calls it; numbered, unless it was given by `named`.
         parts: parts(input_shape) -> the layers it is made of, each as (name, layer, its input shape).
         numbered: whether `sequential` puts a number behind the name.

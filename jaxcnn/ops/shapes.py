@@ -127,8 +127,9 @@ def random_key(function: str, key: Any) -> None:
     """TypeError unless `key` is one JAX random key, of the new style or the old."""
     if not is_random_key(key):
         other = (is_array(key) and jnp.issubdtype(key.dtype, jnp.number)) or isinstance(key, Sequence)
-        order = ": the key comes first" if other and not isinstance(key, str) else ""
-        require(False, function, "key", "one JAX random key", describe(key) + order, TypeError)
+        hint = ": the key comes first" if other and not isinstance(key, str) else ""
+        hint = f": jax.random.key({key})" if type(key) is int else hint
+        require(False, function, "key", "one JAX random key", describe(key) + hint, TypeError)
 
 
 def is_random_key(value: Any) -> bool:

@@ -115,7 +115,10 @@ def test_parameters_and_state_of_another_model(params, state, message):
         ((2, 8, 8), "conv: x must be [N, H, W, 1], got [2, 8, 8]: the axis of channels is missing, x[..., None]"),
         ((8, 8), "conv: x must be [N, H, W, 1], got [8, 8]: the axes of the batch and of the channels are missing"),
         ((2, 8, 8, 3), "conv: x must be [N, H, W, 1], got [2, 8, 8, 3]"),
-        ((2, 8, 8, 8, 1), "conv: x must be [N, H, W, 1], got [2, 8, 8, 8, 1]"),
+        (
+            (2, 8, 8, 8, 1),
+            "conv: x must be [N, H, W, 1], got [2, 8, 8, 8, 1]: or init was given a shape without the batch axis",
+        ),
         ((), "conv: x must be [N, H, W, 1], got []"),
         ((2, 6, 8, 1), '"dense1/w" [48, 10], got float32[64, 10]: for images of another size?'),
     ],
@@ -174,6 +177,13 @@ def test_images_of_another_shape(x, message):
         ),
         (nn.batch_norm(), (2, 3), (3,), "nn.batch_norm: x must be [N, *S, C] or [N, C], got [3]"),
         (
+            nn.batch_norm(),
+            (2, 8, 8, 3),
+            (2, 3, 8, 8),
+            "nn.batch_norm: x must be [N, *S, 3], got [2, 3, 8, 8]: channels ar",
+        ),
+        (nn.batch_norm(), (2, 8, 8, 3), (2, 8, 8, 4), 'must be as init makes them, "gamma" [4], got float32[3]'),
+        (
             nn.layer_norm(axes=(1, 2)),
             (2, 8, 8, 3),
             (2, 7, 8, 3),
@@ -206,21 +216,19 @@ def test_a_layer_knows_what_its_input_should_be(layer, input_shape, x, message):
 
 
 def test_what_is_done_with_parameters_still_works():
-    params, state = MODEL.init(KEY, SHAPE)
-    x = np.ones(SHAPE, np.float32)
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (params, state))
-    y, _ = MODEL.apply(params, state, x)
-    for others in (jax.tree.map(np.asarray, (params, state)), (params, state | {})):
-        np.testing.assert_array_equal(MODEL.apply(*others, x)[0], y)
-    assert jax.eval_shape(jax.vmap(MODEL.apply, (0, 0, None)), *stacked, x)[0].shape == (2, 2, 10)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, x))
-    assert jax.eval_shape(MODEL.apply, half[0], state, half[1])[0].dtype == jnp.bfloat16
+    x, half = array(*SHAPE), array(*SHAPE, dtype=jnp.bfloat16)
+    of_numpy = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), (PARAMS, STATE))
+    assert jax.eval_shape(lambda x: MODEL.apply(*of_numpy, x)[0], x).shape == (2, 10)
+    stacked = jax.tree.map(lambda leaf: array(3, *leaf.shape), (PARAMS, STATE))
+    assert jax.eval_shape(jax.vmap(MODEL.apply, (0, 0, None)), *stacked, x)[0].shape == (3, 2, 10)
+    params = jax.tree.map(lambda leaf: array(*leaf.shape, dtype=jnp.bfloat16), PARAMS)
+    assert jax.eval_shape(MODEL.apply, params, STATE, half)[0].dtype == jnp.bfloat16
 
-    def of_one(params, image):
+    def of_one(params, state, image):
         return jnp.sum(MODEL.apply(params, state, image[None])[0])
 
-    assert jax.eval_shape(jax.vmap(jax.grad(of_one), (None, 0)), params, x)["dense1"]["b"].shape == (2, 10)
-    assert MODEL.init(KEY, SHAPE)[0].keys() == params.keys()
+    each = jax.eval_shape(jax.vmap(jax.grad(of_one), (None, None, 0)), PARAMS, STATE, x)
+    assert each["dense1"]["b"].shape == (2, 10)
 
 
 def test_a_layer_of_ones_own_is_asked_nothing():

@@ -254,7 +254,7 @@ BAD_CALLS = [
     (lambda: jc.pixel_shuffle(x, 2), ValueError, "factor must be such that their product divides the 6 channels of x"),
     (lambda: jc.pixel_shuffle(x, 0), ValueError, "pixel_shuffle: factor must be an int of at least 1, got 0"),
     (lambda: jc.pixel_shuffle(row, 2), ValueError, "pixel_shuffle: x must be [N, *S, C] with at least 3 axes, got"),
-    (lambda: jc.pixel_unshuffle(x, 2), ValueError, "factor must be divisors of the spatial shape [5, 4] of x, got (2"),
+    (lambda: jc.pixel_unshuffle(x, 2), ValueError, "x must be [N, *S, C] with S multiples of factor (2, 2), got"),
     (lambda: jc.pixel_unshuffle(x, 2.0), TypeError, "pixel_unshuffle: factor must be an int of at least 1, got float"),
     (lambda: jc.pixel_unshuffle(row, 2), ValueError, "pixel_unshuffle: x must be [N, *S, C] with at least 3 axes, got"),
     (lambda: jc.resize(row, 2), ValueError, "resize: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
