@@ -249,7 +249,7 @@ def test_symbolic_sizes_work_or_are_refused_in_one_sentence(case):
         (partial(jc.pad, width=2, mode="reflect"), "x"),
         (partial(jc.resize, shape=4), "x"),
         (partial(jc.adaptive_mean_pool, shape=2), "x"),
-        (partial(jc.pixel_unshuffle, factor=2), "factor"),
+        (partial(jc.pixel_unshuffle, factor=2), "x"),
     ],
 )
 def test_what_an_image_of_symbolic_size_may_be_too_small_for(f, argument):
