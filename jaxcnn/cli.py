@@ -2,15 +2,17 @@
 
 import argparse
 import contextlib
+import difflib
 import math
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -21,8 +23,51 @@ from jaxcnn.train.checkpoint import require_orbax
 _INTERRUPTED = 130
 
 
+# what options are called elsewhere
+_ALIASES = {
+    "lr": "learning-rate",
+    "bs": "batch-size",
+    "batch": "batch-size",
+    "dir": "out",
+    "output": "out",
+    "rng": "seed",
+}
+
+
 class _Parser(argparse.ArgumentParser):
-    """Ends in one line rather than in the usage and a line."""
+    """Ends in one line rather than in the usage and a line, and knows what an unknown option may have meant."""
+
+    def __init__(self, **options: Any):
+        self._known: list[str] = []
+        self._has_commands = False
+        super().__init__(**options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        action = super().add_argument(*names, **options)
+        self._known += action.option_strings
+        return action
+
+    def add_subparsers(self, **options: Any) -> Any:
+        self._has_commands = True
+        return super().add_subparsers(**options)
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Unknown options are refused first: what follows one would be taken for something else."""
+        args = list(sys.argv[1:] if args is None else args)
+        for argument in args:
+            if argument == "--" or (self._has_commands and not argument.startswith("-")):
+                break
+            option = argument.partition("=")[0]
+            if re.match("--?[a-zA-Z]", option) and option not in self._known:
+                self.error(f"unrecognized arguments: {option}{self._meant(option)}")
+        return super().parse_known_args(args, namespace)
+
+    def _meant(self, option: str) -> str:
+        name = option.lstrip("-").replace("_", "-").lower()
+        known = [each.removeprefix("--") for each in self._known]
+        alias = _ALIASES.get(name)
+        close = [alias] if alias in known else difflib.get_close_matches(name, known, 1)
+        return f": did you mean --{close[0]}?" if close else ""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
@@ -35,14 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what comes behind `jaxcnn`, by default what the process was started with.
 
     Returns:
-        The exit code: 0, 1 where a run fails or a gradient is wrong, 130 where it is interrupted.
+        The exit code: 0, 1 where a run fails or a gradient is wrong, 130 where it is interrupted. `jaxcnn` alone prints
+        its help.
 
     Raises:
         SystemExit: with code 2 for bad arguments, with code 0 for --help and --version.
     """
     parser = _Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
     parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")
-    commands = parser.add_subparsers(title="commands", metavar="{train,check}", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="{train,check}")
     train_parser = commands.add_parser(
         "train",
         help="train a small network on a data set",
@@ -53,7 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_train_arguments(train_parser)
     train_parser.set_defaults(run=_train, parser=train_parser)
     command.add_to(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, others = parser.parse_known_args(arguments)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return 0
+    if others:
+        chosen.parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         code = chosen.run(chosen.parser, chosen)
     except KeyboardInterrupt:

@@ -147,14 +147,27 @@ def test_a_run_that_diverges_ends_in_one_line(folder, tiny_model, capsys):
 
 
 BAD = [
-    ([], "the following arguments are required: {train,check}"),
     (["fly"], "argument {train,check}: invalid choice: 'fly' (choose from train, check)"),
     (["train"], "the following arguments are required: {digits}"),
     (["train", "mnist"], "argument {digits}: invalid choice: 'mnist' (choose from digits)"),
     (["train", "digits", "--epochs", "0"], "argument --epochs: give a whole number from 1 to 1000000, not '0'"),
     (["train", "digits", "--epochs", "1.5"], "argument --epochs: give a whole number from 1 to 1000000, not '1.5'"),
     (["train", "digits", "--epochs"], "argument --epochs: expected one argument"),
-    (["train", "digits", "--epoch", "2"], "unrecognized arguments: --epoch 2"),
+    (["train", "digits", "--epoch", "2"], "unrecognized arguments: --epoch: did you mean --epochs?"),
+    (["train", "--lr", "0.1", "digits"], "unrecognized arguments: --lr: did you mean --learning-rate?"),
+    (["train", "digits", "--lr=0.1"], "unrecognized arguments: --lr: did you mean --learning-rate?"),
+    (["train", "digits", "-lr", "0.1"], "unrecognized arguments: -lr: did you mean --learning-rate?"),
+    (
+        ["train", "digits", "--learning_rate", "1"],
+        "unrecognized arguments: --learning_rate: did you mean --learning-rate",
+    ),
+    (["train", "digits", "--bs", "8"], "unrecognized arguments: --bs: did you mean --batch-size?"),
+    (["train", "digits", "--foo"], "unrecognized arguments: --foo\n"),
+    (["train", "digits", "more"], "unrecognized arguments: more\n"),
+    (["check", "a:b", "--dtpe", "float64"], "unrecognized arguments: --dtpe: did you mean --dtype?"),
+    (["check", "a:b", "--shape", "2", "more"], "unrecognized arguments: more\n"),
+    (["--verion"], "unrecognized arguments: --verion: did you mean --version?"),
+    (["--foo", "train", "digits"], "unrecognized arguments: --foo\n"),
     (["train", "digits", "--learning-rate", "nan"], "argument --learning-rate: give a number above 0, not 'nan'"),
     (["train", "digits", "--learning-rate", "inf"], "argument --learning-rate: give a number above 0, not 'inf'"),
     (["train", "digits", "--learning-rate", "-1"], "argument --learning-rate: give a number above 0, not '-1'"),
@@ -184,7 +197,8 @@ def test_bad_arguments_end_in_one_line(folder, capsys, arguments, message):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     without_quoted_choices = re.sub(r"choose from .*\)", lambda said: said[0].replace("'", ""), captured.err)
-    assert re.match(r"jaxcnn( train)?: " + re.escape(message), without_quoted_choices)
+    command = next((f"jaxcnn {name}" for name in arguments[:1] if name in ("train", "check")), "jaxcnn")
+    assert without_quoted_choices.startswith(f"{command}: {message}")
     assert sorted(path.name for path in folder.iterdir()) == ["file", "run"]
     assert Path("run/metrics.jsonl").read_text() == "{}\n"
 
@@ -208,8 +222,9 @@ def test_a_missing_package_is_named_with_its_extra(folder, monkeypatch, capsys, 
 def test_version_and_help(capsys):
     assert run("--version") == 0
     assert re.fullmatch(r"jaxcnn \d+\.\d+\.\d+\n", capsys.readouterr().out)
-    assert run("--help") == 0
-    assert "train a small network on a data set" in capsys.readouterr().out
+    for arguments in (["--help"], []):
+        assert run(*arguments) == 0
+        assert "train a small network on a data set" in capsys.readouterr().out
     assert run("train", "--help") == 0
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--out", "--epochs", "--learning-rate", "--batch-size", "--seed"))

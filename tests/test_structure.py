@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 import jaxcnn
 
 PACKAGE = Path(jaxcnn.__file__).parent
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 MAY_IMPORT = {
     "ops": {"ops"},
     "transforms": {"ops", "transforms"},
@@ -21,8 +25,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": {"ops", "transforms", "check", "nn", "data", "train"},
 }
-CORE = {"jax", "numpy"}
-EXTRAS = {"sklearn", "orbax", "safetensors", "tqdm", "matplotlib", "nibabel"}
+CORE = {"jax", "numpy", "optax"}
+EXTRAS = {"sklearn": "scikit-learn", "orbax": "orbax-checkpoint", "safetensors": "safetensors", "tqdm": "tqdm"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -58,6 +62,24 @@ def test_imports(path):
         assert not name.startswith(("jax._src", "jax.interpreters")), f"{name} is private"
 
 
+def of_others(paths):
+    """The packages of others that files import, inside functions as well."""
+    names = {name.partition(".")[0] for path in paths for name, _ in imported(ast.parse(path.read_text()))}
+    ours = {"jaxcnn", *(path.stem for path in (ROOT / "tests").rglob("*.py")), *(path.stem for path in EXPERIMENTS)}
+    return names - ours - {"benchmark"} - sys.stdlib_module_names
+
+
+def test_extras_hold_what_is_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert of_others(FILES) == CORE | EXTRAS.keys()
+    assert sorted(extras["train"]) == sorted(EXTRAS.values())
+    assert {re.split("[><=]", name)[0] for name in project["dependencies"]} == CORE | {"jaxlib"}
+    imported_by_name = {name for name in extras["test"] if name != "pytest-xdist" and not name.startswith("jaxcnn[")}
+    assert of_others((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
+    assert of_others(EXPERIMENTS) - CORE == set(extras["bench"])
+
+
 def test_the_bottom_imports_nothing_of_ours():
     for file, below in (("geometry", set()), ("shapes", {"jaxcnn.ops.geometry"})):
         names = [name for name, _ in imported(ast.parse((PACKAGE / "ops" / f"{file}.py").read_text()))]
@@ -80,7 +102,7 @@ def test_a_public_docstring_has_all_sections(module, name):
     sections = dict(
         re.findall(r"^(\w[\w, ]*):(.*?)(?=^\w|\Z)", inspect.getdoc(function), flags=re.DOTALL | re.MULTILINE)
     )
-    expected = {"Raises"} | ({"Args"} if parameters else set()) | (set() if returns is None else {"Returns"})
+    expected = {"Raises"} | ({"Args"} if parameters else set()) | (set() if returns in (None, "None") else {"Returns"})
     if function.__module__.startswith("jaxcnn.ops."):
         expected |= {"Gradient", "Source"}
     assert expected <= sections.keys()

@@ -1,16 +1,21 @@
 """Layers made of layers that have the same input: a way around, branches side by side, and the skips of a U-Net."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members
+from jaxcnn.nn.members import apply_member, init_member, named_members
 from jaxcnn.ops import shapes
 
 
+@layer_maker
 def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
     """A layer and a way around it.
 
@@ -51,6 +56,7 @@ def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
     return _branching("residual", members, check, join)
 
 
+@layer_maker
 def parallel(*branches: LayerLike, join: Callable[..., Any] | None = None) -> Layer:
     """Several layers that have the same input.
 
@@ -88,6 +94,7 @@ def parallel(*branches: LayerLike, join: Callable[..., Any] | None = None) -> La
     return _branching("parallel", members, lambda x, *outputs: None, joined)
 
 
+@layer_maker
 def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     """Several layers that have the same input, and what comes out of them joined along the channels.
 
@@ -125,6 +132,7 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     return _branching("concatenate", members, check, lambda x, *outputs: jnp.concatenate(outputs, axis))
 
 
+@layer_maker
 def skip(inner: LayerLike, *, crop: bool = False) -> Layer:
     """A layer whose input goes on beside its output: the skip connection of a U-Net, and of DenseNet.
 
@@ -182,7 +190,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
-        check_trees(f"nn.{name}", params, state)
+        check_trees(f"nn.{name}", params, state, members)
         new_state = {}
         outputs = [
             apply_member(i, member, layer, params, state, new_state, x, train, key)

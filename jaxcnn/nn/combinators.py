@@ -1,13 +1,17 @@
 """Layers made of layers that follow each other, the names that parameters are found under, and recomputation."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import jax
 import numpy as np
 
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer
-from jaxcnn.nn.members import apply_member, check_trees, init_member, named_members, told_where
+from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
 
@@ -35,6 +39,7 @@ def named(name: str, layer: LayerLike) -> Layer:
     return replace(as_layer("nn.named", "layer", layer), name=name, numbered=False)
 
 
+@layer_maker
 def sequential(*layers: LayerLike) -> Layer:
     """One layer after the other.
 
@@ -53,7 +58,7 @@ def sequential(*layers: LayerLike) -> Layer:
         TypeError: an argument is neither a layer nor a function; from init if key is no random key, and from apply if
             params or state are no dicts.
         ValueError: two layers have the same name; from init and apply if several arrays come out of one in front of
-            another.
+            another; from apply if params or state are not what init makes for an x of this shape.
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn
@@ -83,11 +88,12 @@ def sequential(*layers: LayerLike) -> Layer:
         return params, state
 
     def apply(params, state, x, *, train=False, key=None):
-        check_trees("nn.sequential", params, state)
-        new_state = {}
+        check_trees("nn.sequential", params, state, members)
+        new_state, is_input = {}, True
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, x)
-            x = apply_member(i, name, layer, params, state, new_state, x, train, key)
+            x = apply_member(i, name, layer, params, state, new_state, x, train, key, is_input)
+            is_input = is_input and name not in params
         return x, new_state
 
     def parts(input_shape):
@@ -101,6 +107,7 @@ def sequential(*layers: LayerLike) -> Layer:
     return Layer(init, apply, "sequential", parts)
 
 
+@layer_maker
 def remat(layer: LayerLike) -> Layer:
     """A layer that keeps nothing but its input for the backward pass, which computes the rest again.
 

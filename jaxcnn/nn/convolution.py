@@ -1,17 +1,22 @@
 """Convolutions as layers."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import Layer, Params
-from jaxcnn.nn.parameters import HE_NORMAL, images_shape, weights
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import ABSTRACT, images_shape
+from jaxcnn.nn.layer import Layer, Params, leaf
+from jaxcnn.nn.parameters import HE_NORMAL, filled, weights
 from jaxcnn.ops import convolution, shapes, transposed_convolution
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 
 
+@layer_maker
 def conv(
     channels: int,
     size: PerAxis,
@@ -61,9 +66,10 @@ def conv(
         del train, key
         return convolution.conv(x, params["w"], params.get("b"), groups=groups, **sliding), state
 
-    return Layer(init, apply, "conv")
+    return leaf("conv", init, apply, lambda params: _input_of(params["w"], -2, groups))
 
 
+@layer_maker
 def depthwise_conv(
     size: PerAxis,
     *,
@@ -109,9 +115,10 @@ def depthwise_conv(
         del train, key
         return convolution.depthwise_conv(x, params["w"], params.get("b"), **sliding), state
 
-    return Layer(init, apply, "depthwise_conv")
+    return leaf("depthwise_conv", init, apply, lambda params: _input_of(params["w"], -1, 1 / multiplier))
 
 
+@layer_maker
 def separable_conv(
     channels: int,
     size: PerAxis,
@@ -151,7 +158,7 @@ def separable_conv(
 
     def init(key, input_shape):
         *places, c = images_shape(function, input_shape)[1:]
-        depth_key, point_key = (jax.random.fold_in(key, i) for i in range(2))
+        depth_key, point_key = (key if key is ABSTRACT else jax.random.fold_in(key, i) for i in range(2))
         depth = _new_filters(function, depth_key, input_shape, size, c * multiplier, c, False, initializer, **sliding)
         point = weights(function, point_key, (*(1,) * len(places), c * multiplier, channels), bias, initializer)
         return {"w_depth": depth["w"], "w_point": point.pop("w"), **point}, {}
@@ -161,15 +168,16 @@ def separable_conv(
         w_depth, w_point, b = params["w_depth"], params["w_point"], params.get("b")
         return convolution.separable_conv(x, w_depth, w_point, b, **sliding), state
 
-    return Layer(init, apply, "separable_conv")
+    return leaf("separable_conv", init, apply, lambda params: _input_of(params["w_depth"], -1, 1 / multiplier))
 
 
+@layer_maker
 def conv_transpose(
     channels: int,
     size: PerAxis,
     *,
     stride: PerAxis = 1,
-    padding: Pads = 0,
+    padding: Pads | PerAxis = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
@@ -208,15 +216,16 @@ def conv_transpose(
         x_shape = images_shape(function, input_shape)
         size_ = shapes.per_axis(function, "size", size, len(x_shape) - 2)
         w_shape = (*size_, channels // groups, x_shape[-1])
-        shapes.transposed_window(function, x_shape, w_shape, **options)
+        if key is not ABSTRACT:
+            shapes.transposed_window(function, x_shape, w_shape, **options)
         params = weights(function, key, (*size_, x_shape[-1] // groups, channels), bias, initializer)
-        return {**params, "w": _transposed(params["w"], groups)}, {}
+        return {**params, "w": filled(key, w_shape, 0) if key is ABSTRACT else _transposed(params["w"], groups)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return transposed_convolution.conv_transpose(x, params["w"], params.get("b"), **options), state
 
-    return Layer(init, apply, "conv_transpose")
+    return leaf("conv_transpose", init, apply, lambda params: _input_of(params["w"], -1))
 
 
 def _new_filters(
@@ -233,8 +242,16 @@ def _new_filters(
     """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
     x_shape = images_shape(function, input_shape)
     w_shape = (*shapes.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
-    shapes.filter_window(function, x_shape, w_shape, groups=groups, **sliding, argument="size")
+    divides = x_shape[-1] % groups == 0
+    shapes.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
+    if key is not ABSTRACT:
+        shapes.filter_window(function, x_shape, w_shape, groups=groups, **sliding, argument="size")
     return weights(function, key, w_shape, bias, initializer)
+
+
+def _input_of(w: jax.Array, axis: int, times: float = 1) -> tuple[int, int]:
+    """What filters are for: how many spatial axes, and channels, which are so many times as the axis is long."""
+    return w.ndim - 2, int(w.shape[axis] * times)
 
 
 def _transposed(w, groups):

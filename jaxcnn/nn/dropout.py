@@ -1,17 +1,21 @@
 """Dropout of entries, channels, images and blocks, as layers that are random in training and nothing otherwise."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 
 import jax
 
-from jaxcnn.nn.layer import Layer, no_parameters
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.layer import Layer, leaf, no_parameters
 from jaxcnn.nn.parameters import required_key
 from jaxcnn.ops import dropout as ops
 from jaxcnn.ops import shapes
 from jaxcnn.ops.shapes import PerAxis
 
 
+@layer_maker
 def dropout(rate: float) -> Layer:
     """In training drops each entry with probability `rate` and scales the others by 1/(1 - rate): `jaxcnn.dropout`.
 
@@ -33,6 +37,7 @@ def dropout(rate: float) -> Layer:
     return _random("dropout", ops.dropout, rate)
 
 
+@layer_maker
 def spatial_dropout(rate: float) -> Layer:
     """In training drops each channel of each image with probability `rate`: `jaxcnn.spatial_dropout`.
 
@@ -53,6 +58,7 @@ def spatial_dropout(rate: float) -> Layer:
     return _random("spatial_dropout", ops.spatial_dropout, rate)
 
 
+@layer_maker
 def drop_path(rate: float) -> Layer:
     """In training drops each image with probability `rate`: `jaxcnn.drop_path`. The last layer of a residual branch.
 
@@ -73,6 +79,7 @@ def drop_path(rate: float) -> Layer:
     return _random("drop_path", ops.drop_path, rate)
 
 
+@layer_maker
 def drop_block(rate: float, block: PerAxis) -> Layer:
     """In training drops blocks of each channel, a share of about `rate` in all: `jaxcnn.drop_block`.
 
@@ -106,4 +113,4 @@ def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
             return x, state
         return drop(required_key(function, key), x, rate), state
 
-    return Layer(no_parameters, apply, name)
+    return leaf(name, no_parameters, apply)

@@ -1,14 +1,21 @@
 """Layers whose filters are normalised."""
 
+from __future__ import annotations
+
+import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.nn.layer import Layer
+from jaxcnn.nn.calls import Method, layer_maker
+from jaxcnn.nn.fitting import ABSTRACT
+from jaxcnn.nn.layer import Layer, leaf
+from jaxcnn.nn.parameters import filled
 from jaxcnn.ops import filter_normalization, shapes
 
 
+@layer_maker
 def weight_norm(layer: Layer) -> Layer:
     """A layer whose filters are trained as directions v and lengths g: `jaxcnn.weight_norm`.
 
@@ -32,6 +39,8 @@ def weight_norm(layer: Layer) -> Layer:
     def init(key, input_shape):
         params, state = layer.init(key, input_shape)
         w, others = _filters("nn.weight_norm", params)
+        if key is ABSTRACT:
+            return {**others, "v": w, "g": filled(key, w.shape[-1:], 0)}, state
         lengths = jnp.sqrt(jnp.sum(jnp.square(w), axis=tuple(range(w.ndim - 1))))
         return {**others, "v": w, "g": lengths}, state
 
@@ -40,9 +49,10 @@ def weight_norm(layer: Layer) -> Layer:
         others = {name: value for name, value in params.items() if name not in ("v", "g")}
         return layer.apply({**others, "w": w}, state, x, train=train, key=key)
 
-    return Layer(init, apply, layer.name)
+    return _around(layer, init, apply, lambda params: {**params, "w": params["v"]})
 
 
+@layer_maker
 def spectral_norm(layer: Layer) -> Layer:
     """A layer whose filters are divided by their largest singular value: `jaxcnn.spectral_norm`.
 
@@ -68,6 +78,8 @@ def spectral_norm(layer: Layer) -> Layer:
     def init(key, input_shape):
         params, state = layer.init(key, input_shape)
         w, _ = _filters("nn.spectral_norm", params)
+        if key is ABSTRACT:
+            return params, {**state, "u": filled(key, w.shape[-1:], 0)}
         u = jax.random.normal(jax.random.fold_in(key, 1), w.shape[-1:], jnp.float32)
         return params, {**state, "u": u / jnp.sqrt(jnp.sum(jnp.square(u)))}
 
@@ -77,11 +89,19 @@ def spectral_norm(layer: Layer) -> Layer:
         y, others = layer.apply({**params, "w": w}, others, x, train=train, key=key)
         return y, {**others, "u": u} if train else state
 
-    return Layer(init, apply, layer.name)
+    return _around(layer, init, apply, lambda params: params)
 
 
 def _check_layer(function: str, layer: Any) -> None:
     shapes.require(isinstance(layer, Layer), function, "layer", "a Layer", shapes.describe(layer), TypeError)
+
+
+def _around(layer, init, apply, inner):
+    """The layer around another, whose params are inner(params). A layer that is not ours has no types of parameters."""
+    if not isinstance(layer.apply, Method):
+        return Layer(init, apply, layer.name)
+    input_of = getattr(inspect.unwrap(layer.apply), "input_of", None)
+    return leaf(layer.name, init, apply, None if input_of is None else lambda params: input_of(inner(params)))
 
 
 def _filters(function, params):

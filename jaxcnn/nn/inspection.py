@@ -1,5 +1,7 @@
 """What a model looks like: its shapes and how many parameters it has, without computing anything."""
 
+from __future__ import annotations
+
 import math
 from typing import Any, TextIO
 
@@ -113,6 +115,7 @@ def _rows(path: str, layer: Layer, input_shape: Shape) -> list[tuple[str, str, s
     params, state = abstract_init(layer, input_shape)
     output = applied_shape(layer, params, state, input_shape)
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    listed = ", ".join(f"{jax.tree_util.keystr(keys, simple=True)} {list(leaf.shape)}" for keys, leaf in leaves)
+    names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in leaves]
+    listed = ", ".join(f"{name} {list(leaf.shape)}" for name, (_, leaf) in zip(names, leaves, strict=True))
     number = f"{count_parameters(params):,}" if leaves else ""
     return [(path or layer.name, str(list(output)), listed, number)]

@@ -4,6 +4,8 @@ Parameters and state are plain nested dicts of arrays. A layer owns nothing, so 
 around, and whatever works on a tree (`jax.grad`, optax, a checkpoint) works on its parameters.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from typing import Any
 
 import jax
 
+from jaxcnn.nn.calls import Method, layer_maker, shown_as, written
+from jaxcnn.nn.fitting import check_fit, check_trees
 from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
@@ -18,14 +22,17 @@ Params = dict[str, Any]
 State = dict[str, Any]
 
 
-def _no_parts(input_shape: Shape) -> list[tuple[str, "Layer", Shape]]:
+def _no_parts(input_shape: Shape) -> list[tuple[str, Layer, Shape]]:
     del input_shape
     return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """One layer, or a whole model.
+
+    Two that were made by the same call are equal, so what is compiled for one is compiled for the other; they can be
+    pickled, and print as that call.
 
     Where a layer is expected a plain function of an array does as well: `jaxcnn.relu`, or a partial of `jaxcnn.resize`.
 
@@ -33,7 +40,9 @@ class Layer:
         init: init(key, input_shape) -> (params, state). input_shape is the shape of a batch, (N, *S, C); N does not
             matter. Parameters are float32; what the optimizer trains is in params, what changes otherwise in state.
         apply: apply(params, state, x, *, train=False, key=None) -> (y, state). A layer that is random in training takes
-            its randomness from key.
+            its randomness from key. train is static: jax.jit(model.apply, static_argnames="train"). The layers of this
+            package raise ValueError unless params and state are what init makes for an x of this shape, by names and
+            shapes, whatever their dtypes; a layer of one's own is asked nothing.
         name: what `sequential` calls it; numbered, unless it was given by `named`.
         parts: parts(input_shape) -> the layers it is made of, each as (name, layer, its input shape).
         numbered: whether `sequential` puts a number behind the name.
@@ -44,13 +53,22 @@ class Layer:
     >>> def apply(params, state, x, *, train=False, key=None):
     ...     return x * params["scale"], state
     >>> scale = Layer(init, apply, "scale")
+    >>> scale
+    Layer(init, apply, 'scale')
     """
 
     init: Callable[[jax.Array, Shape], tuple[Params, State]]
     apply: Callable[..., tuple[jax.Array, State]]
     name: str
-    parts: Callable[[Shape], list[tuple[str, "Layer", Shape]]] = _no_parts
+    parts: Callable[[Shape], list[tuple[str, Layer, Shape]]] = _no_parts
     numbered: bool = True
+
+    def __repr__(self) -> str:
+        if isinstance(self.apply, Method):
+            made = repr(self.apply.call)
+        else:
+            made = written("Layer", [shown_as(self.init), shown_as(self.apply), repr(self.name)])
+        return made if self.numbered else written("named", [repr(self.name), made])
 
 
 LayerLike = Layer | Callable[[jax.Array], jax.Array]
@@ -62,6 +80,32 @@ def no_parameters(key: jax.Array, input_shape: Shape) -> tuple[Params, State]:
     return {}, {}
 
 
+def leaf(
+    name: str,
+    init: Callable[..., tuple[Params, State]],
+    apply: Callable[..., tuple[jax.Array, State]],
+    input_of: Callable[[Params], tuple[int, int]] | None = None,
+) -> Layer:
+    """A layer of parameters of its own, which compares those that it is applied with to what `init` would make.
+
+    Args:
+        name: its kind.
+        init: given ABSTRACT in place of a key, it gives the types of the arrays that it would draw.
+        apply: as that of a Layer.
+        input_of: how many spatial axes and channels filters are for, to know whether x is wrong or they.
+    """
+    function = f"nn.{name}"
+
+    def checked(params, state, x, *, train=False, key=None):
+        check_trees(function, params, state)
+        if shapes.is_array(x):
+            check_fit(function, init, params, state, tuple(x.shape), input_of)
+        return apply(params, state, x, train=train, key=key)
+
+    checked.input_of = input_of  # pyright: ignore[reportFunctionMemberAccess]
+    return Layer(init, checked, name)
+
+
 def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
     """The layer that applies a function of an array."""
 
@@ -69,7 +113,7 @@ def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) ->
         del params, train, key
         return function(x), state
 
-    return Layer(no_parameters, apply, name)
+    return leaf(name, no_parameters, apply)
 
 
 def as_layer(function: str, argument: str, value: Any) -> Layer:
@@ -78,12 +122,18 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
         return value
     made_by = getattr(value, "__module__", None) or ""
     makes = getattr(value, "__annotations__", {}).get("return")
-    forgotten = made_by.startswith("jaxcnn.nn.") and makes is Layer
+    forgotten = made_by.startswith("jaxcnn.nn.") and makes == "Layer"
     called = f"the layer nn.{getattr(value, '__name__', '')}(...) that it makes"
     shapes.require(not forgotten, function, argument, called, "the function", TypeError)
     shapes.called(function, argument, value, "a Layer or a function of an array")
-    named = value
+    return function_layer(value)
+
+
+@layer_maker
+def function_layer(function: Callable[[jax.Array], jax.Array]) -> Layer:
+    """The layer that applies a function of an array, by its name."""
+    named = function
     while isinstance(named, functools.partial):
         named = named.func
     name = getattr(named, "__name__", "")
-    return without_parameters(name if name.isidentifier() else "function", value)
+    return without_parameters(name if name.isidentifier() else "function", function)

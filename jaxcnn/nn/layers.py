@@ -1,16 +1,21 @@
 """The fully-connected layer and what belongs to it, and layers with one parameter per channel."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import Layer, without_parameters
-from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, rows_shape, weights
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import checked_shape, rows_shape
+from jaxcnn.nn.layer import Layer, leaf, without_parameters
+from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, weights
 from jaxcnn.ops import dense as dense_op
 from jaxcnn.ops import rectifiers, shapes
 
 
+@layer_maker
 def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NORMAL) -> Layer:
     """Fully-connected layer, x [N, I] -> [N, features]: `jaxcnn.dense`.
 
@@ -36,18 +41,18 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
     bias = shapes.flag("nn.dense", "bias", bias)
 
     def init(key, input_shape):
-        x_shape = shapes.shape("nn.dense", "input_shape", input_shape)
-        expected = "(N, I): nn.flatten() sorts images into rows"
-        shapes.require(len(x_shape) == 2, "nn.dense", "input_shape", expected, x_shape)
+        more = ": nn.flatten() sorts images into rows"
+        x_shape = checked_shape("nn.dense", input_shape, lambda shape: len(shape) == 2, ("N, I",), more)
         return weights("nn.dense", key, (x_shape[1], features), bias, initializer), {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return dense_op.dense(x, params["w"], params.get("b")), state
 
-    return Layer(init, apply, "dense")
+    return leaf("dense", init, apply, lambda params: (0, params["w"].shape[0]))
 
 
+@layer_maker
 def flatten() -> Layer:
     """Sorts every image into one row: `jaxcnn.flatten`.
 
@@ -64,6 +69,7 @@ def flatten() -> Layer:
     return without_parameters("flatten", dense_op.flatten)
 
 
+@layer_maker
 def layer_scale(initial: float = 1e-6) -> Layer:
     """A learnt factor for every channel, x [..., C] -> the same shape: y = gamma x. The end of a residual branch.
 
@@ -91,9 +97,10 @@ def layer_scale(initial: float = 1e-6) -> Layer:
         x, gamma = shapes.floating("nn.layer_scale", x=x, gamma=params["gamma"])
         return x * jnp.broadcast_to(gamma, x.shape), state
 
-    return Layer(one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale")), apply, "layer_scale")
+    return leaf("layer_scale", one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale")), apply)
 
 
+@layer_maker
 def prelu() -> Layer:
     """Leaky ReLU with a learnt slope for every channel, x [..., C] -> the same shape: `jaxcnn.prelu`.
 
@@ -113,4 +120,4 @@ def prelu() -> Layer:
         del train, key
         return rectifiers.prelu(x, params["a"]), state
 
-    return Layer(one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu")), apply, "prelu")
+    return leaf("prelu", one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu")), apply)

@@ -1,12 +1,15 @@
 """How a layer made of layers initialises and applies its members, and what it calls them."""
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 
+from jaxcnn.nn.fitting import WrongTree
 from jaxcnn.nn.inspection import applied_shape
 from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
 from jaxcnn.ops import shapes
@@ -24,13 +27,6 @@ def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> 
     return members
 
 
-def check_trees(function: str, params: Any, state: Any) -> None:
-    """TypeError unless params and state are dicts, in which `apply_member` looks up its own."""
-    for argument, tree in (("params", params), ("state", state)):
-        expected = "nested dicts as init gives them"
-        shapes.require(isinstance(tree, Mapping), function, argument, expected, shapes.describe(tree), TypeError)
-
-
 def init_member(i: int, name: str, layer: Layer, key: jax.Array, input_shape: Shape, params: Any, state: Any) -> Any:
     """Enters what member i has under its name into params and state. The shape that comes out of it."""
     with told_where(name):
@@ -42,21 +38,33 @@ def init_member(i: int, name: str, layer: Layer, key: jax.Array, input_shape: Sh
 
 
 def apply_member(
-    i: int, name: str, layer: Layer, params: Any, state: Any, new_state: Any, x: jax.Array, train: bool, key: Any
+    i: int,
+    name: str,
+    layer: Layer,
+    params: Any,
+    state: Any,
+    new_state: Any,
+    x: jax.Array,
+    train: bool,
+    key: Any,
+    is_input: bool = True,
 ) -> jax.Array:
-    """What comes out of member i; its state is entered into new_state."""
+    """What comes out of member i; its state is entered into new_state. x is the input of all, or a member made it."""
     key = None if key is None else jax.random.fold_in(key, i)
-    with told_where(name):
+    with told_where(name, is_input):
         y, own_state = layer.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=key)
     _enter(new_state, name, own_state)
     return y
 
 
 @contextmanager
-def told_where(name: str) -> Iterator[None]:
+def told_where(name: str, is_input: bool = True) -> Iterator[None]:
     """Notes on an error in which layer it arose."""
     try:
         yield
+    except WrongTree as error:
+        error.enter(name, is_input)
+        raise
     except (KeyError, TypeError, ValueError) as error:
         error.add_note(f"in {name}")
         raise

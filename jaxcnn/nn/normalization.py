@@ -1,26 +1,34 @@
 """Normalisations as layers."""
 
+from __future__ import annotations
+
 import functools
 import math
+import operator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.nn.initializers import Initializer
 
-from jaxcnn.nn.layer import Layer, Shape, without_parameters
-from jaxcnn.nn.parameters import drawn, images_shape, rows_shape
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import checked_shape, images_shape, rows_shape
+from jaxcnn.nn.initializers import constant
+from jaxcnn.nn.layer import Layer, Shape, leaf, without_parameters
+from jaxcnn.nn.parameters import drawn, filled
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
+from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.shapes import PerAxis
 
+_ONES = constant(1.0)
 
+
+@layer_maker
 def batch_norm(
     *,
     momentum: float = 0.1,
     eps: float = 1e-5,
     axis_name: str | tuple[str, ...] | None = None,
-    initializer: Initializer = jax.nn.initializers.ones,
+    initializer: Initializer = _ONES,
 ) -> Layer:
     """Normalises every channel, x [N, *S, C] or [N, C] -> the same shape: `jaxcnn.batch_norm`.
 
@@ -48,6 +56,8 @@ def batch_norm(
         ValueError: momentum is not within [0, 1], eps is negative; from init if the input has less than 2 axes; from
             apply in training if a channel has a single entry, whose variance is not defined.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> layer = batch_norm()
     >>> params, state = layer.init(jax.random.key(0), (2, 1))
     >>> y, state = layer.apply(params, state, jnp.array([[10.0], [30.0]]), train=True)
@@ -61,9 +71,9 @@ def batch_norm(
         channels = rows_shape("nn.batch_norm", input_shape)[-1]
         params = {
             "gamma": drawn("nn.batch_norm", initializer, key, (channels,)),
-            "beta": jnp.zeros(channels, jnp.float32),
+            "beta": filled(key, (channels,), 0),
         }
-        return params, {"mean": jnp.zeros(channels, jnp.float32), "var": jnp.ones(channels, jnp.float32)}
+        return params, {"mean": filled(key, (channels,), 0), "var": filled(key, (channels,), 1)}
 
     def apply(params, state, x, *, train=False, key=None):
         del key
@@ -73,15 +83,16 @@ def batch_norm(
         y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps, axis_name=axis_name)
         count = math.prod(x.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         expected = "of at least 2 entries per channel when train=True"
-        shapes.require(count > 1, "nn.batch_norm", "x", expected, shapes.describe(x))
+        shapes.require(not surely(operator.le, count, 1), "nn.batch_norm", "x", expected, shapes.describe(x))
         return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}
 
     def moved(running, batch):
         return (1 - momentum) * running + momentum * batch.astype(running.dtype)
 
-    return Layer(init, apply, "batch_norm")
+    return leaf("batch_norm", init, apply)
 
 
+@layer_maker
 def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Normalises along some axes, by default the channels of each place: `jaxcnn.layer_norm`.
 
@@ -96,6 +107,7 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number; from init if axes are no ints.
         ValueError: eps is negative; from init if the input has no such axis or an axis comes twice.
 
+    >>> import jax
     >>> params, _ = layer_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -105,6 +117,7 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     return _norm("layer_norm", op, ("gamma", "beta"), functools.partial(_along, "nn.layer_norm", axes))
 
 
+@layer_maker
 def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """Divides by the root mean square along some axes, by default the channels of each place: `jaxcnn.rms_norm`.
 
@@ -118,6 +131,7 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     Raises:
         TypeError, ValueError: as for `layer_norm`.
 
+    >>> import jax
     >>> params, _ = rms_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
@@ -127,6 +141,7 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     return _norm("rms_norm", op, ("gamma",), functools.partial(_along, "nn.rms_norm", axes))
 
 
+@layer_maker
 def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     """Normalises every group of channels of each image: `jaxcnn.group_norm`.
 
@@ -142,6 +157,8 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
         ValueError: groups is less than 1, eps is negative; from init if the input has less than 2 axes or groups does
             not divide its channels.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> y, _ = group_norm(2).apply(*group_norm(2).init(jax.random.key(0), (1, 4)), jnp.array([[1.0, 3.0, 10.0, 30.0]]))
     >>> jnp.round(y, 2)
     Array([[-1.,  1., -1.,  1.]], dtype=float32)
@@ -159,6 +176,7 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     return _norm("group_norm", op, ("gamma", "beta"), along)
 
 
+@layer_maker
 def instance_norm(*, eps: float = 1e-5) -> Layer:
     """Normalises every channel of each image, x [N, *S, C] -> the same shape: `jaxcnn.instance_norm`.
 
@@ -172,6 +190,7 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
         TypeError: eps is no number.
         ValueError: eps is negative; from init if the input has less than 3 axes.
 
+    >>> import jax
     >>> params, _ = instance_norm().init(jax.random.key(0), (1, 28, 28, 3))
     >>> params["beta"]
     Array([0., 0., 0.], dtype=float32)
@@ -182,6 +201,7 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     return _norm("instance_norm", op, ("gamma", "beta"), lambda shape: images_shape("nn.instance_norm", shape)[-1:])
 
 
+@layer_maker
 def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Layer:
     """Divides by a power of the mean square of the channels around: `jaxcnn.local_response_norm`.
 
@@ -196,6 +216,7 @@ def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k
         TypeError: size is no int, alpha, beta or k is no number.
         ValueError: size is less than 1, alpha, beta or k is negative.
 
+    >>> import jax.numpy as jnp
     >>> y, _ = local_response_norm(1, alpha=1.0, beta=1.0).apply({}, {}, jnp.array([[1.0, 2.0]]))
     >>> y
     Array([[0.5, 0.4]], dtype=float32)
@@ -211,18 +232,16 @@ def _norm(name, op, names, along) -> Layer:
     """The layer of an op with gamma, and beta if it is named, of the shape along(input_shape)."""
 
     def init(key, input_shape):
-        del key
-        shape = along(input_shape)
-        start = {"gamma": jnp.ones, "beta": jnp.zeros}
-        return {parameter: start[parameter](shape, jnp.float32) for parameter in names}, {}
+        shape, start = along(input_shape), {"gamma": 1, "beta": 0}
+        return {parameter: filled(key, shape, start[parameter]) for parameter in names}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return op(x, *(params[parameter] for parameter in names)), state
 
-    return Layer(init, apply, name)
+    return leaf(name, init, apply)
 
 
 def _along(function: str, axes: Any, input_shape: Any) -> Shape:
-    x_shape = shapes.shape(function, "input_shape", input_shape)
+    x_shape = checked_shape(function, input_shape, lambda shape: True, ())
     return tuple(x_shape[axis] for axis in shapes.axes(function, "axes", axes, len(x_shape)))

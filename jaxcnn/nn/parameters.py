@@ -1,34 +1,26 @@
-"""How layers draw their parameters, and check what they depend on: the input shape, the initializer and the key."""
+"""How layers draw their parameters, and check what they depend on: the initializer and the key."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, he_normal
+from jax.nn.initializers import Initializer
 
+from jaxcnn.nn.fitting import ABSTRACT
+from jaxcnn.nn.initializers import he_normal
 from jaxcnn.nn.layer import Params, Shape, State
 from jaxcnn.ops import shapes
 
 HE_NORMAL = he_normal()
 
 
-def images_shape(function: str, input_shape: Any) -> Shape:
-    """The shape of images as a tuple; ValueError unless it is (N, *S, C)."""
-    shape = shapes.shape(function, "input_shape", input_shape)
-    shapes.require(len(shape) >= 3, function, "input_shape", "(N, *S, C) with at least 3 axes", shape)
-    return shape
-
-
-def rows_shape(function: str, input_shape: Any) -> Shape:
-    """The shape of images or rows as a tuple; ValueError unless it is (N, *S, C) or (N, C)."""
-    shape = shapes.shape(function, "input_shape", input_shape)
-    shapes.require(len(shape) >= 2, function, "input_shape", "(N, *S, C) or (N, C)", shape)
-    return shape
-
-
-def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape) -> jax.Array:
+def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape) -> Any:
     """What the initializer draws; TypeError unless that is an array of the shape."""
+    if key is ABSTRACT:
+        return filled(key, shape, 0)
     expected = "a function of key, shape and dtype such as nn.he_normal()"
     shapes.called(function, "initializer", initializer, expected)
     shapes.random_key(function, key)
@@ -38,10 +30,15 @@ def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape)
     return w
 
 
+def filled(key: jax.Array, shape: Shape, value: float) -> Any:
+    """An array of one value."""
+    return jax.ShapeDtypeStruct(shape, jnp.float32) if key is ABSTRACT else jnp.full(shape, value, jnp.float32)
+
+
 def weights(function: str, key: jax.Array, shape: Shape, bias: bool, initializer: Initializer) -> Params:
     """Weights w [..., O], and biases b [O] of zero if there are any."""
     w = drawn(function, initializer, key, shape)
-    return {"w": w, "b": jnp.zeros(shape[-1], jnp.float32)} if bias else {"w": w}
+    return {"w": w, "b": filled(key, shape[-1:], 0)} if bias else {"w": w}
 
 
 def one_per_channel(
@@ -50,8 +47,7 @@ def one_per_channel(
     """The init of a layer with one parameter [C], `value` at first; checked(input_shape) is a shape that ends in C."""
 
     def init(key, input_shape):
-        del key
-        return {parameter: jnp.full(checked(input_shape)[-1], value, jnp.float32)}, {}
+        return {parameter: filled(key, checked(input_shape)[-1:], value)}, {}
 
     return init
 

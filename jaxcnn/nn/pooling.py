@@ -4,16 +4,22 @@ Whether a window fits shows when x has a shape: most errors come from apply, and
 is part of, which asks it for the shape of what comes out.
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.nn.layer import Layer, no_parameters, without_parameters
-from jaxcnn.nn.parameters import images_shape, one_per_channel, required_key
+from jaxcnn.nn.calls import layer_maker
+from jaxcnn.nn.fitting import images_shape
+from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
+from jaxcnn.nn.parameters import filled, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
+from jaxcnn.ops.global_pooling import Regions
 from jaxcnn.ops.shapes import Padding, PerAxis
 
 
+@layer_maker
 def max_pool(
     window: PerAxis,
     *,
@@ -41,6 +47,7 @@ def max_pool(
     return without_parameters("max_pool", partial(max_pooling.max_pool, window=window, **options))
 
 
+@layer_maker
 def mean_pool(
     window: PerAxis,
     *,
@@ -70,6 +77,7 @@ def mean_pool(
     return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
 
 
+@layer_maker
 def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mode: bool = False) -> Layer:
     """The p-norm of each window: `jaxcnn.lp_pool`.
 
@@ -91,7 +99,8 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     )
 
 
-def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
+@layer_maker
+def adaptive_max_pool(shape: Regions) -> Layer:
     """The maximum of each of `shape` regions: `jaxcnn.adaptive_max_pool`.
 
     Args:
@@ -110,7 +119,8 @@ def adaptive_max_pool(shape: tuple[int, ...]) -> Layer:
     return without_parameters("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
 
 
-def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
+@layer_maker
+def adaptive_mean_pool(shape: Regions) -> Layer:
     """The mean of each of `shape` regions: `jaxcnn.adaptive_mean_pool`.
 
     Args:
@@ -129,6 +139,7 @@ def adaptive_mean_pool(shape: tuple[int, ...]) -> Layer:
     return without_parameters("adaptive_mean_pool", partial(global_pooling.adaptive_mean_pool, shape=shape))
 
 
+@layer_maker
 def weighted_pool(
     window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID", shared: bool = False
 ) -> Layer:
@@ -154,20 +165,23 @@ def weighted_pool(
     shared = shapes.flag("nn.weighted_pool", "shared", shared)
 
     def init(key, input_shape):
-        del key
         x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
         geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
-        return {"w": jnp.full(w_shape, 1 / geometry.volume, jnp.float32)}, {}
+        return {"w": filled(key, w_shape, 1 / geometry.volume)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
         return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
-    return Layer(init, apply, "weighted_pool")
+    def input_of(params):
+        return params["w"].ndim - 1, params["w"].shape[-1]
+
+    return leaf("weighted_pool", init, apply, None if shared else input_of)
 
 
+@layer_maker
 def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """A learnt share of the maximum of each window and the rest of its mean: `jaxcnn.mixed_pool`.
 
@@ -191,9 +205,10 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
         del train, key
         return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
 
-    return Layer(one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply, "mixed_pool")
+    return leaf("mixed_pool", one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply)
 
 
+@layer_maker
 def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """The mean of each window, weighted with the softmax of its entries at a learnt temperature: `jaxcnn.softmax_pool`.
 
@@ -221,9 +236,10 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
     init = one_per_channel("log_temperature", 0.0, partial(images_shape, "nn.softmax_pool"))
-    return Layer(init, apply, "softmax_pool")
+    return leaf("softmax_pool", init, apply)
 
 
+@layer_maker
 def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = "VALID") -> Layer:
     """In training an entry of each window, drawn in proportion to its size: `jaxcnn.stochastic_pool`.
 
@@ -251,4 +267,4 @@ def stochastic_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: 
         key = required_key("nn.stochastic_pool", key)
         return stochastic_pooling.stochastic_pool(key, x, window, stride=stride, padding=padding), state
 
-    return Layer(no_parameters, apply, "stochastic_pool")
+    return leaf("stochastic_pool", no_parameters, apply)

@@ -1,7 +1,10 @@
 """Layers that change the size of an image without parameters."""
 
+from __future__ import annotations
+
 import functools
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, without_parameters
 from jaxcnn.ops import padding
 from jaxcnn.ops import pixel_shuffle as pixel_ops
@@ -9,6 +12,7 @@ from jaxcnn.ops import resize as resize_op
 from jaxcnn.ops.shapes import Pads, PerAxis
 
 
+@layer_maker
 def pixel_shuffle(factor: PerAxis) -> Layer:
     """Channels into places: `jaxcnn.pixel_shuffle`.
 
@@ -29,6 +33,7 @@ def pixel_shuffle(factor: PerAxis) -> Layer:
     return without_parameters("pixel_shuffle", functools.partial(pixel_ops.pixel_shuffle, factor=factor))
 
 
+@layer_maker
 def pixel_unshuffle(factor: PerAxis) -> Layer:
     """Places into channels: `jaxcnn.pixel_unshuffle`.
 
@@ -49,6 +54,7 @@ def pixel_unshuffle(factor: PerAxis) -> Layer:
     return without_parameters("pixel_unshuffle", functools.partial(pixel_ops.pixel_unshuffle, factor=factor))
 
 
+@layer_maker
 def resize(shape: PerAxis, method: str = "nearest") -> Layer:
     """Another spatial shape, by "nearest" or "linear": `jaxcnn.resize`.
 
@@ -69,6 +75,7 @@ def resize(shape: PerAxis, method: str = "nearest") -> Layer:
     return without_parameters("resize", functools.partial(resize_op.resize, shape=shape, method=method))
 
 
+@layer_maker
 def pad(width: Pads, mode: str = "zeros") -> Layer:
     """A frame around each image: `jaxcnn.pad`.
 

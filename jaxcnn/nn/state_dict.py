@@ -1,5 +1,7 @@
 """Weights that were trained in PyTorch."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -44,8 +46,8 @@ def load_state_dict(
 
     Raises:
         ImportError: source is a file and safetensors is not installed.
-        TypeError: source is neither a path nor a dict of arrays of numbers by name; a tensor is on a GPU, of bfloat16,
-            or requires grad.
+        TypeError: source is neither a path nor a dict of arrays of real numbers by name, or a file with 8-bit floats; a
+            tensor is on a GPU, of bfloat16, or requires grad.
         ValueError: names are missing, or there are others, or arrays of other shapes; all of them are listed. The file
             is no safetensors file.
         FileNotFoundError: there is no such file.
@@ -113,6 +115,9 @@ def _read_file(path) -> Mapping[str, np.ndarray]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{_FUNCTION}: source must be {expected}, got {path}: {error}") from error
+    except AttributeError as error:  # what safetensors raises of dtypes that NumPy itself has not
+        expected = "of dtypes that NumPy can read such as float32 and bfloat16"
+        raise TypeError(f"{_FUNCTION}: source must be {expected}, got {path} with {error.name or error}") from error
 
 
 def _array(name, value) -> np.ndarray:
@@ -120,7 +125,7 @@ def _array(name, value) -> np.ndarray:
         array = np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:  # what PyTorch raises: on a GPU, with grad, bfloat16
         raise TypeError(f"{_FUNCTION}: source must be arrays that NumPy can read, got {name}: {error}") from error
-    is_number = jnp.issubdtype(array.dtype, jnp.number)
+    is_number = jnp.issubdtype(array.dtype, jnp.number) and not jnp.issubdtype(array.dtype, jnp.complexfloating)
     got = f"{name} {shapes.describe(array)}"
-    shapes.require(is_number, _FUNCTION, "source", "arrays of numbers", got, TypeError)
+    shapes.require(is_number, _FUNCTION, "source", "arrays of real numbers", got, TypeError)
     return array

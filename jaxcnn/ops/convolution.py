@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
-from jaxcnn.ops.geometry import Window
+from jaxcnn.ops.geometry import Window, spread
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
@@ -44,8 +44,8 @@ def conv(
         b: biases [O], or None.
         stride: s, an int or one per spatial axis.
         padding: zeros around x: "VALID" (none), "SAME" (ceil(n/s) outputs, the odd zero behind, as XLA), "SAME_LOWER"
-            (the odd zero in front), "CAUSAL" (all in front), an int for all sides, or (low, high) per axis; a negative
-            number crops.
+            (the odd zero in front), "CAUSAL" (all in front), an int for all sides, or per axis an int for both or (low,
+            high); a negative number crops.
         dilation: d, the distance between neighbouring filter entries in x, an int or one per spatial axis.
         groups: filter o sees only the C/groups channels of its own group; both C and O are split in order.
 
@@ -100,9 +100,10 @@ def depthwise_conv(
     >>> depthwise_conv(jnp.ones((1, 4, 2)), jnp.array([[[1.0, 10.0]]]))[0, 0]
     Array([ 1., 10.], dtype=float32)
     """
-    (x,) = shapes.floating("depthwise_conv", x=x)
+    x, w = shapes.floating("depthwise_conv", x=x, w=w)
     shapes.images("depthwise_conv", x)
     shapes.channels("depthwise_conv", x)
+    shapes.depthwise_filters("depthwise_conv", x.shape, "w", w.shape)
     return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
 
 
@@ -145,6 +146,7 @@ def separable_conv(
     x, w_depth, w_point = shapes.floating(function, x=x, w_depth=w_depth, w_point=w_point)
     shapes.images(function, x)
     shapes.channels(function, x)
+    shapes.depthwise_filters(function, x.shape, "w_depth", w_depth.shape)
     ones, channels = (1,) * (x.ndim - 2), w_depth.shape[-1:]
     fits = w_point.shape[:-1] == (*ones, *channels)
     expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"
@@ -155,6 +157,7 @@ def separable_conv(
 
 def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
     x, w, b = shapes.with_bias(function, {"x": x, filters: w}, b)
+    groups = shapes.integer(function, "groups", groups, 1)
     window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-1])
@@ -211,7 +214,7 @@ def input_grad(dz, w, window, groups, arithmetic=LAX):
 def input_grad_padding(window):
     """The zeros (low, high) around uSample(∇_Z R | s) that make the gradient as large as the image."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    return tuple((e - 1 - low, n - 1 + low - s * (m - 1)) for n, m, e, s, (low, _) in axes)
+    return tuple((e - 1 - low, n + low - spread(m, s)) for n, m, e, s, (low, _) in axes)
 
 
 def _dagger(w, groups):
@@ -234,7 +237,7 @@ def _dagger(w, groups):
 def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    padding = tuple((low, s * (m - 1) + e - n - low) for n, m, e, s, (low, _) in axes)
+    padding = tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
     sliding = Sliding(window.dilation, padding, dilation=window.stride, upsampling=window.upsampling)
     return correlate_over_batch(x, dz, sliding, groups, arithmetic)
 

@@ -57,6 +57,7 @@ def conv_input_grad(
     function = "conv_input_grad"
     dy, w = shapes.floating(function, dy=dy, w=w)
     x_shape = shapes.shape(function, "x_shape", x_shape)
+    groups = shapes.integer(function, "groups", groups, 1)
     window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups)
     shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
     return transposed_convolution(dy, w, None, window, groups)
@@ -102,6 +103,7 @@ def conv_filter_grad(
     function = "conv_filter_grad"
     x, dy = shapes.floating(function, x=x, dy=dy)
     w_shape = shapes.shape(function, "w_shape", w_shape)
+    groups = shapes.integer(function, "groups", groups, 1)
     window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
     shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
     return _conv_filter_grad(x, dy, window, groups)

@@ -1,5 +1,6 @@
 """How one array slides over another, and each of the two correlations as one `lax.conv_general_dilated`."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.sharding import mesh_axes
 
 
@@ -124,14 +126,19 @@ def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, b
 def _cropped(x, sliding):
     """x without the borders that negative padding leaves out, and the sliding over what is left.
 
+    Where its width is symbolic, so is all padding.
+
     On a CPU the XLA of jaxlib 0.10.2 reads beyond the image for some: 10 channels of 39 x 15 under 16 filters of 1 x 3,
     with 3 rows cropped and 2 added.
     """
+    if not all(isinstance(width, int) for pads in sliding.padding for width in pads):
+        return sliding.pad(x), _without_zeros(sliding)
     crops = [(max(-low, 0), max(-high, 0)) for low, high in sliding.padding]
     image = x.shape[1:-1]
     if sliding.upsamples or not any(map(any, crops)):
         return x, sliding
-    if any(sum(crop) > n for crop, n in zip(crops, image, strict=True)):  # padding is cropped as well
+    if not all(surely(operator.le, sum(crop), n) for crop, n in zip(crops, image, strict=True)):
+        # Padding is cropped as well.
         return sliding.pad(x), _without_zeros(sliding)
     x = x[:, *(slice(low, n - high) for (low, high), n in zip(crops, image, strict=True))]
     return x, replace(sliding, padding=tuple((max(low, 0), max(high, 0)) for low, high in sliding.padding))

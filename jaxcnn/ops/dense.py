@@ -4,12 +4,14 @@ Lecture: "Backward Pass": backpropagate over the FNN till its input, then sort t
 """
 
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -95,6 +97,8 @@ def flatten(x: jax.Array) -> jax.Array:
     """
     (x,) = shapes.floating("flatten", x=x)
     shapes.require(x.ndim >= 1, "flatten", "x", "[N, ...] with at least 1 axis", shapes.describe(x))
+    expected = "[N, ...] of a known size, or one that surely is not negative"
+    shapes.require(surely(operator.ge, math.prod(x.shape[1:]), 0), "flatten", "x", expected, shapes.describe(x))
     return _flatten(x, x.shape[1:])
 
 

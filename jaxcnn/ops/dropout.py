@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
@@ -138,15 +139,16 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
     """
     key, x, rate = _checked("drop_block", key, x, rate)
     shapes.images("drop_block", x)
+    shapes.known_image("drop_block", x)
     blocks = shapes.window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
     return _dropout(key, x, _draw_blocks, (rate, x.shape, blocks))
 
 
 def _dropout_plain(key, x, draw, options):
     """`draw` gives the mask and the share of it by which the rest is scaled."""
-    kept, share = draw(key, *options)
     wide = shapes.wide(x)
-    return jnp.where(kept, wide / jnp.asarray(share, wide.dtype), 0.0).astype(x.dtype)
+    kept, share = draw(key, wide.dtype, *options)
+    return jnp.where(kept, wide / share, 0.0).astype(x.dtype)
 
 
 _dropout = jax.custom_vjp(on_any_mesh(_dropout_plain), nondiff_argnums=(2, 3))
@@ -164,23 +166,28 @@ def _dropout_bwd(draw, options, key, dy):
 defvjp(_dropout, _dropout_fwd, _dropout_bwd)
 
 
-def _draw(key, rate, shape):
+def _draw(key, dtype, rate, shape):
     """The mask, and the share that is kept on average; 1 where nothing is kept, to divide by."""
-    return jax.random.bernoulli(key, 1 - rate, shape), (1 - rate) or 1.0
+    return _yes(key, 1 - rate, shape), np.asarray((1 - rate) or 1.0, dtype)
 
 
-def _draw_blocks(key, rate, shape, blocks):
+def _yes(key, chance, shape):
+    """Yes or no, from numbers in float32 whatever the dtype of x is: the same key draws the same."""
+    return jax.random.bernoulli(key, np.float32(chance), shape)
+
+
+def _draw_blocks(key, dtype, rate, shape, blocks):
     """The mask, and the share that is kept in fact."""
     n, *_, c = shape
     blocks_per_entry = blocks.volume * math.prod(blocks.output) / max(math.prod(blocks.image), 1)
-    first = jax.random.bernoulli(key, 1 - (1 - rate) ** (1 / blocks_per_entry), (n, *blocks.output, c))
+    first = _yes(key, 1 - (1 - rate) ** (1 / blocks_per_entry), (n, *blocks.output, c))
     around = [(0, 0), *((size - 1, size - 1) for size in blocks.size), (0, 0)]
     dropped = lax.reduce_window(first, False, lax.bitwise_or, (1, *blocks.size, 1), (1,) * len(shape), around)
-    count = jnp.sum(~dropped)
+    count = jnp.sum(~dropped).astype(dtype)
     return ~dropped, jnp.maximum(count, 1) / max(dropped.size, 1)
 
 
 def _checked(function, key, x, rate):
-    (x,) = shapes.floating(function, x=x)
     shapes.random_key(function, key)
+    (x,) = shapes.floating(function, x=x)
     return key, x, shapes.number(function, "rate", rate, 0, 1)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.correlation import Arithmetic
 from jaxcnn.ops.geometry import Window
@@ -79,6 +80,16 @@ def conv_general_dilated(
             lhs, rhs, window_strides, padding, dimension_numbers=dimension_numbers, **dilations, **counts, **options
         )
 
+    for name, value in (
+        ("window_strides", window_strides),
+        ("padding", padding),
+        ("lhs_dilation", lhs_dilation),
+        ("rhs_dilation", rhs_dilation),
+        ("feature_group_count", feature_group_count),
+        ("batch_group_count", batch_group_count),
+    ):
+        far = [n for n in jax.tree.leaves(value) if isinstance(n, int) and abs(n) >= shapes.LONGEST]
+        shapes.require(not far, "conv_general_dilated", name, "below 2^48", value)
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs)]
     result = jax.eval_shape(by_lax, *like)  # raises lax's errors
     if math.prod(result.shape) == 0:
@@ -89,8 +100,8 @@ def conv_general_dilated(
     geometry = _Geometry(
         layout,
         _window(image, size, window_strides, padding, lhs_dilation, rhs_dilation),
-        feature_group_count,
-        batch_group_count,
+        int(feature_group_count),
+        int(batch_group_count),
         Arithmetic(
             tuple(precision) if isinstance(precision, list) else precision,
             preferred_element_type and jnp.dtype(preferred_element_type),
@@ -141,13 +152,17 @@ defvjp(_conv_general_dilated, _conv_general_dilated_fwd, _conv_general_dilated_b
 def _window(image, size, stride, padding, upsampling, dilation):
     size = tuple(size)
     ones = (1,) * len(image)
-    upsampling, dilation = (tuple(d or ones) for d in (upsampling, dilation))
+    upsampling, dilation = (ones if d is None else tuple(map(int, d)) for d in (upsampling, dilation))
     image = tuple(u * (n - 1) + 1 if n else 0 for n, u in zip(image, upsampling, strict=True))
     if isinstance(padding, str):
         extent = [d * (k - 1) + 1 for k, d in zip(size, dilation, strict=True)]
         padding = lax.padtype_to_pads(image, extent, stride, padding)
-    padding = tuple((int(low), int(high)) for low, high in padding)
-    return Window(image, size, tuple(stride), padding, dilation, upsampling)
+    padding = tuple((_width(low), _width(high)) for low, high in padding)
+    return Window(image, size, tuple(map(int, stride)), padding, dilation, upsampling)
+
+
+def _width(n):
+    return n if shapes.is_symbolic(n) else int(n)
 
 
 def _images(lhs, geometry):

@@ -1,7 +1,17 @@
-"""How a window slides over an image: where it begins, how far it reaches, how often it fits; Python integers only."""
+"""How a window slides over an image: where it begins, how far it reaches, how often it fits.
+
+Python integers only, but for an image that `jax.export` compiles for without its size: its axes, and what follows from
+them, are symbolic.
+"""
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from jax.core import max_dim
+from jax.errors import InconclusiveDimensionOperation
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,11 @@ class Window:
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     upsampling: tuple[int, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether the size of the image is, in numbers."""
+        return all(isinstance(n, int) for n in self.padded)
 
     @property
     def volume(self) -> int:
@@ -42,7 +57,26 @@ class Window:
     @property
     def output(self) -> tuple[int, ...]:
         """How many places it takes: floor((n + low + high - extent) / s) + 1."""
-        return tuple((n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True))
+        places = [(n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True)]
+        return tuple(m if isinstance(m, int) else max_dim(m, 0) for m in places)
+
+
+def spread(m: int, s: int) -> int:
+    """How many entries uSample(z | s) of m entries has: s(m - 1) + 1, as lax counts them."""
+    return max_dim(s * (m - 1) + 1, 0)
+
+
+def surely(comparison: Callable[..., bool], *sizes: Any) -> bool:
+    """Whether a comparison of sizes holds, of symbolic ones whatever they are."""
+    try:
+        return bool(comparison(*sizes))
+    except InconclusiveDimensionOperation:
+        return False
+
+
+def may_be_left(n: int) -> bool:
+    """Whether an image can have n entries: more than none, or of a symbolic size that is never negative."""
+    return n > 0 if isinstance(n, int) else surely(operator.ge, n, 0)
 
 
 def reaching_the_end(window: Window) -> Window:
@@ -54,17 +88,68 @@ def reaching_the_end(window: Window) -> Window:
 
     def more(n, low, high, e, s):
         over = -(n + low + high - e) % s
-        begins = n + low + high - e + over
-        return over if begins < n + low else 0
+        begins_before_end = surely(operator.lt, high - e + over, 0)
+        return over if begins_before_end else 0
 
     axes = zip(window.image, window.padding, window.extent, window.stride, strict=True)
     padding = tuple((low, high + more(n, low, high, e, s)) for n, (low, high), e, s in axes)
     return replace(window, padding=padding)
 
 
+def no_farther(window: Window) -> Window:
+    """The same window without steps that lead beyond the image: strides of its only place, dilations of one entry."""
+    axes = zip(window.output, window.stride, window.padded, strict=True)
+    return replace(
+        window,
+        stride=tuple(max(min(s, n), 1) if m == 1 else s for m, s, n in axes),
+        dilation=tuple(d if k > 1 else 1 for k, d in zip(window.size, window.dilation, strict=True)),
+    )
+
+
+def sees_everywhere(window: Window) -> bool:
+    """Whether every place of the window has an entry inside the image; taken to be so where its size is not known."""
+    if not window.known:
+        return True
+    axes = zip(window.image, window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
+    return all(_sees(*axis) for axis in axes)
+
+
+# A dilation up to n leaves no gap that the image fits in, so that only the first and the last place may see nothing.
+# Beyond, the places in front of the image see it as long as their distance from it, modulo d, is among n numbers; if
+# these are enough for n + 1 places in a row, the distances repeat.
+def _sees(n, m, k, s, pads, d):
+    if max(pads) <= 0:
+        return True
+    low, places = pads[0], {0, m - 1} if d <= n or k == 1 else {*range(min(m, n + 1)), m - 1}
+
+    def first_inside(i):
+        return s * i - low + d * max(-((s * i - low) // d), 0)
+
+    return all(first_inside(i) < n and first_inside(i) <= s * i - low + d * (k - 1) for i in places)
+
+
+def seeing(window: Window) -> Window:
+    """The same window without the first and last entries that lie in the padding at every place, if that is known."""
+    if not window.known:
+        return window
+    axes = list(zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True))
+    seen = [_seen(n, *axis) for n, axis in zip(window.image, axes, strict=True)]
+    pads = [(low - d * a, high - d * (k - 1 - b)) for (_, k, _, (low, high), d), (a, b) in zip(axes, seen, strict=True)]
+    return no_farther(replace(window, size=tuple(b - a + 1 for a, b in seen), padding=tuple(pads)))
+
+
+def _seen(n, m, k, s, pads, d):
+    """The first and the last entry that some place has inside the image; one entry at least."""
+    low, high = pads
+    first = min(max(-((s * (m - 1) - low) // d), 0), k - 1) if low > 0 else 0
+    last = max(min((n - 1 + low) // d, k - 1), first) if high > 0 else k - 1
+    return first, last
+
+
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:
     """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
-    zeros = max((-(-n // s) - 1) * s + extent - n, 0)
+    missing = (-(-n // s) - 1) * s + extent - n
+    zeros = missing if extent >= s else max_dim(missing, 0)
     return zeros // 2, zeros - zeros // 2
 
 

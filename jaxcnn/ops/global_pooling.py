@@ -5,6 +5,8 @@ differ in size.
 """
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,9 +15,24 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.winners import add_at_place, take_from_place
+from jaxcnn.ops.unfused import unfused
+from jaxcnn.ops.windows import in_pairs
+from jaxcnn.ops.winners import (
+    add_at_place,
+    add_at_winner,
+    dtype_of_places,
+    lowest,
+    max_and_winner,
+    place_of_winner,
+    take_from_place,
+    window_max,
+)
+
+Regions = int | Sequence[int | None] | np.ndarray | None
 
 
 def global_mean_pool(x: jax.Array) -> jax.Array:
@@ -89,17 +106,27 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     """
     x = _with_places("global_max_pool", x)
     image = x.shape[1:-1]
+    if any(map(shapes.is_symbolic, image)):
+        return on_any_mesh(_max_of_symbolic)(x)
     return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
 
 
-def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: bool = False) -> Any:
+def _max_of_symbolic(x):
+    """With the gradient that JAX derives of an entry that is taken."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    first = jnp.argmax(lax.stop_gradient(flat), axis=1, keepdims=True)
+    return jnp.take_along_axis(flat, first, axis=1)[:, 0]
+
+
+def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = False) -> Any:
     """The maximum of each of `shape` regions that cover the image evenly, channel by channel.
 
         y[n, i, c] = max x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
 
     Args:
         x: images [N, *S, C] with at least one place.
-        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+        shape: M, how many regions there are, an int or one per spatial axis, None for as many as places; neighbours
+            overlap where M does not divide S.
         return_indices: whether to return where the maxima are as well.
 
     Returns:
@@ -107,8 +134,8 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
         spatial axes of x, as PyTorch's. A NaN is the maximum.
 
     Raises:
-        TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+        TypeError: x is no floating-point array, shape is no int, return_indices is no bool.
+        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
 
     Gradient: that of `max_pool`. Keeps the places of the maxima.
 
@@ -118,71 +145,126 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
     Array([3., 5.], dtype=float32)
     """
     x = _with_places("adaptive_max_pool", x)
-    image, shape = x.shape[1:-1], _regions_shape("adaptive_max_pool", shape, x.ndim - 2)
+    image = x.shape[1:-1]
+    shapes.known_image("adaptive_max_pool", x)
+    shape = _regions_shape("adaptive_max_pool", shape, image)
     y = _max_of_regions(x, image, shape)
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
-    return y, _place_of_maximum(lax.stop_gradient(x), shape)
+    return y, on_any_mesh(_indices)(lax.stop_gradient(x), image, shape)
+
+
+def _indices(x, image, shape):
+    window = _windows(image, shape)
+    return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
 def _max_of_regions_plain(x, image, shape):
-    return take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
+    window = _windows(image, shape)
+    return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
 _max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2))
 
 
 def _max_of_regions_fwd(x, image, shape):
+    window = _windows(image, shape)
+    if window:
+        return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
     return take_from_place(x, place), place
 
 
-def _max_of_regions_bwd(image, shape, place, dy):
+def _max_of_regions_bwd(image, shape, winner, dy):
     """Each dy added to the place of its maximum."""
-    return (add_at_place(dy, place, image),)
+    window = _windows(image, shape)
+    return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)
 
 
 defvjp(_max_of_regions, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
 def _place_of_maximum(x, shape):
-    """Where the first maximum of each region is [N, *M, C], int32, flat in the spatial axes; a NaN before all."""
-    image = x.shape[1:-1]
-    places = np.zeros((1, 1), np.int32)  # [M, L], all axes so far
-    for n, m in zip(image, shape, strict=True):
-        entries = np.stack([_region(n, m, i) for i in range(m)])
-        grid = places[:, None, :, None] * n + entries[None, :, None, :]
-        places = grid.reshape(len(places) * m, -1).astype(np.int32)
-    flat = x.reshape(x.shape[0], math.prod(image), x.shape[-1])
-    winner = jnp.argmax(flat[:, places], axis=2)  # [N, M, L, C] -> [N, M, C]
-    place = jnp.asarray(places)[jnp.arange(len(places))[:, None], winner]
-    return place.reshape(x.shape[0], *shape, x.shape[-1])
+    """Where the first maximum of each region is [N, *M, C], flat in the spatial axes; a NaN before all."""
+    axes = list(zip(x.shape[1:-1], shape, strict=True))
+    few_regions = all(m * m <= n for n, m in axes)  # 1.5 to 3 times as fast
+    return _place_axis_by_axis(x, axes) if few_regions else _place_among_all(x, axes)
 
 
-def _region(n, m, i):
-    """The places of region i of m on an axis of n, the first repeated until there are as many as in the longest."""
-    longest = max(-(-(j + 1) * n // m) - j * n // m for j in range(m))
-    first, end = i * n // m, -(-(i + 1) * n // m)
-    return np.array([first] * (longest - (end - first)) + list(range(first, end)))
+def _place_axis_by_axis(x, axes):
+    """One region after the other, each searched along one axis, the last one first."""
+    dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
+    nowhere, place, step = np.array(np.iinfo(dtype).max, dtype), jnp.zeros((1,) * x.ndim, dtype), 1
+    for axis, (n, m) in reversed(list(enumerate(axes, start=1))):
+        along = [n if a == axis else 1 for a in range(x.ndim)]
+        place, step = place + step * lax.broadcasted_iota(dtype, along, axis), step * n
+        largest, places = [], []
+        for first, end in _regions(n, m):
+            region, places_of_region = (lax.slice_in_dim(a, first, end, axis=axis) for a in (x, place))
+            y = jnp.expand_dims(lax.reduce(region, lowest(x.dtype), lax.max, (axis,)), axis)
+            candidates = jnp.where((region == y) | (region != region), places_of_region, nowhere)
+            largest.append(y)
+            places.append(jnp.expand_dims(lax.reduce(candidates, nowhere, lax.min, (axis,)), axis))
+        x, place = lax.concatenate(largest, axis), lax.concatenate(places, axis)
+    return place
 
 
-def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _place_among_all(x, axes):
+    """All regions at once, as rows of one table: the last place of a region again until all are as long."""
+    dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
+    ends = [_regions(n, m).astype(dtype).T for n, m in axes]
+    places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]
+    winner = lax.argmax(regions, axis=2, index_dtype=dtype)
+    place = jnp.take_along_axis(places[None], winner, axis=2)
+    return place.reshape(x.shape[0], *(m for _, m in axes), x.shape[-1])
+
+
+def _table_of_places(image, *ends):
+    """The places [M, L] of all regions, from where they begin and end [2, m] on each axis."""
+    places = jnp.zeros((1, 1), ends[0].dtype)
+    for n, (first, end) in zip(image, ends, strict=True):
+        longest = np.max(np.diff(_regions(n, len(first))))
+        entries = jnp.minimum(first[:, None] + lax.iota(first.dtype, longest)[None], end[:, None] - 1)
+        places = places[:, None, :, None] * n + entries[None, :, None, :]
+        places = places.reshape(places.shape[0] * len(first), -1)
+    return places
+
+
+def _regions(n, m):
+    """Where each of m regions on an axis of n begins and ends."""
+    region = np.arange(m)
+    return np.stack([region * n // m, -(-(region + 1) * n // m)], axis=1)
+
+
+def _windows(image, shape):
+    """The window whose places are the regions; None where they do not divide the image."""
+    if any(n % m for n, m in zip(image, shape, strict=True)):
+        return None
+    size, rank = tuple(n // m for n, m in zip(image, shape, strict=True)), len(image)
+    return Window(image, size, size, ((0, 0),) * rank, (1,) * rank, (1,) * rank)
+
+
+def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     """The mean of each of `shape` regions that cover the image evenly, channel by channel.
 
         y[n, i, c] = mean of x[n, j, c] over floor(i S / M) <= j < ceil((i + 1) S / M), on each axis
 
     Args:
         x: images [N, *S, C] with at least one place.
-        shape: M, how many regions there are on each spatial axis; neighbours overlap where M does not divide S.
+        shape: M, how many regions there are, an int or one per spatial axis, None for as many as places; neighbours
+            overlap where M does not divide S.
 
     Returns:
         y [N, *M, C], in the dtype of x. Half precision is summed in float32.
 
     Raises:
-        TypeError: x is no floating-point array, shape has no ints.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+        TypeError: x is no floating-point array, shape is no int.
+        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
 
-    Gradient: along each axis y = A x with a matrix A [M, S] of shares, so dx = Aᵀ dy.
+    Gradient: along each axis y = A x with a matrix A [M, S] of shares, so dx = Aᵀ dy. Shares of zero are left out: a
+        NaN reaches the regions that it is in.
 
     Source: lecture, "Backward Pass: Mean-Pooling".
 
@@ -190,11 +272,21 @@ def adaptive_mean_pool(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     Array([2., 2.], dtype=float32)
     """
     x = _with_places("adaptive_mean_pool", x)
-    return _adaptive_mean_pool(x, x.shape[1:-1], _regions_shape("adaptive_mean_pool", shape, x.ndim - 2))
+    image = x.shape[1:-1]
+    shape = _regions_shape("adaptive_mean_pool", shape, image)
+    if any(n % m != 0 for n, m in zip(image, shape, strict=True)):
+        shapes.known_image("adaptive_mean_pool", x, expected=f"[N, *S, C] of a known size, or of multiples of {shape}")
+    return _adaptive_mean_pool(x, image, shape)
 
 
+# Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
 def _adaptive_mean_pool_plain(x, image, shape):
-    return _along_axes(x, [_shares(n, m) for n, m in zip(image, shape, strict=True)])
+    """The means of blocks, on all axes that have them at once; then those of regions, axis by axis."""
+    y = _mean_of_blocks(shapes.wide(x), [_block(n, m) for n, m in zip(image, shape, strict=True)])
+    for axis, m in enumerate(shape, start=1):
+        if y.shape[axis] != m:
+            y = sum_terms(y, _shares(y.shape[axis], m), axis)
+    return y.astype(x.dtype)
 
 
 _adaptive_mean_pool = jax.custom_vjp(on_any_mesh(_adaptive_mean_pool_plain), nondiff_argnums=(1, 2))
@@ -205,27 +297,45 @@ def _adaptive_mean_pool_fwd(x, image, shape):
 
 
 def _adaptive_mean_pool_bwd(image, shape, _, dy):
-    """dx = Aᵀ dy along each axis."""
-    return (_along_axes(dy, [_shares(n, m).T for n, m in zip(image, shape, strict=True)]),)
+    """dx = Aᵀ dy along each axis, the last step backwards first."""
+    blocks = [_block(n, m) for n, m in zip(image, shape, strict=True)]
+    dx = shapes.wide(dy)
+    for axis, (n, m, block) in enumerate(zip(image, shape, blocks, strict=True), start=1):
+        if n // block != m:
+            dx = sum_terms(dx, transposed(_shares(n, m), n), axis)
+    return (_share_in_blocks(dx, blocks).astype(dy.dtype),)
 
 
 defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 
-def _along_axes(x, matrices):
-    """Multiplies each spatial axis by its matrix [M, S]."""
-    y = shapes.wide(x)
-    for axis, matrix in enumerate(matrices, start=1):
-        y = jnp.moveaxis(jnp.tensordot(matrix.astype(y.dtype), y, axes=(1, axis)), 0, axis)
-    return y.astype(x.dtype)
+def _block(n, m):
+    """How many places of an axis of n make one of m regions, where these lie side by side; else 1."""
+    return n // m if n % m == 0 else 1
+
+
+def _mean_of_blocks(x, blocks):
+    """[N, *(M·B), C] -> [N, M_1, B_1, M_2, B_2, ..., C] -> [N, *M, C]."""
+    outer = [n // b for n, b in zip(x.shape[1:-1], blocks, strict=True)]
+    split = x.reshape(x.shape[0], *in_pairs(outer, blocks), x.shape[-1])
+    return jnp.mean(split, axis=tuple(range(2, split.ndim - 1, 2)))
+
+
+def _share_in_blocks(dy, blocks):
+    """`_mean_of_blocks` transposed: each entry, divided, at every place of its block."""
+    outer = dy.shape[1:-1]
+    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *in_pairs(outer, [1] * len(outer)), dy.shape[-1])
+    repeated = jnp.broadcast_to(single, (dy.shape[0], *in_pairs(outer, blocks), dy.shape[-1]))
+    return repeated.reshape(dy.shape[0], *(m * b for m, b in zip(outer, blocks, strict=True)), dy.shape[-1])
 
 
 def _shares(n, m):
-    """The matrix A [m, n] of the means of m regions of n places."""
-    matrix = np.zeros((m, n))
-    for i in range(m):
-        matrix[i, i * n // m : -(-(i + 1) * n // m)] = 1
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    """The means of m regions of n places as sums."""
+    i = np.arange(m)
+    first, end = i * n // m, -(-(i + 1) * n // m)
+    length = (end - first)[:, None]
+    k = np.arange(np.max(length))
+    return Terms(np.where(k < length, first[:, None] + k, 0), (k < length) / length)
 
 
 def _with_places(function: str, x: Any) -> jax.Array:
@@ -236,8 +346,11 @@ def _with_places(function: str, x: Any) -> jax.Array:
     return x
 
 
-def _regions_shape(function: str, shape: Any, rank: int) -> tuple[int, ...]:
-    shape = shapes.shape(function, "shape", shape)
-    fits = len(shape) == rank and 0 not in shape
-    shapes.require(fits, function, "shape", f"{rank} ints of at least 1, one per spatial axis", shape)
-    return shape
+def _regions_shape(function: str, shape: Any, image: tuple[int, ...]) -> tuple[int, ...]:
+    several = shapes.options(shape)
+    several = [shape] * len(image) if several is None else several
+    expected = f"an int of at least 1 and below 2^31, or {len(image)} of them or of None, one per spatial axis"
+    shapes.require(len(several) == len(image), function, "shape", expected, tuple(several))
+    counts = [m if m is None else shapes.integer(function, "shape", m, 1, expected=expected) for m in several]
+    shapes.require(all(m is None or m < 2**31 for m in counts), function, "shape", expected, tuple(several))
+    return tuple(n if m is None else m for n, m in zip(image, counts, strict=True))

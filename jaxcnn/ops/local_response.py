@@ -41,6 +41,7 @@ def local_response_norm(
     (x,) = shapes.floating(function, x=x)
     shapes.require(x.ndim >= 1, function, "x", "[..., C] with at least 1 axis", shapes.describe(x))
     size = shapes.integer(function, "size", size, 1)
+    shapes.require(size < shapes.LONGEST, function, "size", "below 2^48", size)
     alpha, beta, k = (
         shapes.number(function, name, value, 0) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
     )

@@ -14,11 +14,12 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import pooling_window, require_sight
+from jaxcnn.ops.windows import pooling_window, with_sight
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
     max_and_winner,
+    max_of_symbolic,
     place_of_winner,
     take_from_place,
     window_max,
@@ -70,7 +71,10 @@ def max_pool(
     """
     (x,) = shapes.floating("max_pool", x=x)
     geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    require_sight("max_pool", geometry)
+    geometry = with_sight("max_pool", geometry)
+    if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
+        return on_any_mesh(max_of_symbolic)(x, geometry)
+    shapes.known_image("max_pool", x)
     y = _max_pool(x, geometry)
     if not shapes.flag("max_pool", "return_indices", return_indices):
         return y
@@ -106,7 +110,7 @@ def max_unpool(
     window: PerAxis,
     *,
     stride: PerAxis | None = None,
-    padding: Pads = 0,
+    padding: Pads | PerAxis = 0,
     shape: tuple[int, ...] | None = None,
 ) -> jax.Array:
     """Puts pooled entries back to where the maxima were, and zeros elsewhere: the backward pass of `max_pool` as an op.
@@ -117,7 +121,7 @@ def max_unpool(
         y: pooled maps [N, *M, C].
         indices: integers [N, *M, C], flat in the spatial axes of the result, from `max_pool(..., return_indices=True)`.
         window, stride: those of the pooling; they say how large the result is.
-        padding: of the pooling, an int or (low, high) per axis.
+        padding: of the pooling, an int for all sides, or per axis an int for both or (low, high).
         shape: the spatial shape of the result; by default (M - 1)s - low - high + window.
 
     Returns:

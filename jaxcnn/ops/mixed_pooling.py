@@ -11,11 +11,12 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import seeing
 from jaxcnn.ops.means import add_shares, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import fold_entries, fold_windows, pooling_window, require_sight
+from jaxcnn.ops.windows import fold_entries, fold_windows, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
 
 
@@ -57,15 +58,16 @@ def mixed_pool(
     Array([2.5, 1.5], dtype=float32)
     """
     x, share = shapes.floating("mixed_pool", x=x, share=share)
+    shapes.known_image("mixed_pool", x)
     geometry = pooling_window("mixed_pool", x, window, stride, padding)
-    require_sight("mixed_pool", geometry)
+    with_sight("mixed_pool", geometry)
     shapes.one_or_per_channel("mixed_pool", "share", share, x, "share")
     return _mixed_pool(x, share, geometry)
 
 
 def _mixed_pool_plain(x, share, window):
     mean = window_mean(shapes.wide(x), window, window.padding)
-    return _between(shapes.wide(window_max(x, window)), mean, share).astype(x.dtype)
+    return _between(shapes.wide(window_max(x, seeing(window))), mean, share).astype(x.dtype)
 
 
 def _between(maximum, mean, share):
@@ -77,7 +79,7 @@ _mixed_pool = jax.custom_vjp(on_any_mesh(_mixed_pool_plain), nondiff_argnums=(2,
 
 
 def _mixed_pool_fwd(x, share, window):
-    maximum, winner = max_and_winner(x, window)
+    maximum, winner = max_and_winner(x, seeing(window))
     maximum, mean = shapes.wide(maximum), window_mean(shapes.wide(x), window, window.padding)
     return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
 
@@ -87,7 +89,7 @@ def _mixed_pool_bwd(window, residuals, dy):
     share, winner, difference = residuals
     wide = shapes.wide(dy)
     of_maximum = jnp.broadcast_to(shapes.wide(share), dy.shape) * wide
-    dx = add_at_winner(of_maximum, winner, window) + add_shares(wide - of_maximum, window, window.padding)
+    dx = add_at_winner(of_maximum, winner, seeing(window)) + add_shares(wide - of_maximum, window, window.padding)
     return dx.astype(dy.dtype), _sum_over_shared(wide * shapes.wide(difference), share)
 
 
@@ -136,8 +138,9 @@ def softmax_pool(
     [3.0, 2.76, 2.01]
     """
     x, scale = shapes.floating("softmax_pool", x=x, temperature=temperature)
+    shapes.known_image("softmax_pool", x)
     geometry = pooling_window("softmax_pool", x, window, stride, padding)
-    require_sight("softmax_pool", geometry)
+    geometry = with_sight("softmax_pool", geometry)
     shapes.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
     shapes.above_zero("softmax_pool", "temperature", temperature)
     return _softmax_pool(x, scale, geometry)
@@ -169,10 +172,10 @@ def _softmax_pool_bwd(window, residuals, dy):
     def add(sums, max_i, dy_i, rest_i):
         dx, dscale = sums
         t, e = _exp(wide - max_i, scale)
-        return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * t * (t - rest_i)
+        return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * (t / scale) * (t - rest_i)
 
     dx, dscale = fold_windows(add, (jnp.zeros_like(wide),) * 2, seen, window)
-    return dx.astype(x.dtype), _sum_over_shared(dscale / scale / scale, temperature)
+    return dx.astype(x.dtype), _sum_over_shared(dscale / scale, temperature)
 
 
 defvjp(_softmax_pool, _softmax_pool_fwd, _softmax_pool_bwd)

@@ -5,6 +5,7 @@ of. The strips of dy around the image are folded back to where they came from.
 """
 
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import may_be_left, surely
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Pads
 from jaxcnn.ops.sharding import on_any_mesh
@@ -57,12 +59,15 @@ def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
     (x,) = shapes.floating("pad", x=x)
     shapes.images("pad", x)
     image = x.shape[1:-1]
-    width = shapes.pads("pad", "width", width, len(image), "an int")
+    width = shapes.pads("pad", "width", width, len(image), "an int", both_sides=False)
+    shapes.thin("pad", "width", width)
     shapes.choice("pad", "mode", mode, ("zeros", *_SOURCES))
     left = [n + low + high for n, (low, high) in zip(image, width, strict=True)]
-    shapes.require(min(left) > 0, "pad", "width", f"such that something is left of {list(image)}", width)
+    shapes.require(all(map(may_be_left, left)), "pad", "width", f"such that something is left of {list(image)}", width)
     most = [_most(n, pads, mode) for n, pads in zip(image, width, strict=True)]
-    fits = all(max(pads) <= m for pads, m in zip(width, most, strict=True))
+    fits = all(surely(operator.le, max(pads), m) for pads, m in zip(width, most, strict=True))
+    if not fits:
+        shapes.known_image("pad", x, expected=f"[N, *S, C] of a known size, or one that is surely enough for {width}")
     expected = f"at most {most} at either end of an image {list(image)} in mode {mode!r}"
     shapes.require(fits, "pad", "width", expected, width)
     return _pad(x, width, mode)

@@ -73,8 +73,8 @@ def pixel_unshuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     shapes.images("pixel_unshuffle", x)
     factor = shapes.per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
     divides = all(n % f == 0 for n, f in zip(x.shape[1:-1], factor, strict=True))
-    expected = f"divisors of the spatial shape {list(x.shape[1:-1])} of x"
-    shapes.require(divides, "pixel_unshuffle", "factor", expected, factor)
+    expected = f"[N, *S, C] with S multiples of factor {factor}"
+    shapes.require(divides, "pixel_unshuffle", "x", expected, shapes.describe(x))
     return _pixel_unshuffle(x, factor)
 
 

@@ -5,16 +5,23 @@ the corresponding entries of the input map. The filter of max-pooling is one at 
 mean-pooling is 1/|window| everywhere, that of weighted pooling is learnt.
 """
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.means import add_shares, inside, window_mean
+from jaxcnn.ops.geometry import seeing
+from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import pooling_window, require_sight
+from jaxcnn.ops.windows import FEW_ENTRIES, fold_entries, fold_windows, pooling_window, with_sight
+from jaxcnn.ops.winners import stored, window_max
 
 
 def mean_pool(
@@ -66,7 +73,7 @@ def mean_pool(
     elif shapes.flag(function, "count_include_pad", count_include_pad):
         counted = shapes.padding_around(function, padding, geometry)
     else:
-        require_sight(function, geometry)
+        geometry = with_sight(function, geometry)
         counted = inside(geometry)
     return _mean_pool(x, geometry, counted)
 
@@ -127,6 +134,7 @@ def lp_pool(
     Array([5., 1.], dtype=float32)
     """
     (x,) = shapes.floating("lp_pool", x=x)
+    shapes.known_image("lp_pool", x)
     geometry = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
     power = shapes.number("lp_pool", "p", p)
     shapes.require(power > 0, "lp_pool", "p", "a number above 0", p)
@@ -134,29 +142,90 @@ def lp_pool(
 
 
 def _lp_pool_plain(x, p, window):
-    wide = shapes.wide(x)
-    total = window.volume * window_mean(_to_the(wide, p), window, inside(window))
-    return _unless_zero(total, 1 / p).astype(x.dtype)
+    return _norm(x, p, window, _to_the)
 
 
 _lp_pool = jax.custom_vjp(on_any_mesh(_lp_pool_plain), nondiff_argnums=(1, 2))
 
 
 def _lp_pool_fwd(x, p, window):
-    y = _lp_pool_plain(x, p, window)
+    y = _norm(x, p, window, _smoothly_to_the)
     return y, (x, y)
 
 
-# With t = Σ x^p, y = t^(1/p): dy/dx = 1/p t^(1/p - 1) p x^(p-1) = y^(1-p) x^(p-1), and the sum over the windows is that
-# of mean-pooling, but for its division by the number of entries.
+# With t = Σ x^p, y = t^(1/p): dy/dx = 1/p t^(1/p - 1) p x^(p-1) = (x/y)^(p-1). Where windows overlap, that is cheaper
+# as x^(p-1) y^(1-p), as long as neither power leaves the numbers that there are.
 def _lp_pool_bwd(p, window, residuals, dy):
-    """dx = x^(p-1) ⊙ |window| MeanPoolᵀ(y^(1-p) ⊙ dy)."""
+    """dx = Σ_i (x / y_i)^(p-1) dy_i over the windows i that a place is in, but for those of which y is 0."""
     x, y = map(shapes.wide, residuals)
-    shares = add_shares(_unless_zero(y, 1 - p) * dy.astype(y.dtype), window, inside(window))
-    return ((_to_the(x, p - 1) * window.volume * shares).astype(dy.dtype),)
+    farthest = float(jnp.finfo(x.dtype).max) ** (0.5 / max(abs(p - 1), 1))
+    size = jnp.abs(y)
+    is_moderate = _all((y == 0) | ((size > 1 / farthest) & (size < farthest))) & _all(jnp.abs(x) < farthest)
+
+    def by_factors(x, y, dy):
+        shares = float(window.volume) * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
+        return _times_power(shares, x, p - 1)
+
+    def by_ratios(x, y, dy):
+        def add(dx, y_i, dy_i):
+            is_zero = y_i == 0
+            ratio = jnp.where(is_zero, 1.0, x / jnp.where(is_zero, 1.0, y_i))
+            return dx + _times_power(jnp.where(is_zero, 0.0, dy_i), ratio, p - 1)
+
+        zero = np.zeros((), x.dtype)
+        return fold_windows(add, jnp.zeros_like(x), [(y, zero), (_as_if_whole(dy, window), zero)], seeing(window), 1)
+
+    args = x, stored(y), shapes.wide(dy)
+    dx = lax.cond(is_moderate, by_factors, by_ratios, *args) if _overlap(window) else by_ratios(*args)
+    return (dx.astype(dy.dtype),)
 
 
 defvjp(_lp_pool, _lp_pool_fwd, _lp_pool_bwd)
+
+
+# The entries of a window are divided by the largest of them, m: their powers do not overflow, and those that underflow
+# are too small to count. As y is the same whatever m is, m has no derivative. Where windows overlap, that takes a power
+# for each of their entries, and is left out where all sums have their digits without it.
+def _norm(x, p, window, to_the):
+    """y = m (Σ (x/m)^p)^(1/p)."""
+    x, dtype = shapes.wide(x), x.dtype
+
+    def scaled(x, few):
+        m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
+        is_zero = m == 0
+        scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, m)
+
+        def add(total, _, x_k):
+            return total + to_the(jnp.where(is_zero, 1.0, x_k / scale), p)
+
+        total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
+        return jnp.where(is_zero, 0.0, scale * _unless_zero(_as_if_whole(total, window), 1 / p))
+
+    def unscaled(x):
+        return _unless_zero(float(window.volume) * window_mean(to_the(x, p), window, inside(window)), 1 / p)
+
+    if not _overlap(window):
+        return scaled(x, FEW_ENTRIES).astype(dtype)
+    size, info = jnp.abs(lax.stop_gradient(x)), jnp.finfo(x.dtype)
+    logs = math.log(info.tiny / info.eps), math.log(info.max) - math.log(window.volume)
+    least, most = (math.exp(np.clip(log / p, math.log(info.tiny), math.log(info.max) - 1)) for log in logs)
+    is_moderate = _all((size == 0) | ((size > least) & (size < most)))
+    return lax.cond(is_moderate, unscaled, partial(scaled, few=1), x).astype(dtype)
+
+
+def _all(a):
+    """Whether all entries [..., C] hold, channel by channel first, which XLA does for many at once."""
+    return jnp.all(jnp.all(a, axis=tuple(range(a.ndim - 1))))
+
+
+def _overlap(window):
+    """Whether a place may be in several windows."""
+    return any(k > s for k, s in zip(window.size, window.stride, strict=True))
+
+
+def _as_if_whole(total, window):
+    """The sum of a window, scaled up where some of it is outside the image."""
+    return total * (float(window.volume) / divisor(window, inside(window), total.dtype))
 
 
 def _to_the(a, power):
@@ -167,6 +236,20 @@ def _to_the(a, power):
 def _unless_zero(a, power):
     """a^power, 0 where a is 0, with a derivative of 0 there."""
     return jnp.where(a == 0, 0.0, _to_the(jnp.where(a == 0, 1.0, a), power))
+
+
+def _smoothly_to_the(a, power):
+    """a^power, with a derivative of 0 at 0 unless power is whole: an infinite one would leave no number beside it."""
+    return _to_the(a, power) if power == int(power) else _unless_zero(a, power)
+
+
+def _times_power(dy, a, power):
+    """dy a^power; where a^power is infinite as a is 0, a dy of 0 is nobody's and stays 0."""
+    product = dy * _smoothly_to_the(a, power)
+    if power > 0 or power == int(power):
+        return product
+    infinite = (a == 0) & (dy != 0)
+    return jnp.where(infinite, lax.stop_gradient(dy) * np.array(np.inf, dy.dtype), product)
 
 
 def weighted_pool(

@@ -3,11 +3,14 @@
 Lecture: "Backpropagation: Resampling". A layer with stride s is the layer with stride one, then `downsample` by s.
 """
 
+import operator
+
 import jax
 import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
@@ -41,6 +44,8 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     (x,) = shapes.floating("downsample", x=x)
     shapes.images("downsample", x)
     factor = shapes.per_axis("downsample", "factor", factor, x.ndim - 2)
+    pairs = zip(factor, x.shape[1:-1], strict=True)
+    factor = tuple(max(n, 1) if surely(operator.gt, f, n) else f for f, n in pairs)  # to the first place alone
     return _downsample(x, factor, x.shape[1:-1])
 
 
@@ -82,7 +87,8 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"
     shapes.require(fits, "upsample", "shape", expected, shape)
-    return _upsample(x, factor, shape)
+    axes = zip(factor, spatial, shape, strict=True)
+    return _upsample(x, tuple(max(m, 1) if surely(operator.le, n, 1) else f for f, n, m in axes), shape)
 
 
 def _downsample_plain(x, factor, shape):

@@ -17,12 +17,17 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
-from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, reaching_the_end
+from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
 
-Pads = int | Sequence[tuple[int, int]]
-Padding = str | Pads
-PerAxis = int | Sequence[int]
+THICKEST = 2**24  # of the padding on a side
+LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
+_SHORT = "fewer than 2^48 places on an axis"
+
+PerAxis = int | Sequence[int] | np.ndarray
+Pads = int | Sequence[tuple[int, int]] | np.ndarray
+Padding = str | Pads | PerAxis
 
 
 def require(
@@ -31,6 +36,11 @@ def require(
     """Raises the one sentence that a bad argument gets, unless `ok`."""
     if not ok:
         raise error(f"{function}: {argument} must be {expected}, got {got}")
+
+
+def is_symbolic(size: Any) -> bool:
+    """Whether a size of an array is known by its name only, as where `jax.export` compiles for all of them."""
+    return is_symbolic_dim(size)
 
 
 def describe(value: Any) -> str:
@@ -50,6 +60,8 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arguments as JAX arrays, in order; TypeError unless all are real floating-point arrays of one dtype."""
     result: list[jax.Array] = []
     for argument, value in arrays.items():
+        complete = not is_array(value) or _has_zero_and_nan(value.dtype)
+        require(complete, function, argument, "of a dtype that has a 0 and a NaN", describe(value), TypeError)
         array = _as_jax(value)
         is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
         got = describe(value if array is None else array)
@@ -61,6 +73,14 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
             require(same, function, argument, f"{result[0].dtype} as {first} is", describe(array), TypeError)
         result.append(array)
     return tuple(result)
+
+
+def _has_zero_and_nan(dtype: Any) -> bool:
+    """False of the floating-point dtypes of 4 and 6 bits, which have no NaN, and of that of exponents alone."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return True
+    zero, nan = np.array([0.0, np.nan]).astype(dtype)
+    return bool(zero == 0 and np.isnan(nan))
 
 
 def _as_jax(value: Any) -> jax.Array | None:
@@ -78,6 +98,15 @@ def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
     if b is None:
         return (*floating(function, **arrays), None)
     return floating(function, **arrays, b=b)
+
+
+def known_image(
+    function: str, x: jax.Array, argument: str = "x", *, expected: str = "[N, *S, C] of a known size"
+) -> None:
+    """ValueError where `jax.export` has only names for the places of x [N, *S, C]."""
+    names = [str(size) for size in x.shape[1:-1] if is_symbolic(size)]
+    got = f"{describe(x)}: export with numbers in the place of {', '.join(names)}"
+    require(not names, function, argument, expected, got)
 
 
 def array(function: str, argument: str, value: Any) -> None:
@@ -98,10 +127,30 @@ def integers(function: str, argument: str, value: Any, expected: tuple[int, ...]
 
 def random_key(function: str, key: Any) -> None:
     """TypeError unless `key` is one JAX random key, of the new style or the old."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if not is_random_key(key):
+        other = (is_array(key) and jnp.issubdtype(key.dtype, jnp.number)) or isinstance(key, Sequence)
+        hint = ": the key comes first" if other and not isinstance(key, str) else ""
+        hint = f": jax.random.key({key})" if type(key) is int else hint
+        require(False, function, "key", "one JAX random key", describe(key) + hint, TypeError)
+
+
+def is_random_key(value: Any) -> bool:
+    """Whether it is one JAX random key, of the new style or the old."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # threefry, rbg
-    require(typed or raw, function, "key", "one JAX random key", describe(key), TypeError)
+    return typed or (dtype == jnp.uint32 and shape in ((2,), (4,)))  # threefry, rbg
+
+
+def not_used_up(function: str, argument: str, tree: Any) -> None:
+    """ValueError if an array was donated to a function, as the state is to a step."""
+    if any(is_used_up(leaf) for leaf in jax.tree.leaves(tree)):
+        were, new = ("were", "ones") if argument.endswith("s") else ("was", "one")
+        raise ValueError(f"{function}: the {argument} {were} used up by the step before: keep the new {new}")
+
+
+def is_used_up(leaf: Any) -> bool:
+    """Whether it is an array whose memory something else has now."""
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
 def images(function: str, x: jax.Array, argument: str = "x") -> None:
@@ -133,7 +182,7 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
 def above_zero(function: str, argument: str, value: Any) -> None:
     """ValueError unless all entries of an array are; under jit they have no values to look at."""
     if not isinstance(value, jax.core.Tracer):
-        smallest = np.min(np.asarray(value), initial=np.inf)
+        smallest = np.min(np.asarray(value, np.float64), initial=np.inf)  # float8 may have no infinity
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 
@@ -148,19 +197,47 @@ def wide(a: jax.Array) -> jax.Array:
     return a.astype(sum_dtype(a.dtype))
 
 
+def option(value: Any) -> Any:
+    """An option as a Python value: an array without axes is the number, a bool or whatever else, that it holds."""
+    array = _known(value)
+    return value if array is None or array.ndim else array.item()
+
+
+def options(value: Any) -> list[Any] | None:
+    """What a list, a tuple or an array with axes holds; None for everything else, also for a string."""
+    if isinstance(value, tuple | list):
+        return list(value)
+    array = _known(value)
+    if array is not None:
+        return list(array) if array.ndim else None
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else None
+
+
+def _known(value: Any) -> np.ndarray | None:
+    """An array of NumPy, or of JAX where it has values already."""
+    if type(value) in (int, float, bool, str):
+        return None
+    is_known = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
+    return np.asarray(value) if is_known and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else None
+
+
+def describe_option(value: Any) -> str:
+    """What came as an option, in words."""
+    traced = isinstance(value, jax.core.Tracer)
+    more = " that is traced: options are static, known before jit (static_argnames, functools.partial)"
+    return describe(value) + more if traced else describe(option(value))
+
+
 def integer(
     function: str, argument: str, value: Any, minimum: int | None = None, *, expected: str | None = None
 ) -> int:
-    """A Python int of at least `minimum`; a bool, float or array is a TypeError. `expected` rewords what is."""
+    """A Python int of at least `minimum`; anything else is a TypeError. `expected` rewords what is."""
     expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
-    try:
-        result = operator.index(value)
-    except TypeError:
-        result = None
-    require(
-        result is not None and not isinstance(value, bool), function, argument, expected, describe(value), TypeError
-    )
-    assert result is not None
+    result = value if type(value) is int else option(value)
+    is_integer = isinstance(result, int | numbers.Integral) and not isinstance(result, bool)
+    if not is_integer:
+        require(False, function, argument, expected, describe_option(value), TypeError)
+    result = int(result)
     require(minimum is None or result >= minimum, function, argument, expected, result)
     return result
 
@@ -179,17 +256,19 @@ def number(function: str, argument: str, value: Any, low: float = -math.inf, hig
     expected = f"a number from {low:g} to {high:g}"
     if high == math.inf:
         expected = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    require(is_number, function, argument, expected, describe(value), TypeError)
-    result = float(value)
+    result = option(value)
+    is_number = isinstance(result, numbers.Real) and not isinstance(result, bool)
+    require(is_number, function, argument, expected, describe_option(value), TypeError)
+    result = float(result)
     require(math.isfinite(result) and low <= result <= high, function, argument, expected, value)
     return result
 
 
 def flag(function: str, argument: str, value: Any) -> bool:
-    """TypeError unless `value` is True or False."""
-    require(isinstance(value, bool), function, argument, "True or False", describe(value), TypeError)
-    return value
+    """A Python bool; TypeError unless `value` is True or False."""
+    result = option(value)
+    require(isinstance(result, bool), function, argument, "True or False", describe_option(value), TypeError)
+    return result
 
 
 def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
@@ -210,16 +289,22 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 
 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: a sequence of ints that are not negative."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-    require(is_sequence, function, argument, "a shape, a tuple of ints", describe(value), TypeError)
-    return tuple(integer(function, argument, entry, 0) for entry in value)
+    """`value` as a shape: ints that are not negative, each below 2^48, or symbolic sizes."""
+    sizes = options(value)
+    if sizes is None or (is_array(value) and value.ndim > 1):
+        hint = ": the key comes first" if is_random_key(value) else ", whose shape it is" if is_array(value) else ""
+        require(False, function, argument, "a shape, a tuple of ints", describe_option(value) + hint, TypeError)
+    assert sizes is not None
+    result = tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
+    short = not any(surely(operator.ge, n, LONGEST) for n in result)
+    require(short, function, argument, f"of {_SHORT}", list(result))
+    return result
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """One or several axes of an array, counted from the front and in order; none twice."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    given = [integer(function, argument, axis) for axis in (value if several else (value,))]
+    several = options(value)
+    given = [integer(function, argument, axis) for axis in ((value,) if several is None else several)]
     counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
     expected = f"different axes of an array that has {rank}"
     require(0 < len(counted) == len(given), function, argument, expected, value)
@@ -228,22 +313,38 @@ def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]
 
 def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
     """`value` as one int per spatial axis: an int stands for all of them."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    several = options(value)
+    if several is None:
         return (integer(function, argument, value, minimum),) * rank
     expected = f"an int or {rank} ints, one per spatial axis"
-    require(len(value) == rank, function, argument, expected, tuple(value))
-    return tuple(integer(function, argument, entry, minimum) for entry in value)
+    require(len(several) == rank, function, argument, expected, tuple(map(option, several)))
+    return tuple(integer(function, argument, entry, minimum) for entry in several)
 
 
-def pads(function: str, argument: str, value: Any, rank: int, otherwise: str) -> tuple[tuple[int, int], ...]:
-    """`value` as (low, high) per spatial axis: an int stands for all; `otherwise` says what but pairs it may be."""
+def pads(
+    function: str, argument: str, value: Any, rank: int, otherwise: str, *, both_sides: bool = True
+) -> tuple[tuple[int, int], ...]:
+    """`value` as (low, high) per spatial axis; an int stands for all.
+
+    With `both_sides` an int in the place of a pair stands for both of it. `otherwise` says what but pairs it may be.
+    """
     expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
-    if not isinstance(value, Sequence):
+    require(not isinstance(value, str), function, argument, expected, describe(value))
+    several = options(value)
+    if several is None:
         both = integer(function, argument, value, expected=expected)
         return ((both, both),) * rank
-    pairs = not isinstance(value, str) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in value)
-    require(pairs and len(value) == rank, function, argument, expected, value)
-    return tuple((integer(function, argument, low), integer(function, argument, high)) for low, high in value)
+    pairs: list[Any] = [options(entry) or ((entry, entry) if both_sides else ()) for entry in several]
+    if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
+        got = " ".join(str(value).split())
+        one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
+        require(False, function, argument, expected, f"{got}: low and high of one axis are ({got},)" * one_pair or got)
+    return tuple((width(function, argument, low), width(function, argument, high)) for low, high in pairs)
+
+
+def width(function: str, argument: str, value: Any) -> int:
+    """How far something is padded: a Python int, or one that is symbolic as the image is."""
+    return value if is_symbolic(value) else integer(function, argument, value)
 
 
 def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
@@ -252,7 +353,7 @@ def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[i
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(NAMED_PADDINGS))
         return tuple(map(NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
-    return pads(function, "padding", padding, rank, "a string, an int")
+    return pads(function, "padding", padding, rank, f"a string, an int, {rank} ints")
 
 
 def window(
@@ -276,12 +377,15 @@ def window(
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    thin(function, "padding", padded.padding)
     result = reaching_the_end(padded) if ceil_mode else padded
-    fits = all(e <= n for e, n in zip(result.extent, result.padded, strict=True))
+    fits = not any(surely(operator.gt, e, n) for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
-    return result
+    left = padded.known or all(map(may_be_left, padded.padded))
+    require(left, function, "padding", f"such that something of {list(image)} is left", padding)
+    return no_farther(result)
 
 
 def filter_window(
@@ -298,16 +402,44 @@ def filter_window(
     """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]."""
     groups = integer(function, "groups", groups, 1)
     require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
-    expected = f"[*K, C/groups, O] with {len(x_shape)} axes as x has"
-    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
+    same_axes(function, x_shape, argument, w_shape, "[*K, C/groups, O]")
     *size, channels, filters = w_shape
     not_empty(function, argument, w_shape[:-2], w_shape)
+    channels_last(function, x_shape, w_shape, channels * groups)
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
     require(channels * groups == x_shape[-1], function, argument, expected, f"shape {list(w_shape)}")
     require(filters % groups == 0, function, "groups", f"a divisor of the {filters} filters of {argument}", groups)
     return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
+
+
+def same_axes(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str) -> None:
+    """ValueError unless filters have as many axes as images. Where x has one less, that is more likely wrong."""
+    if len(x_shape) + 1 == len(w_shape):
+        expected = f"[N, *S, C] with {len(w_shape)} axes as {argument} {list(w_shape)} has"
+        got = f"shape {list(x_shape)}: an image without the axis of its batch or of its channels?"
+        require(False, function, "x", expected, got)
+    expected = f"{layout} with {len(x_shape)} axes as x {list(x_shape)} has"
+    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
+
+
+def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int) -> None:
+    """ValueError if images have the channels that filters are for in their second axis rather than in their last."""
+    first = x_shape[1] == count and x_shape[-1] != count
+    expected = f"[N, *S, {count}], channels last, or w for {x_shape[-1]} channels"
+    require(not first, function, "x", expected, f"x {list(x_shape)} and w {list(w_shape)}")
+
+
+def depthwise_filters(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int]) -> None:
+    """ValueError unless filters are [*K, 1, C·m], some for each channel of images."""
+    same_axes(function, x_shape, argument, w_shape, "[*K, 1, C·m]")
+    fits = w_shape[-2] == 1 and w_shape[-1] % x_shape[-1] == 0
+    channels = x_shape[1] if isinstance(x_shape[1], int) else 0
+    first = not fits and channels > 0 and w_shape[-1] % channels == 0
+    expected = f"[*K, 1, C·m] with C = {x_shape[-1]} as x {list(x_shape)} has"
+    hint = f", as for {channels} channels: they are last in x" if first else ""
+    require(fits, function, argument, expected, f"shape {list(w_shape)}{hint}")
 
 
 def transposed_window(
@@ -330,9 +462,10 @@ def transposed_window(
     groups = integer(function, "groups", groups, 1)
     require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
     spatial, rank = tuple(x_shape[1:-1]), len(x_shape) - 2
-    same = len(w_shape) == rank + 2 and w_shape[-1] == x_shape[-1]
-    expected = f"[*K, O/groups, C] with {rank + 2} axes and C = {x_shape[-1]} as x has"
-    require(same, function, "w", expected, f"shape {list(w_shape)}")
+    same_axes(function, x_shape, "w", w_shape, "[*K, O/groups, C]")
+    channels_last(function, x_shape, w_shape, w_shape[-1])
+    expected = f"[*K, O/groups, C] with C = {x_shape[-1]} as x has"
+    require(w_shape[-1] == x_shape[-1], function, "w", expected, f"shape {list(w_shape)}")
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
@@ -340,14 +473,23 @@ def transposed_window(
     stride = per_axis(function, "stride", stride, rank)
     dilation = per_axis(function, "dilation", dilation, rank)
     behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    between = pads(function, "padding", padding, rank, "an int")
+    between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
+    thin(function, "padding", between)
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
-    enough = all(n > 0 for n in (*image, *spatial))
+    enough = all(map(may_be_left, (*image, *spatial)))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
+    short = not any(isinstance(n, int) and n >= LONGEST for n in image)
+    require(short, function, "stride", f"for a result of {_SHORT}", f"{list(stride)} for one of {list(image)}")
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
-    return replace(unpadded, image=image, padding=reached)
+    return no_farther(replace(unpadded, image=image, padding=reached))
+
+
+def thin(function: str, argument: str, padding: Sequence[tuple[int, int]]) -> None:
+    """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
+    is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
+    require(is_thin, function, argument, "fewer than 2^24 places on each side", padding)
 
 
 def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:

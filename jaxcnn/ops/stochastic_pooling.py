@@ -10,11 +10,11 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.means import add_shares, inside, window_mean
+from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
-from jaxcnn.ops.windows import fold_entries, pooling_window, require_sight
+from jaxcnn.ops.windows import fold_entries, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
@@ -85,7 +85,8 @@ defvjp(_stochastic_pool, _stochastic_pool_fwd, _stochastic_pool_bwd)
 # largest is 0, all that are inside the image are equal to it.
 def _draw(key, x, window):
     """Which entry of each window is drawn, as a winner."""
-    positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0)).astype(shapes.sum_dtype(x.dtype))
+    x = shapes.wide(x)
+    positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0))
     largest = window_max(positive, window)
     zero = jnp.zeros_like(largest)
 
@@ -181,12 +182,23 @@ def _expectation(x, window):
     """y, and the mean of w over the entries of each window that are inside the image."""
     x = shapes.wide(x)
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
-    mean, of_squares, of_all = (window_mean(a, window, inside(window)) for a in (w, w * w, x))
-    return jnp.where(mean > 0, of_squares / jnp.where(mean > 0, mean, 1.0), of_all), mean
+    largest = window_max(lax.stop_gradient(w), window)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+
+    def add(sums, _, w_k):
+        total, of_squares = sums
+        share = w_k / scale  # its square does not overflow, and y is the same whatever the scale is
+        return total + share, of_squares + share * share
+
+    total, of_squares = fold_entries(add, (jnp.zeros_like(scale),) * 2, w, window, np.zeros((), w.dtype))
+    of_all = window_mean(x, window, inside(window))
+    y = jnp.where(total == 0, of_all, scale * (of_squares / jnp.where(total == 0, 1.0, total)))
+    return y, scale * (total / divisor(window, inside(window), w.dtype))
 
 
 def _checked(function, x, window, stride, padding):
     (x,) = shapes.floating(function, x=x)
+    shapes.known_image(function, x)
     geometry = pooling_window(function, x, window, stride, padding)
-    require_sight(function, geometry)
+    geometry = with_sight(function, geometry)
     return x, geometry

@@ -12,7 +12,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
 from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops.shapes import Pads, PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
 
 
@@ -22,7 +22,7 @@ def conv_transpose(
     b: jax.Array | None = None,
     *,
     stride: PerAxis = 1,
-    padding: shapes.Pads = 0,
+    padding: Pads | PerAxis = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
@@ -36,7 +36,8 @@ def conv_transpose(
         w: filters [*K, O/groups, C], those of the convolution from [N, *M, O] to x's shape whose adjoint this is.
         b: biases [O], or None.
         stride: s, an int or one per spatial axis.
-        padding: how much is cut off the result, an int for all sides or (low, high) per axis; a negative number adds.
+        padding: how much is cut off the result, an int for all sides, or per axis an int for both or (low,
+            high); a negative number adds.
         output_padding: how many entries more the result has behind, an int or one per spatial axis.
         dilation: d, an int or one per spatial axis.
         groups: the C/groups channels of a group make the O/groups channels of the same group.
@@ -60,6 +61,7 @@ def conv_transpose(
     """
     function = "conv_transpose"
     x, w, b = shapes.with_bias(function, {"x": x, "w": w}, b)
+    groups = shapes.integer(function, "groups", groups, 1)
     window = shapes.transposed_window(function, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
     if b is not None:
         shapes.vector(function, "b", b, w.shape[-2] * groups)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import seeing, sees_everywhere
 from jaxcnn.ops.shapes import Window
 
 FEW_ENTRIES = 64  # beyond, an unrolled loop over the entries takes seconds to compile
@@ -22,9 +23,9 @@ def entries(x, window, outside):
         yield lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
 
 
-def fold_entries(step, start, x, window, outside):
+def fold_entries(step, start, x, window, outside, few=FEW_ENTRIES):
     """What step(so far, k, x_k) makes of start, one of the `entries` after the other: of many in a loop of XLA."""
-    if window.volume <= FEW_ENTRIES:
+    if window.volume <= few:
         for k, x_k in enumerate(entries(x, window, outside)):
             start = step(start, k, x_k)
         return start
@@ -98,14 +99,14 @@ def _offsets_over_places(window):
     return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
 
-def fold_windows(step, start, seen, window):
+def fold_windows(step, start, seen, window, few=FEW_ENTRIES):
     """What step(so far, y_i, ...) makes of start, one of the windows i that a place is in after the other.
 
     `seen`: the maps y [N, *M, C], each with what is `outside`. Where a place is in many windows, there is a loop of XLA
     over all entries that it may be in them.
     """
     at_once = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
-    if at_once <= FEW_ENTRIES:
+    if at_once <= few:
         for y_i in zip(*(windows_over_places(y, window, outside) for y, outside in seen), strict=True):
             start = step(start, *y_i)
         return start
@@ -155,22 +156,11 @@ def _padded(x, window, outside):
     return lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
 
 
-def positions(window):
-    """For each spatial axis, where in the image entry k of the window at place i is, [M, K]; the padding is outside."""
-    axes = zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
-    return [s * np.arange(m)[:, None] + d * np.arange(k) - low for m, k, s, (low, _), d in axes]
-
-
-def inside_image(window):
-    """For each spatial axis, whether entry k of the window at place i lies inside the image, [M, K]."""
-    return [(p >= 0) & (p < n) for p, n in zip(positions(window), window.image, strict=True)]
-
-
-def require_sight(function: str, window: Window) -> None:
-    """ValueError unless every place of the window has an entry of the image."""
-    sees_image = all(inside.any(axis=1).all() for inside in inside_image(window))
+def with_sight(function: str, window: Window) -> Window:
+    """The window without the entries that see no image; ValueError unless every place of it has one that does."""
     expected = f"such that every window of size {window.size} sees an entry of the image"
-    shapes.require(sees_image, function, "padding", expected, window.padding)
+    shapes.require(sees_everywhere(window), function, "padding", expected, window.padding)
+    return seeing(window)
 
 
 def pooling_window(

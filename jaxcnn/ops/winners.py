@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.shapes import sum_dtype
+from jaxcnn.ops.shapes import require, sum_dtype
 from jaxcnn.ops.sharding import mesh_axes
 from jaxcnn.ops.unfused import unfused
 from jaxcnn.ops.windows import (
@@ -22,10 +22,8 @@ from jaxcnn.ops.windows import (
     entries,
     entries_over_places,
     in_pairs,
-    inside_image,
     joined_blocks,
     over_blocks,
-    positions,
     windows_of_places,
     windows_over_places,
 )
@@ -34,6 +32,8 @@ from jaxcnn.ops.windows import (
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_and_winner(x, window):
     """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
+    if _is_alone(window):
+        return _largest_and_number(x, window)
     if not _has_short_sides(window):
         y, place = _largest_by_place(x, window)
         return y, _smallest(place, window)
@@ -51,6 +51,8 @@ def _max_and_winner_jvp(window, primals, tangents):
 
 def add_at_winner(dy, winner, window):
     """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
+    if _is_alone(window):
+        return _add_in_box(dy, winner, window)
     if window.volume <= FEW_ENTRIES and window.side_by_side:
         return _add_in_block(dy, winner, window)
     if window.volume <= FEW_ENTRIES:
@@ -75,34 +77,127 @@ def winner_of_entry(entry, window):
 
 
 def place_of_winner(winner, window):
-    """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], int32."""
-    return winner.astype(jnp.int32) if window.volume > FEW_ENTRIES else _place_of_entry(winner, window)
+    """Where in the image the winners are: the flat index into its spatial axes [N, *M, C], of `dtype_of_places`."""
+    is_place = window.volume > FEW_ENTRIES
+    return winner.astype(dtype_of_places(window.image)) if is_place else _place_of_entry(winner, window)
+
+
+def dtype_of_places(image, function="max_pool"):
+    """int32, and for an image of 2^31 places and more int64, which JAX has under jax_enable_x64 alone."""
+    count = math.prod(image)
+    dtype = np.dtype(np.int32 if count < 2**31 else np.int64)
+    has_numbers = jax.dtypes.canonicalize_dtype(dtype) == dtype
+    expected = "of fewer than 2^31 places, or jax_enable_x64 on, to say where a maximum is"
+    require(has_numbers, function, "x", expected, f"{count} places")
+    return dtype
 
 
 def _place_of_entry(entry, window):
-    entry = jnp.unravel_index(entry.astype(jnp.int32), window.size)
+    dtype = dtype_of_places(window.image)
+    entry = jnp.unravel_index(entry.astype(dtype), window.size)
     place = jnp.zeros_like(entry[0])
-    for axis, (k, p, n) in enumerate(zip(entry, positions(window), window.image, strict=True), start=1):
-        start = p[:, 0].reshape([-1 if a == axis else 1 for a in range(place.ndim)]).astype(np.int32)
-        place = place * n + start + window.dilation[axis - 1] * k
+    axes = zip(entry, window.image, window.stride, window.padding, window.dilation, strict=True)
+    for axis, (k, n, s, (low, _), d) in enumerate(axes, start=1):
+        place = place * n + (s * lax.broadcasted_iota(dtype, place.shape, axis) + d * k - low)
     return place
 
 
 def window_max(x, window):
     """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
+    if _is_alone(window):
+        return _largest(x, window)
     if max(window.dilation) > 1:  # JAX derives no gradient of a dilated `reduce_window`
         return max_and_winner(x, window)[0]
-    by_windows = partial(_reduce_windows, start=np.array(-np.inf, x.dtype), larger=lax.max, window=window)
+    by_windows = partial(_reduce_windows, start=lowest(x.dtype), larger=lax.max, window=window)
     # XLA's own search is as fast for large blocks, and for the channels of one or two vectors.
-    fast = window.side_by_side and (window.volume > 16 or 8 < x.shape[-1] < 24)
+    few_vectors = x.shape[-1] in range(9, 24)
+    fast = window.side_by_side and (window.volume > 16 or few_vectors)
     if fast or not _has_short_sides(window):
         return by_windows(x)
     return lax.platform_dependent(x, cpu=partial(_max_by_axis, window=window), default=by_windows)  # 1 to 30 times
 
 
+def max_of_symbolic(x, window):
+    """`window_max` of an image of symbolic size, with JAX's derivative: it, too, goes to the first maximum."""
+    padded = lax.pad(x, lowest(x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    return _reduce_windows(padded, lowest(x.dtype), lax.max, replace(window, padding=((0, 0),) * len(window.size)))
+
+
+def lowest(dtype):
+    """The maximum of nothing: -inf, or the least number of a dtype that has no infinity."""
+    infinity = np.array(-np.inf).astype(dtype)
+    return infinity if np.isinf(infinity) else np.array(jnp.finfo(dtype).min, dtype)
+
+
 def _has_short_sides(window):
     """Whether the loops over all axes together are short enough to unroll."""
     return sum(window.size) <= FEW_ENTRIES
+
+
+# A window that has one place, as one over the whole image, is a reduction of the box of its entries inside the image.
+def _is_alone(window):
+    return all(m == 1 for m in window.output)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest(x, window):
+    """The maximum of a window that is alone: [N, *1, C]."""
+    box = _box_of_entries(x, window)
+    y = lax.reduce(box, lowest(x.dtype), lax.max, tuple(range(1, x.ndim - 1)))
+    return y.reshape(x.shape[0], *window.output, x.shape[-1])
+
+
+@_largest.defjvp
+def _largest_jvp(window, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y, winner = max_and_winner(x, window)
+    return y, take_from_winner(dx, winner, window)
+
+
+def _largest_and_number(x, window):
+    """And the number of the first entry that is the maximum, or equally a NaN."""
+    y, box, number = _largest(x, window), _box_of_entries(x, window), _number_in_box(window)
+    last = np.array(np.iinfo(number.dtype).max, number.dtype)
+    is_largest = (box == y) | (box != box)
+    first = lax.reduce(jnp.where(is_largest, number, last), last, lax.min, tuple(range(1, x.ndim - 1)))
+    return y, first.reshape(y.shape)
+
+
+def _add_in_box(dy, winner, window):
+    """dx: dy at the winner, 0 elsewhere."""
+    zero = np.zeros((), dy.dtype)
+    box = jnp.where(_number_in_box(window) == winner, dy, zero)
+    axes = zip(_box(window), window.image, strict=True)
+    around = [(first, n - 1 - (first + d * (count - 1)), d - 1) for (first, _, count, d), n in axes]
+    return lax.pad(box, zero, [(0, 0, 0), *around, (0, 0, 0)])
+
+
+def _box_of_entries(x, window):
+    ends = [(first, first + d * (count - 1) + 1, d) for first, _, count, d in _box(window)]
+    return x[:, *(slice(*axis) for axis in ends)]
+
+
+def _number_in_box(window):
+    """What stands for each entry of the box as a winner, [1, *box, 1]: its number, or its place in the image."""
+    is_place = window.volume > FEW_ENTRIES
+    dtype = _smallest_dtype(window) if is_place else _dtype_of_entries(window)
+    box = list(_box(window))
+    shape, lengths = (1, *(count for _, _, count, _ in box), 1), window.image if is_place else window.size
+    number = jnp.zeros(shape, dtype)
+    for axis, (length, (first, entry, _, d)) in enumerate(zip(lengths, box, strict=True), start=1):
+        along = lax.broadcasted_iota(dtype, shape, axis)
+        number = number * length + (first + d * along if is_place else entry + along)
+    return number
+
+
+def _box(window):
+    """For each axis, of the entries of the only window inside the image: the first one's place and its number, how many
+    there are, and how far apart."""
+    axes = zip(window.image, window.size, window.padding, window.dilation, strict=True)
+    for n, k, (low, _), d in axes:
+        entry = max(-(-low // d), 0)
+        count = min((n - 1 + low) // d, k - 1) - entry + 1
+        yield d * entry - low, entry, count, d if count > 1 else 1
 
 
 def _add_in_block(dy, winner, window):
@@ -123,29 +218,36 @@ def _largest_by_axis(x, window):
     """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
     y, entry, volume = x, jnp.zeros(x.shape, _dtype_of_entries(window)), 1
     for axis, along in _axes(window):
-        firsts = inside_image(along)[axis - 1].argmax(axis=1)  # wins where nothing is larger than -inf
-        values, numbers = entries(y, along, np.array(-np.inf, x.dtype)), entries(entry, along, entry.dtype.type(0))
+        values, numbers = entries(y, along, lowest(x.dtype)), entries(entry, along, entry.dtype.type(0))
         y, entry = next(values), next(numbers)
         for k, (y_k, entry_k) in enumerate(zip(values, numbers, strict=True), start=1):
             wins = (y_k > y) | (jnp.isnan(y_k) & ~jnp.isnan(y))
-            if k in firsts:
-                wins |= (firsts == k).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+            start, end = _begin_with(k, along, axis - 1)
+            if start < end:  # nothing that is larger than the padding precedes
+                place = lax.broadcasted_iota(np.int32, y.shape, axis)
+                wins |= (start <= place) & (place < end)
             y, entry = jnp.where(wins, y_k, y), jnp.where(wins, entry_k + entry.dtype.type(k * volume), entry)
         volume *= window.size[axis - 1]
     return y, entry
 
 
+def _begin_with(k, window, axis):
+    """From which place of a window on, and up to which, its first entry inside the image is k."""
+    s, d, (low, _) = window.stride[axis], window.dilation[axis], window.padding[axis]
+    return max(-((d * k - low) // s), 0), min(-((d * (k - 1) - low) // s), window.output[axis])
+
+
 def _largest_in_block(x, window):
     """The same where windows are side by side: XLA reduces each axis of blocks in one loop over the channels."""
     dtype = _dtype_of_entries(window)
-    start = np.array(-np.inf, x.dtype), np.array(np.iinfo(dtype).max, dtype)
+    start = lowest(x.dtype), np.array(np.iinfo(dtype).max, dtype)
     y = x[:, *(slice(m * k) for m, k in zip(window.output, window.size, strict=True))]
     entry, volume = jnp.zeros(y.shape, dtype), 1
     for axis, along in _axes(window):
         k, m = along.size[axis - 1], along.output[axis - 1]
         y, entry = (a.reshape(*a.shape[:axis], m, k, *a.shape[axis + 1 :]) for a in (y, entry))
         entry += volume * lax.broadcasted_iota(dtype, entry.shape, axis + 1)
-        y, entry = lax.reduce((y, entry), start, _first_largest, (axis + 1,))
+        y, entry = lax.reduce((y, entry), start, first_largest, (axis + 1,))
         volume *= k
     return y, entry
 
@@ -153,7 +255,7 @@ def _largest_in_block(x, window):
 def _max_by_axis(x, window):
     """The maximum of each window [N, *M, C]."""
     for _, along in _axes(window):
-        x = functools.reduce(_larger, entries(x, along, np.array(-np.inf, x.dtype)))
+        x = functools.reduce(_larger, entries(x, along, lowest(x.dtype)))
     return x
 
 
@@ -205,7 +307,7 @@ def _add_by_window(dy, winner, window):
 def _add_shares(seen_by_places, numbers, dy, winner, window):
     """The sum of the dy that each place sees, of those whose winner has the number that the place has."""
     zero, nobody = np.zeros((), dy.dtype), np.array(-1, winner.dtype)
-    winners, shares = seen_by_places(_stored(winner), window, nobody), seen_by_places(dy, window, zero)
+    winners, shares = seen_by_places(stored(winner), window, nobody), seen_by_places(dy, window, zero)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
     for number, won_by, share in zip(numbers, winners, shares, strict=True):
         dx = dx + jnp.where(won_by == number, share, zero).astype(dx.dtype)
@@ -216,7 +318,7 @@ def _itself(a):
     return a
 
 
-def _stored(winner):
+def stored(winner):
     """The winners in memory: on a CPU, XLA would search for that of a window anew at every place that it covers.
 
     Not on a mesh, where XLA is to split the search as it splits the image.
@@ -229,13 +331,13 @@ def _stored(winner):
 # A large window is searched by XLA, which returns the place of the winner in the image, and dy is added there.
 def _largest_by_place(x, window):
     """y [N, *M, C], and the place of the first largest entry of each window, flat in the spatial axes."""
-    nowhere = math.prod(window.image)
-    place = jnp.arange(nowhere, dtype=jnp.int32).reshape(1, *window.image, 1)
-    start = np.array(-np.inf, x.dtype), np.array(nowhere, np.int32)
-    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, _first_largest, window)
+    nowhere, dtype = math.prod(window.image), dtype_of_places(window.image)
+    place = lax.iota(dtype, nowhere).reshape(1, *window.image, 1)
+    start = lowest(x.dtype), np.array(nowhere, dtype)
+    return _reduce_windows((x, jnp.broadcast_to(place, x.shape)), start, first_largest, window)
 
 
-def _first_largest(a, b):
+def first_largest(a, b):
     """Of two (value, where it is) the larger value, a NaN before all, and of equal ones the first."""
     (value_a, place_a), (value_b, place_b) = a, b
     nan_a, nan_b = value_a != value_a, value_b != value_b
@@ -247,7 +349,12 @@ def _first_largest(a, b):
 
 def _smallest(place, window):
     """Places in the image in as few bytes as they take: they are what the backward pass keeps."""
-    return place.astype(np.min_scalar_type(math.prod(window.image)))
+    return place.astype(_smallest_dtype(window))
+
+
+def _smallest_dtype(window):
+    dtype_of_places(window.image)
+    return np.min_scalar_type(math.prod(window.image))
 
 
 # Per image and channel, so that XLA sees that images do not mix: otherwise it gathers a batch spread over devices.

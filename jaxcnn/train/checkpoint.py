@@ -1,5 +1,7 @@
 """Trees of arrays in a folder, by orbax-checkpoint."""
 
+from __future__ import annotations
+
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +22,10 @@ def save(path: str | PathLike[str], tree: Any) -> None:
     Raises:
         ImportError: orbax-checkpoint is not installed.
         TypeError: path is no path.
-        ValueError: the folder exists, or a leaf is no array.
+        ValueError: the folder exists, or a leaf is no array, or was used up by a training step.
     """
     shapes.path("train.save", "path", path)
+    shapes.not_used_up("train.save", "tree", tree)
     with require_orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), jax.device_get(tree))
 

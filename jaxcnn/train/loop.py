@@ -1,5 +1,7 @@
 """Evaluation on a whole set, and the epochs of a training run."""
 
+from __future__ import annotations
+
 import json
 import math
 import sys

@@ -1,10 +1,14 @@
 """The state of a training run, and the one jitted step that takes it further."""
 
+from __future__ import annotations
+
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import optax
 
@@ -149,16 +153,18 @@ def sgd(
         g = ∇_w R + λ w,        v ← μ v + g,        w ← w - η (g + μ v)
 
     Args:
-        learning_rate: η, a number or an optax schedule of the step.
-        momentum: μ.
-        weight_decay: λ, for parameters of 2 or more axes: filters and dense weights. Biases, the gamma and beta of a
-            norm, and slopes have one axis and are left alone.
+        learning_rate: η, a number that is not negative, or an optax schedule of the step.
+        momentum: μ, from 0 to 1.
+        weight_decay: λ, not negative, for parameters of 2 or more axes: filters and dense weights. Biases, the gamma
+            and beta of a norm, and slopes have one axis and are left alone.
 
     Returns:
         An optax optimizer.
 
     Raises:
         TypeError: learning_rate is neither a number nor a function, momentum or weight_decay is no number.
+        ValueError: one of them is negative or not finite, or momentum is larger than 1. A schedule, and what is traced,
+            has no value to look at.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
 
@@ -168,19 +174,19 @@ def sgd(
     >>> round(float(updates["w"][0, 0]), 3), float(updates["b"][0])
     (-0.1, -0.0)
     """
-    expected = "a number or a schedule"
-    is_rate = callable(learning_rate) or _is_scalar(learning_rate)
-    shapes.require(is_rate, "train.sgd", "learning_rate", expected, shapes.describe(learning_rate), TypeError)
-    for argument, value in (("momentum", momentum), ("weight_decay", weight_decay)):
-        shapes.require(_is_scalar(value), "train.sgd", argument, "a number", shapes.describe(value), TypeError)
+    if not callable(learning_rate):
+        _require_scalar("learning_rate", learning_rate, "a number or a schedule")
+    _require_scalar("momentum", momentum, "a number", 1)
+    _require_scalar("weight_decay", weight_decay, "a number")
     decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
     return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
 
 
 def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
-    """TypeError unless it has these fields of a `TrainState`."""
-    has_all = all(hasattr(state, field) for field in fields)
-    shapes.require(has_all, function, "state", "a TrainState", shapes.describe(state), TypeError)
+    """TypeError unless it has these fields of a `TrainState`; ValueError if a step has used them up."""
+    if not all(hasattr(state, field) for field in fields):
+        shapes.require(False, function, "state", "a TrainState", shapes.describe(state), TypeError)
+    shapes.not_used_up(function, "state", [getattr(state, field) for field in fields])
 
 
 def _require_optimizer(function: str, optimizer: Any) -> None:
@@ -188,6 +194,10 @@ def _require_optimizer(function: str, optimizer: Any) -> None:
     shapes.require(has_both, function, "optimizer", "an optax optimizer", shapes.describe(optimizer), TypeError)
 
 
-def _is_scalar(value: Any) -> bool:
-    """Whether it is a number, or an array of one: optax.inject_hyperparams passes these."""
-    return isinstance(value, numbers.Real) or (shapes.is_array(value) and value.shape == ())
+def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:
+    """A number from 0 to `high`, or an array of one: optax.inject_hyperparams passes these, traced."""
+    is_scalar = isinstance(value, numbers.Real) or (shapes.is_array(value) and value.shape == ())
+    is_scalar = is_scalar and not isinstance(value, bool)
+    shapes.require(is_scalar, "train.sgd", argument, expected, shapes.describe(value), TypeError)
+    if not isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
+        shapes.number("train.sgd", argument, float(value), 0, high)

@@ -25,8 +25,14 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     axes, which is what mean-pools are made of; inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and
     `shard_map`, in any nesting. What cannot be replaced stays as it was: `explicit_report` says why.
 
+    `jax.export` takes it wherever it takes f: a maximum over an image of symbolic size stays as it was.
+
     Inside the function of a `custom_jvp` or `custom_vjp` they are replaced too, but its rule stays, and with it the
     gradient. Our own ops stay as they are.
+
+    A module of `flax.nnx` that changes itself when it is called, as batch norm and dropout do in training, cannot be
+    closed over or passed: Flax raises an error about trace levels. Pass its state, by `nnx.split`, put it together by
+    `nnx.merge(..., copy=True)` inside f, and return the new state; README has an example.
 
     Args:
         f: any function. What it is called with may be anything: all of it reaches f as it came.
@@ -36,7 +42,7 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
         call, at no cost inside `jit`.
 
     Raises:
-        TypeError: f is not callable.
+        TypeError: f is not callable. Errors of f are its own; one of Flax about trace levels has a note on what to do.
 
     Gradient: that of our ops, of what is replaced (where -inf ties with the padding of a maximum, an entry of the image
         wins and not the padding); there is no forward mode then (`derived` has it). A gradient that f itself takes, by

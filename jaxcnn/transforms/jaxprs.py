@@ -12,6 +12,12 @@ import jax
 import jax.core
 from jax.extend import core
 
+_OF_NNX = (
+    "jaxcnn traces f by itself, where a module of flax.nnx from outside cannot change itself, as batch norm and "
+    "dropout do: pass its state in place of it, by nnx.split, put it together by nnx.merge(..., copy=True) inside f, "
+    "and return the new state; README has an example."
+)
+
 
 def trace(
     f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
@@ -28,7 +34,12 @@ def trace(
         rest[:] = [structure, [None if isinstance(leaf, jax.Array) else leaf for leaf in leaves]]
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
-    closed = jax.make_jaxpr(arrays)()
+    try:
+        closed = jax.make_jaxpr(arrays)()
+    except Exception as error:
+        if "trace level" in str(error):  # Flax's word for it
+            error.add_note(_OF_NNX)
+        raise
     structure, others = rest
 
     def result_of(values):

@@ -6,10 +6,12 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import core
 from jax.extend.core import primitives
 from jax.sharding import AxisType
 
+from jaxcnn.ops import shapes
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.max_pooling import max_pool
 from jaxcnn.ops.pooling import mean_pool
@@ -25,7 +27,7 @@ _GRADIENTS = (
 def ours(eqn: core.JaxprEqn) -> core.ClosedJaxpr | str | None:
     """A jaxpr of our op that computes what the equation does; or, in words, why there is none; None for other work."""
     if eqn.primitive is primitives.conv_general_dilated_p:
-        return _traced(partial(conv_general_dilated, **eqn.params), eqn)
+        return _traced(partial(_convolution, **eqn.params), eqn)
     if eqn.primitive is primitives.reduce_window_max_p:
         return _pool("max", eqn)
     if eqn.primitive is primitives.reduce_window_sum_p:
@@ -37,6 +39,18 @@ def ours(eqn: core.JaxprEqn) -> core.ClosedJaxpr | str | None:
     if eqn.primitive in _GRADIENTS:
         return "it is part of a gradient that the function takes itself"
     return None
+
+
+def _convolution(lhs, rhs, *, padding, lhs_dilation, dimension_numbers, **others):
+    """`conv_general_dilated`, of an image that is padded before it where lax takes no padding of a symbolic width."""
+    if any(map(shapes.is_symbolic, sum(padding, ()))):
+        config = [(0, 0, 0)] * lhs.ndim
+        for axis, (low, high), d in zip(dimension_numbers.lhs_spec[2:], padding, lhs_dilation, strict=True):
+            config[axis] = (low, high, d - 1)
+        lhs = lax.pad(lhs, np.zeros((), lhs.dtype), config)
+        padding, lhs_dilation = ((0, 0),) * len(padding), (1,) * len(padding)
+    geometry = {"padding": padding, "lhs_dilation": lhs_dilation, "dimension_numbers": dimension_numbers}
+    return conv_general_dilated(lhs, rhs, **geometry, **others)
 
 
 def _traced(op, eqn):
@@ -55,6 +69,9 @@ def _traced(op, eqn):
             return jax.make_jaxpr(lambda *args: _of_type(op(*args), out))(*inputs)
     except ValueError as error:
         return f"our op refuses it ({error})"
+    except jax.errors.InconclusiveDimensionOperation as error:
+        reason, *_ = str(error).splitlines()
+        return f"our op needs sizes that are known ({reason})"
 
 
 def _of_type(y, expected):
@@ -109,6 +126,10 @@ def _pool(reduction, eqn):
     order = (*images, *spatial, *channels)
     added = () if images else (0,) if channels else (0, len(order) + 1)
     window, stride, padding, dilation = zip(*(geometry[axis] for axis in spatial), strict=True)
+
+    image = [eqn.invars[0].aval.shape[axis] for axis in spatial]
+    if reduction == "max" and any(map(shapes.is_symbolic, image)):
+        return "the size of its image is symbolic"
 
     back = tuple(order.index(axis) for axis in range(len(order)))
 

@@ -34,6 +34,13 @@ def test_summary_has_a_row_for_every_layer():
     assert file.getvalue() == TABLE
 
 
+def test_summary_of_a_layer_around_others_keeps_their_names(capsys):
+    inner = nn.sequential(nn.conv(4, 3, bias=False), nn.residual(nn.prelu()))
+    nn.summary(nn.Layer(inner.init, inner.apply, "around"), (1, 8, 8, 3))
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split("  ")[:3] == ["around", "[1, 8, 8, 4]", "conv1/w [3, 3, 3, 4], residual1/body/a [4]"]
+
+
 def test_summary_prints_on_stdout(capsys):
     nn.summary(nn.dense(10), (2, 4))
     assert capsys.readouterr().out.splitlines() == [

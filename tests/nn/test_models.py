@@ -145,7 +145,7 @@ def test_a_block_may_start_as_its_shortcut(zero_init):
         (
             lambda: nn.output_shape(nn.unet(depth=2, width=2), (1, 8, 6, 1)),
             ValueError,
-            r"nn.skip: inner must be of an output shape that is \[1, 4, 3, 4\] but for the channels, got output shape",
+            r"nn.unet: input_shape must be \(N, \*S, C\) with S a multiple of 2\^depth = 4, got \(1, 8, 6, 1\)",
         ),
         (lambda: nn.resnet("18"), TypeError, "nn.resnet: depth must be 18, 34, 50, 101 or 152, got str '18'"),
         (lambda: nn.resnet([18]), TypeError, r"nn.resnet: depth must be 18, 34, 50, 101 or 152, got list \[18\]"),
@@ -178,7 +178,7 @@ def test_a_block_may_start_as_its_shortcut(zero_init):
         (
             lambda: nn.autoencoder(depth=3).apply({}, {}, jnp.ones((1, 8, 12, 1), jnp.float32)),
             ValueError,
-            r"nn.autoencoder: x must be \[N, \*S, 1\] with S a multiple of 2\^depth = 8, got float32\[1, 8, 12, 1\]",
+            r"nn.autoencoder: x must be \[N, \*S, 1\] with S a multiple of 2\^depth = 8, got \[1, 8, 12, 1\]",
         ),
     ],
 )

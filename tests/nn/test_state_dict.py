@@ -132,7 +132,8 @@ class Unreadable:
             {"bias": Unreadable()},
             "arrays that NumPy can read, got bias: Can't call numpy.. on Tensor that requires grad",
         ),
-        ({"bias": np.array(["a"])}, r"arrays of numbers, got bias <U1\[1\]"),
+        ({"bias": np.array(["a"])}, r"arrays of real numbers, got bias <U1\[1\]"),
+        ({"bias": np.array([1j])}, r"arrays of real numbers, got bias complex128\[1\]"),
     ],
 )
 def test_what_is_no_array_of_numbers(weights, message):
@@ -154,6 +155,13 @@ def test_tensors_of_bfloat16_in_a_file(tmp_path):
     save_file({"weight": np.ones((1, 2), jnp.bfloat16), "bias": np.ones(1, jnp.bfloat16)}, tmp_path / "half")
     params, _ = nn.load_state_dict(nn.dense(1), (1, 2), tmp_path / "half")
     np.testing.assert_array_equal(params["w"], np.ones((2, 1), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"])
+def test_tensors_of_8_bits_in_a_file(tmp_path, dtype):
+    save_file({"weight": np.ones((1, 2), dtype), "bias": np.ones(1, np.float32)}, tmp_path / "short")
+    with pytest.raises(TypeError, match=rf"^nn.load_state_dict: source must be of dtypes that .*short with {dtype}$"):
+        nn.load_state_dict(nn.dense(1), (1, 2), tmp_path / "short")
 
 
 def test_bad_arguments(monkeypatch):

@@ -58,9 +58,39 @@ BAD_CALLS = [
     (
         lambda: jc.conv(x, w[0]),
         ValueError,
-        "conv: w must be [*K, C/groups, O] with 4 axes as x has, got shape [2, 6, 8]",
+        "conv: w must be [*K, C/groups, O] with 4 axes as x [2, 5, 4, 6] has, got shape [2, 6, 8]",
     ),
-    (lambda: jc.conv(x, w[:, :, :5]), ValueError, "C/groups = 6/1 = 6, got shape [3, 2, 5, 8]"),
+    # what x has too much or too little of is said of x
+    (
+        lambda: jc.conv(x[0], w),
+        ValueError,
+        "conv: x must be [N, *S, C] with 4 axes as w [3, 2, 6, 8] has, got shape [5, 4, 6]: an image without the axis "
+        "of its batch or of its channels?",
+    ),
+    (lambda: jc.conv_transpose(dy[..., 0], w), ValueError, "conv_transpose: x must be [N, *S, C] with 4 axes as w"),
+    (lambda: jc.depthwise_conv(x[0], w[:, :, :1, :6]), ValueError, "depthwise_conv: x must be [N, *S, C] with 4 axes"),
+    (lambda: jc.separable_conv(x[0], w[:, :, :1, :6], w), ValueError, "x must be [N, *S, C] with 4 axes as w_depth"),
+    (
+        lambda: jc.conv(np.moveaxis(x, -1, 1), w),
+        ValueError,
+        "conv: x must be [N, *S, 6], channels last, or w for 4 channels, got x [2, 6, 5, 4] and w [3, 2, 6, 8]",
+    ),
+    (lambda: jc.conv(np.moveaxis(x, -1, 1), w[:, :, :3], groups=2), ValueError, "channels last, or w for 4 channels"),
+    (
+        lambda: jc.conv_transpose(np.moveaxis(dy, -1, 1), w),
+        ValueError,
+        "[N, *S, 8], channels last",
+    ),
+    (lambda: jc.depthwise_conv(np.moveaxis(x, -1, 1), w[:, :, :1, :6]), ValueError, "6 channels: they are last in x"),
+    # a key that does not come first
+    (
+        lambda: jc.dropout(x, key(), 0.5),
+        TypeError,
+        "dropout: key must be one JAX random key, got float32[2, 5",
+    ),
+    (lambda: jc.drop_block(x, key(), 0.5, 2), TypeError, ": the key comes first"),
+    (lambda: jc.stochastic_pool(x, key(), 2), TypeError, "stochastic_pool: key must be one JAX random key, got float3"),
+    (lambda: jc.conv(x, w[:, :, :3]), ValueError, "C/groups = 6/1 = 6, got shape [3, 2, 3, 8]"),
     (lambda: jc.conv(x, w[:0]), ValueError, "conv: w must be of at least 1 entry per spatial axis, got shape [0, 2, 6"),
     (lambda: jc.conv_transpose(dy, w[:, :0]), ValueError, "conv_transpose: w must be of at least 1 entry per spatial"),
     (lambda: jc.conv_filter_grad(x, dy, (0, 2, 6, 8)), ValueError, "w_shape must be of at least 1 entry per spatial a"),
@@ -69,7 +99,7 @@ BAD_CALLS = [
     (
         lambda: jc.depthwise_conv(x, w),
         ValueError,
-        "depthwise_conv: w must be [*K, C/groups, O] with C/groups = 6/6 = 1",
+        "depthwise_conv: w must be [*K, 1, C·m] with C = 6 as x [2, 5, 4, 6] has, got shape [3, 2, 6, 8]",
     ),
     (lambda: jc.depthwise_conv(row, w), ValueError, "depthwise_conv: x must be [N, *S, C]"),
     (
@@ -78,18 +108,22 @@ BAD_CALLS = [
         "separable_conv: w_point must be [*1, C·m, O] with C·m",
     ),
     (
-        lambda: jc.separable_conv(x, w, w[:1, :1]),
+        lambda: jc.separable_conv(x, w[:, :, :1, :6], w[:1, :1, :5]),
         ValueError,
-        "separable_conv: w_point must be [*1, C·m, O] with C·m = [8]",
+        "separable_conv: w_point must be [*1, C·m, O] with C·m = [6]",
     ),
     (lambda: jc.conv_transpose(row, w), ValueError, "conv_transpose: x must be [N, *S, C] with at least 3 axes"),
-    (lambda: jc.conv_transpose(x, w), ValueError, "conv_transpose: w must be [*K, O/groups, C] with 4 axes and C = 6"),
+    (
+        lambda: jc.conv_transpose(x, w),
+        ValueError,
+        "conv_transpose: w must be [*K, O/groups, C] with C = 6 as x",
+    ),
     (lambda: jc.conv_transpose(dy, w, c8), ValueError, "conv_transpose: b must be one entry per channel, [6], got"),
     (lambda: jc.conv_transpose(dy, w, groups=3), ValueError, "groups must be a divisor of the 8 channels of x, got 3"),
     (
         lambda: jc.conv_transpose(dy, w, padding="SAME"),
         ValueError,
-        "padding must be an int or 2 pairs (low, high), one",
+        "padding must be an int, 2 ints or 2 pairs (low, high), one",
     ),
     (lambda: jc.conv_transpose(dy, w, padding=9), ValueError, "conv_transpose: padding must be such that something is"),
     (
@@ -220,7 +254,7 @@ BAD_CALLS = [
     (lambda: jc.pixel_shuffle(x, 2), ValueError, "factor must be such that their product divides the 6 channels of x"),
     (lambda: jc.pixel_shuffle(x, 0), ValueError, "pixel_shuffle: factor must be an int of at least 1, got 0"),
     (lambda: jc.pixel_shuffle(row, 2), ValueError, "pixel_shuffle: x must be [N, *S, C] with at least 3 axes, got"),
-    (lambda: jc.pixel_unshuffle(x, 2), ValueError, "factor must be divisors of the spatial shape [5, 4] of x, got (2"),
+    (lambda: jc.pixel_unshuffle(x, 2), ValueError, "x must be [N, *S, C] with S multiples of factor (2, 2), got"),
     (lambda: jc.pixel_unshuffle(x, 2.0), TypeError, "pixel_unshuffle: factor must be an int of at least 1, got float"),
     (lambda: jc.pixel_unshuffle(row, 2), ValueError, "pixel_unshuffle: x must be [N, *S, C] with at least 3 axes, got"),
     (lambda: jc.resize(row, 2), ValueError, "resize: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
@@ -237,27 +271,58 @@ BAD_CALLS = [
     (
         lambda: jc.conv(x, w, padding=1.0),
         TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got float 1.0",
+        "padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got float 1.0",
     ),
     (
         lambda: jc.conv(x, w, padding=None),
         TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got NoneType None",
+        "padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got NoneType None",
     ),
+    (lambda: jc.conv(x, w, padding=(1, 1, 1)), ValueError, "2 pairs (low, high), one per spatial axis, got (1, 1, 1)"),
     (
-        lambda: jc.conv(x, w, padding=np.ones((2, 2), int)),
-        TypeError,
-        "padding must be a string, an int or 2 pairs (low, high), one per spatial axis, got int64[2, 2]",
-    ),
-    (
-        lambda: jc.conv(x, w, padding=(1, 1)),
+        lambda: jc.mean_pool(x[0], 2, padding=(1, 0)),
         ValueError,
-        "padding must be a string, an int or 2 pairs (low, high), one per",
+        "one per spatial axis, got (1, 0): low and high of one axis are ((1, 0),)",
     ),
+    (lambda: jc.pad(x, (1, 1)), ValueError, "pad: width must be an int or 2 pairs (low, high), one per spatial axis"),
+    (
+        lambda: jc.conv(x, w, stride=np.ones((2, 2), int)),
+        TypeError,
+        "stride must be an int of at least 1, got int64[2]",
+    ),
+    (lambda: jc.conv(x, w, stride=np.True_), TypeError, "stride must be an int of at least 1, got bool True"),
+    (
+        lambda: jc.conv(x, w, stride=np.array([1.0, 2.0])),
+        TypeError,
+        "stride must be an int of at least 1, got float 1.0",
+    ),
+    (
+        lambda: jax.jit(lambda s: jc.mean_pool(x, s))(2),
+        TypeError,
+        "mean_pool: window must be an int of at least 1, got int64[] that is traced: options are static",
+    ),
+    (
+        lambda: jax.jit(lambda s: jc.conv(x, w, padding=s))(np.array([2, 2])),
+        TypeError,
+        "conv: padding must be a string, an int, 2 ints or 2 pairs (low, high), one per spatial axis, got int64[2] t",
+    ),
+    (
+        lambda: jax.jit(lambda b: jc.gelu(x, approximate=b))(True),
+        TypeError,
+        "approximate must be True or False, got bool[] that is ",
+    ),
+    (
+        lambda: jax.jit(lambda r: jc.elu(x, r))(0.5),
+        TypeError,
+        "elu: alpha must be a finite number, got float64[] that is",
+    ),
+    (lambda: jc.elu(x, "1"), TypeError, "elu: alpha must be a finite number, got str '1'"),
+    (lambda: jc.elu(x, np.ones(2)), TypeError, "elu: alpha must be a finite number, got float64[2]"),
+    (lambda: jc.max_pool(x, 2, ceil_mode=np.ones(2, bool)), TypeError, "ceil_mode must be True or False, got bool[2]"),
     (
         lambda: jc.conv(x, w, padding=((1, 1),)),
         ValueError,
-        "conv: padding must be a string, an int or 2 pairs (low, high)",
+        "conv: padding must be a string, an int, 2 ints or 2 pairs (low, high)",
     ),
     (lambda: jc.conv(x, w, padding=((1, 1), (1, 0.5))), TypeError, "conv: padding must be an int, got float 0.5"),
     (

@@ -106,7 +106,8 @@ BUDGETS = {
     **dict.fromkeys(["mean_pool", "global_mean_pool", "adaptive_mean_pool", "max_unpool"], Budget("")),
     # where the maximum is
     "max_pool": Budget("", _winner),
-    **dict.fromkeys(["global_max_pool", "adaptive_max_pool"], Budget("", _place)),
+    "global_max_pool": Budget("", _winner),
+    "adaptive_max_pool": Budget("", _place),
     "pad": Budget(""),
     "mixed_pool": Budget("x", _winner_and_difference),  # of its arguments the share alone
     "stochastic_pool": Budget("", _winner),

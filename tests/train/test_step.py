@@ -200,11 +200,42 @@ def test_sgd_is_nesterovs_momentum():
         (lambda: train.sgd("0.1"), "train.sgd: learning_rate must be a number or a schedule, got str '0.1'"),
         (lambda: train.sgd(0.1, momentum=None), "train.sgd: momentum must be a number, got NoneType None"),
         (lambda: train.sgd(0.1, weight_decay="no"), "train.sgd: weight_decay must be a number, got str 'no'"),
+        (lambda: train.sgd(True), "train.sgd: learning_rate must be a number or a schedule, got bool True"),
     ],
 )
 def test_bad_arguments(call, message):
     with pytest.raises(TypeError, match="^" + message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("learning_rate", value) for value in (-0.1, float("nan"), float("inf"), np.float32(-1), jnp.asarray(-1.0))),
+        *(("momentum", value) for value in (9, -0.1, float("nan"))),
+        *(("weight_decay", value) for value in (-1e-4, float("inf"))),
+    ],
+)
+def test_sgd_refuses_what_would_not_descend(argument, value):
+    expected = "number from 0 to 1" if argument == "momentum" else "finite number of at least 0"
+    with pytest.raises(ValueError, match=f"^train.sgd: {argument} must be a {expected}, got"):
+        train.sgd(**{"learning_rate": 0.1, argument: value})
+
+
+def test_a_state_that_a_step_has_used_up(tmp_path):
+    model, optimizer = nn.dense(2), train.sgd(0.1)
+    x, y = np.ones((3, 4), np.float32), np.zeros(3, np.int32)
+    state, step = train.init(model, optimizer, KEY, x.shape), train.make_step(model, optimizer)
+    new, _ = step(state, x, y)
+    for call, what in (
+        (lambda: step(state, x, y), "step: the state was"),
+        (lambda: train.evaluate(model, state, x, y), "train.evaluate: the state was"),
+        (lambda: model.apply(state.params, state.statistics, x), "nn.dense: the params were"),
+        (lambda: train.save(tmp_path / "model", {"params": state.params}), "train.save: the tree was"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{what} used up by the step before: keep the new ones?$"):
+            call()
+    assert int(step(new, x, y)[0].step) == 2
 
 
 def test_sgd_takes_rates_that_change_with_the_steps():

@@ -106,8 +106,16 @@ def test_nnx_where_nothing_is_changed():
 
 
 def test_nnx_never_loses_a_change():
-    with pytest.raises(flax.errors.TraceContextError, match="Cannot mutate BatchStat from a different trace level"):
-        flax.nnx.grad(explicit(squares))(Nnx(), images)
+    """Where it is passed or closed over, Flax refuses; a note says what to do."""
+    model = Nnx()
+    for call in (
+        lambda: flax.nnx.grad(explicit(squares))(model, images),
+        lambda: jax.grad(explicit(lambda x: squares(model, x)))(images),
+        lambda: explicit_report(squares, model, images),
+    ):
+        with pytest.raises(flax.errors.TraceContextError, match="BatchStat from a different trace level") as caught:
+            call()
+        assert [note for note in caught.value.__notes__ if "by nnx.split" in note]
 
 
 class Eqx(equinox.Module):

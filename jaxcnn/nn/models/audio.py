@@ -1,5 +1,8 @@
 """Networks for sound."""
 
+from __future__ import annotations
+
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
 from jaxcnn.nn.layer import Layer
@@ -14,6 +17,7 @@ from jaxcnn.ops.rectifiers import relu
 _STAGES = {3: (256, (1,)), 5: (128, (1, 1, 1)), 11: (64, (2, 2, 3, 2)), 18: (64, (4, 4, 4, 4))}
 
 
+@layer_maker
 def audio_cnn(depth: int = 5, classes: int = 10, *, width: int | None = None) -> Layer:
     """M3, M5, M11 and M18 for waveforms, x [N, 32000, 1], 4 s at 8 kHz, -> logits [N, classes].
 

@@ -1,15 +1,19 @@
 """Convolutional autoencoders."""
 
-from dataclasses import replace
+from __future__ import annotations
+
 from functools import partial
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
+from jaxcnn.nn.models.halving import halved_images
 from jaxcnn.ops import shapes
 from jaxcnn.ops.rectifiers import relu
 
 
+@layer_maker
 def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int = 8) -> Layer:
     """Convolutions down to a small code and transposed ones up again, x [N, *S, channels] -> the same shape.
 
@@ -48,19 +52,4 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
         named("encoder", sequential(*down, conv(code, 1))),
         named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
     )
-    axes, multiple = f"N, *S, {channels}", f"with S a multiple of 2^depth = {2**depth}"
-
-    def comes_back(shape):
-        return shape[-1:] == (channels,) and not any(n % 2**depth for n in shape[1:-1])
-
-    def init(key, input_shape):
-        x_shape = shapes.shape(function, "input_shape", input_shape)
-        shapes.require(comes_back(x_shape), function, "input_shape", f"({axes}) {multiple}", x_shape)
-        return model.init(key, x_shape)
-
-    def apply(params, state, x, **options):
-        (x,) = shapes.floating(function, x=x)
-        shapes.require(comes_back(x.shape), function, "x", f"[{axes}] {multiple}", shapes.describe(x))
-        return model.apply(params, state, x, **options)
-
-    return replace(model, init=init, apply=apply)
+    return halved_images(function, model, depth, channels)

@@ -1,5 +1,8 @@
 """One layer after the other: a small network for digits, LeNet-5 and VGG."""
 
+from __future__ import annotations
+
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
 from jaxcnn.nn.dropout import dropout
@@ -14,6 +17,7 @@ from jaxcnn.ops.rectifiers import relu
 from jaxcnn.ops.sigmoids import tanh
 
 
+@layer_maker
 def digits_cnn(classes: int = 10) -> Layer:
     """A small network for the 8x8 digits, x [N, 8, 8, 1] -> logits [N, classes]; 30,762 parameters.
 
@@ -41,6 +45,7 @@ def digits_cnn(classes: int = 10) -> Layer:
     )
 
 
+@layer_maker
 def lenet(classes: int = 10, *, width: int = 6) -> Layer:
     """LeNet-5, x [N, 28, 28, 1] -> logits [N, classes]; 61,706 parameters for 10 classes.
 
@@ -81,6 +86,7 @@ def lenet(classes: int = 10, *, width: int = 6) -> Layer:
 _VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
+@layer_maker
 def vgg(
     depth: int = 16,
     classes: int = 1000,

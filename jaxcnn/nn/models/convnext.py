@@ -1,10 +1,13 @@
 """ConvNeXt: large depthwise convolutions in the blocks of a transformer."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from jax.nn.initializers import truncated_normal
 
 from jaxcnn.nn.branches import residual
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv, depthwise_conv
 from jaxcnn.nn.dropout import drop_path
@@ -18,6 +21,7 @@ from jaxcnn.ops.self_gated import gelu
 _INITIALIZER = truncated_normal(0.02)
 
 
+@layer_maker
 def convnext(classes: int = 1000, *, blocks: Sequence[int] = (3, 3, 9, 3), width: int = 96, rate: float = 0.1) -> Layer:
     """ConvNeXt, x [N, 224, 224, 3] -> logits [N, classes].
 

@@ -1,9 +1,12 @@
 """MobileNet: depthwise convolutions for the places, 1x1 ones for the channels."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
 from jaxcnn.nn.branches import residual
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv, depthwise_conv
 from jaxcnn.nn.dropout import dropout
@@ -20,6 +23,7 @@ _V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 
 _V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
+@layer_maker
 def mobilenet_v1(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.001) -> Layer:
     """MobileNet, x [N, 224, 224, 3] -> logits [N, classes]; 4,231,976 parameters for 1000 classes.
 
@@ -51,6 +55,7 @@ def mobilenet_v1(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.001
     return sequential(*layers, global_mean_pool, dropout(rate), dense(classes))
 
 
+@layer_maker
 def mobilenet_v2(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.2) -> Layer:
     """MobileNetV2, x [N, 224, 224, 3] -> logits [N, classes]; 3,504,872 parameters for 1000 classes.
 

@@ -3,16 +3,19 @@
 The layers are called as the modules of torchvision, so that `nn.load_state_dict` finds their weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 
 from jaxcnn.nn.branches import residual
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv
+from jaxcnn.nn.initializers import constant
 from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
@@ -27,6 +30,7 @@ _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
+@layer_maker
 def resnet(
     depth: int = 50, classes: int = 1000, *, width: int = 64, cifar: bool = False, zero_init: bool = False
 ) -> Layer:
@@ -65,6 +69,7 @@ def resnet(
     return _network(partial(_basic, zero_init=zero_init), 1, _BASIC[depth], classes, width, _projection, cifar)
 
 
+@layer_maker
 def resnext(
     depth: int = 50,
     classes: int = 1000,
@@ -107,6 +112,7 @@ def resnext(
     return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
 
 
+@layer_maker
 def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Layer:
     """The ResNet for CIFAR of the paper, x [N, 32, 32, 3] -> logits [N, classes].
 
@@ -181,8 +187,8 @@ def _bottleneck(channels: int, stride: int, *, groups: int, share: Fraction | in
 
 def _conv_norm(number, channels, size, stride=1, groups=1, zero_init=False) -> list[Layer]:
     convolution = conv(channels, size, stride=stride, padding=size // 2, groups=groups, bias=False)
-    initializer = jax.nn.initializers.zeros if zero_init else jax.nn.initializers.ones
-    return [named(f"conv{number}", convolution), named(f"bn{number}", batch_norm(initializer=initializer))]
+    norm = batch_norm(initializer=constant(0.0 if zero_init else 1.0))
+    return [named(f"conv{number}", convolution), named(f"bn{number}", norm)]
 
 
 def _projection(channels, stride):

@@ -1,15 +1,20 @@
 """U-Nets, for any number of spatial axes: `nn.skip` within `nn.skip`."""
 
+from __future__ import annotations
+
 from jaxcnn.nn.branches import skip
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer, LayerLike
+from jaxcnn.nn.models.halving import halved_images
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import max_pool
 from jaxcnn.ops import shapes
 from jaxcnn.ops.rectifiers import relu
 
 
+@layer_maker
 def unet(
     classes: int = 2, *, depth: int = 4, width: int = 64, batch_norm: bool = False, padding: str = "SAME"
 ) -> Layer:
@@ -43,6 +48,7 @@ def unet(
     return _unet("nn.unet", classes, levels, fine[:-1], batch_norm, padding)
 
 
+@layer_maker
 def unet_3d(
     classes: int = 3, *, depth: int = 3, width: int = 32, batch_norm: bool = True, padding: str = "SAME"
 ) -> Layer:
@@ -96,4 +102,5 @@ def _unet(function, classes, levels, ups, batch_norm, padding, bias_up=True) -> 
         up = conv_transpose(ups[i], 2, stride=2, bias=bias_up)
         return [*down, skip(sequential(max_pool(2), *level(i + 1), up), crop=crop), *stack(second), *stack(second)]
 
-    return sequential(*level(0), conv(classes, 1))
+    model = sequential(*level(0), conv(classes, 1))
+    return model if crop else halved_images(function, model, len(ups))

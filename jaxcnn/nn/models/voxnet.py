@@ -1,7 +1,10 @@
 """Networks for volumes."""
 
+from __future__ import annotations
+
 from functools import partial
 
+from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
 from jaxcnn.nn.dropout import dropout
@@ -12,6 +15,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rectifiers import leaky_relu, relu
 
 
+@layer_maker
 def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
     """VoxNet, x [N, 32, 32, 32, 1] -> logits [N, classes]; 921,736 parameters for 40 classes.
 
