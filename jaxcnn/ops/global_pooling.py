@@ -115,12 +115,13 @@ def adaptive_max_pool(x: jax.Array, shape: tuple[int, ...], *, return_indices: b
         return_indices: whether to return where the maxima are as well.
 
     Returns:
-        y [N, *M, C], in the dtype of x; with return_indices (y, indices), indices int32 of the shape of y, flat in the
-        spatial axes of x, as PyTorch's. A NaN is the maximum.
+        y [N, *M, C], in the dtype of x; with return_indices (y, indices), indices of the shape of y, flat in the
+        spatial axes of x, as PyTorch's: int32, or int64 for an image of 2^31 places and more. A NaN is the maximum.
 
     Raises:
         TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each.
+        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each; as
+            `max_pool`, of 2^31 places and more without jax_enable_x64.
 
     Gradient: that of `max_pool`. Keeps the places of the maxima.
 
