@@ -196,7 +196,7 @@ def _place_axis_by_axis(x, axes):
 def _place_among_all(x, axes):
     """All regions at once, as rows of one table: the last place of a region again until all are as long."""
     dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
-    ends = [_regions(n, m).astype(dtype).T for n, m in axes]
+    ends = [jnp.asarray(_regions(n, m).T, dtype) for n, m in axes]
     places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]
