@@ -41,7 +41,8 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     (x,) = shapes.floating("downsample", x=x)
     shapes.images("downsample", x)
     factor = shapes.per_axis("downsample", "factor", factor, x.ndim - 2)
-    factor = tuple(min(f, max(n, 1)) for f, n in zip(factor, x.shape[1:-1], strict=True))  # to the first place alone
+    # A factor beyond the image leaves its first place, as that of its length does.
+    factor = tuple(f if f < 2**31 else n or 1 for f, n in zip(factor, x.shape[1:-1], strict=True))
     return _downsample(x, factor, x.shape[1:-1])
 
 
@@ -83,7 +84,9 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"
     shapes.require(fits, "upsample", "shape", expected, shape)
-    return _upsample(x, tuple(f if n > 1 else max(m, 1) for f, n, m in zip(factor, spatial, shape, strict=True)), shape)
+    # That of one place has no effect.
+    factor = tuple(max(m, 1) if n == 1 and f >= 2**31 else f for f, n, m in zip(factor, spatial, shape, strict=True))
+    return _upsample(x, factor, shape)
 
 
 def _downsample_plain(x, factor, shape):

@@ -190,7 +190,7 @@ def _box(window):
     for n, k, (low, _), d in axes:
         entry = max(-(-low // d), 0)
         count = min((n - 1 + low) // d, k - 1) - entry + 1
-        yield d * entry - low, entry, count, d if count > 1 else 1
+        yield d * entry - low, entry, count, 1 if count == 1 else d
 
 
 def _add_in_block(dy, winner, window):
