@@ -69,11 +69,11 @@ LAX = Arithmetic()
 
 
 # Under `vmap`, as in gradients per example, images become groups of channels. Where these are split over devices and
-# each group has one channel to sum over, XLA (jaxlib 0.10.2 and 0.12.0) computes all groups wrong but those of the first
-# device, unless the spatial axes of an array lie between the other two. One channel to sum over has the filter gradient
-# of one image; so has what JAX derives from a convolution of one image, and from a filter gradient of one filter. There
-# the spatial axes lie in between, which costs nothing. A mesh that `jax.jit(in_shardings=...)` alone knows is not seen
-# here, so the filter gradient of one image is computed like this without a mesh as well.
+# each group has one channel to sum over, XLA (jaxlib 0.10.2 and 0.12.0) computes all groups wrong but those of the
+# first device, unless the spatial axes of an array lie between the other two. One channel to sum over has the filter
+# gradient of one image; so has what JAX derives from a convolution of one image, and from a filter gradient of one
+# filter. There the spatial axes lie in between, which costs nothing. A mesh that `jax.jit(in_shardings=...)` alone
+# knows is not seen here, so the filter gradient of one image is computed like this without a mesh as well.
 
 
 def lax_correlate(x, w, sliding, groups, arithmetic):

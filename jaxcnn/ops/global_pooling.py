@@ -130,12 +130,18 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
         return_indices: whether to return where the maxima are as well.
 
     Returns:
-        y [N, *M, C], in the dtype of x; with return_indices (y, indices), indices int32 of the shape of y, flat in the
-        spatial axes of x, as PyTorch's. A NaN is the maximum.
+        y [N, *M, C], in the dtype of x; with return_indices (y, indices), indices of the shape of y, flat in the
+        spatial axes of x, as PyTorch's: int32, or int64 for an image of 2^31 places and more. A NaN is the maximum.
 
     Raises:
+<<<<<<< HEAD
         TypeError: x is no floating-point array, shape is no int, return_indices is no bool.
         ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
+=======
+        TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
+        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each; as
+            `max_pool`, of 2^31 places and more without jax_enable_x64.
+>>>>>>> h-pools
 
     Gradient: that of `max_pool`. Keeps the places of the maxima.
 
@@ -212,7 +218,7 @@ def _place_axis_by_axis(x, axes):
 def _place_among_all(x, axes):
     """All regions at once, as rows of one table: the last place of a region again until all are as long."""
     dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
-    ends = [_regions(n, m).astype(dtype).T for n, m in axes]
+    ends = [jnp.asarray(_regions(n, m).T, dtype) for n, m in axes]
     places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]

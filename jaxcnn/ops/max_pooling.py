@@ -18,6 +18,7 @@ from jaxcnn.ops.windows import pooling_window, with_sight
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
+    dtype_of_places,
     max_and_winner,
     max_of_symbolic,
     place_of_winner,
@@ -51,13 +52,15 @@ def max_pool(
 
     Returns:
         y [N, *M, C] with M = floor((S + low + high - d(window - 1) - 1) / s) + 1, the ceiling in ceil_mode, in the
-        dtype of x; with return_indices (y, indices), indices int32 of the shape of y, flat in the spatial axes of x,
-        as PyTorch's. A NaN in a window is its maximum, the first one where there are several.
+        dtype of x; with return_indices (y, indices), indices of the shape of y, flat in the spatial axes of x, as
+        PyTorch's: int32, or int64 for an image of 2^31 places and more. A NaN in a window is its maximum, the first one
+        where there are several.
 
     Raises:
         TypeError: x is no floating-point array, a static argument is no int or bool.
         ValueError: the window is larger than the padded image, in ceil_mode by the stride or more, or lies in the
-            padding altogether at some place.
+            padding altogether at some place; the image has 2^31 places or more, and without jax_enable_x64 there are no
+            numbers for them.
 
     Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
         tie; an entry that was the maximum of several windows gets the sum. Keeps one byte for each window, the number
@@ -130,8 +133,9 @@ def max_unpool(
 
     Raises:
         TypeError: y is no floating-point array, indices are no integers, a static argument is no int.
-        ValueError: indices have not the shape of y, shape has not one entry per spatial axis, or nothing would be left;
-            an index is out of range. Under `jit` indices have no values to look at: one out of range gets lost there.
+        ValueError: indices have not the shape of y, shape has not one entry per spatial axis, nothing would be left, or
+            there are 2^31 places or more without jax_enable_x64; an index is out of range. Under `jit` indices have no
+            values to look at: one out of range gets lost there.
 
     Gradient: dy = dx[indices].
 
@@ -155,6 +159,7 @@ def max_unpool(
     shape = shapes.shape(function, "shape", shape)
     expected = f"one entry for each of the {y.ndim - 2} spatial axes"
     shapes.require(len(shape) == y.ndim - 2, function, "shape", expected, shape)
+    dtype_of_places(shape, function, "shape")
     indices = shapes.integers(function, "indices", indices, y.shape, math.prod(shape))
     return _max_unpool(y, indices, shape)
 

@@ -124,8 +124,9 @@ def lp_pool(
         ValueError: the window is larger than the image, in ceil_mode by the stride or more, p is not above 0 or not
             finite.
 
-    Gradient: dx[j] = x[j]^(p-1) Σ_i y[i]^(1-p) dy[i] over the windows i that j is in, 0 from those whose sum is 0.
-        Keeps x and y.
+    Gradient: dx[j] = Σ_i (x[j] / y[i])^(p-1) dy[i] over the windows i that j is in, 0 from those whose sum is 0 or that
+        nobody uses; for p < 1 infinite at an entry of 0 beside others. A second derivative that is infinite there, as
+        for p = 1.5, counts as 0. No power of a large or small entry leaves the dtype. Keeps x and y.
 
     Source: Sermanet et al., Convolutional neural networks applied to house numbers digit classification, 2012; Gulcehre
         et al., Learned-norm pooling for deep feedforward and recurrent neural networks, 2014.
@@ -169,7 +170,7 @@ def _lp_pool_bwd(p, window, residuals, dy):
     def by_ratios(x, y, dy):
         def add(dx, y_i, dy_i):
             is_zero = y_i == 0
-            ratio = jnp.where(is_zero, 1.0, x / jnp.where(is_zero, 1.0, y_i))
+            ratio = jnp.where(is_zero, 1.0, _ratio(x, jnp.where(is_zero, 1.0, y_i)))
             return dx + _times_power(jnp.where(is_zero, 0.0, dy_i), ratio, p - 1)
 
         zero = np.zeros((), x.dtype)
@@ -181,6 +182,19 @@ def _lp_pool_bwd(p, window, residuals, dy):
 
 
 defvjp(_lp_pool, _lp_pool_fwd, _lp_pool_bwd)
+
+
+@jax.custom_jvp
+def _ratio(x, y):
+    return x / y
+
+
+@_ratio.defjvp
+def _ratio_jvp(primals, tangents):
+    """Without y², which JAX would divide by."""
+    (x, y), (dx, dy) = primals, tangents
+    ratio = x / y
+    return ratio, (dx - ratio * dy) / y
 
 
 # The entries of a window are divided by the largest of them, m: their powers do not overflow, and those that underflow

@@ -82,13 +82,13 @@ def place_of_winner(winner, window):
     return winner.astype(dtype_of_places(window.image)) if is_place else _place_of_entry(winner, window)
 
 
-def dtype_of_places(image, function="max_pool"):
+def dtype_of_places(image, function="max_pool", argument="x"):
     """int32, and for an image of 2^31 places and more int64, which JAX has under jax_enable_x64 alone."""
     count = math.prod(image)
     dtype = np.dtype(np.int32 if count < 2**31 else np.int64)
     has_numbers = jax.dtypes.canonicalize_dtype(dtype) == dtype
     expected = "of fewer than 2^31 places, or jax_enable_x64 on, to say where a maximum is"
-    require(has_numbers, function, "x", expected, f"{count} places")
+    require(has_numbers, function, argument, expected, f"{count} places")
     return dtype
 
 
@@ -197,7 +197,7 @@ def _box(window):
     for n, k, (low, _), d in axes:
         entry = max(-(-low // d), 0)
         count = min((n - 1 + low) // d, k - 1) - entry + 1
-        yield d * entry - low, entry, count, d if count > 1 else 1
+        yield d * entry - low, entry, count, 1 if count == 1 else d
 
 
 def _add_in_block(dy, winner, window):

@@ -198,7 +198,7 @@ def mask_drawn_anew(draw, options, key, dy):
 
 
 def mask_without_scale(draw, options, key, dy):
-    return None, jnp.where(draw(key, *options)[0], dy, 0.0)
+    return None, jnp.where(draw(key, dy.dtype, *options)[0], dy, 0.0)
 
 
 def factors_first(factor, _, dy):

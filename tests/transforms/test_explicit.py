@@ -188,14 +188,13 @@ def test_broken_rules_show(name, patch):
 
 
 @pytest.mark.parametrize("name", ["remat", "cond", "scan", "shard_map", "everything"])
-def test_constants_of_our_ops(name):
-    """A dilated maximum needs an array of its own, in every jaxpr that it gets into."""
+def test_what_jax_cannot_derive(name):
+    """A dilated maximum, of which JAX derives no gradient, in every jaxpr that it gets into."""
 
     def dilated(x, w):
         options = {"padding": ((0, 0), (0, 0), (1, 1), (1, 1)), "window_dilation": (1, 1, 2, 2)}
         return lax.reduce_window(x * w, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 1, 1), **options)
 
-    assert jax.make_jaxpr(explicit(dilated))(x, x).jaxpr.constvars
     f = NESTINGS[name](dilated)
     assert_same(f, x, x, differentiable=False)
     gradient = compiled(jax.grad(weighted(explicit(f))))(x, x)  # JAX has none
