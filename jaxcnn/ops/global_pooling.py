@@ -107,10 +107,11 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     x = _with_places("global_max_pool", x)
     image = x.shape[1:-1]
     if any(map(shapes.is_symbolic, image)):
-        return on_any_mesh(_max_of_symbolic)(x)
+        return _max_of_symbolic(x)
     return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
 
 
+@on_any_mesh
 def _max_of_symbolic(x):
     """With the gradient that JAX derives of an entry that is taken."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -134,14 +135,9 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
         spatial axes of x, as PyTorch's: int32, or int64 for an image of 2^31 places and more. A NaN is the maximum.
 
     Raises:
-<<<<<<< HEAD
         TypeError: x is no floating-point array, shape is no int, return_indices is no bool.
-        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each.
-=======
-        TypeError: x is no floating-point array, shape has no ints, return_indices is no bool.
-        ValueError: x has no spatial axis or one without entries, shape has not one entry of at least 1 for each; as
+        ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each; as
             `max_pool`, of 2^31 places and more without jax_enable_x64.
->>>>>>> h-pools
 
     Gradient: that of `max_pool`. Keeps the places of the maxima.
 
@@ -157,9 +153,10 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     y = _max_of_regions(x, image, shape)
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
-    return y, on_any_mesh(_indices)(lax.stop_gradient(x), image, shape)
+    return y, _indices(lax.stop_gradient(x), image, shape)
 
 
+@on_any_mesh
 def _indices(x, image, shape):
     window = _windows(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
@@ -219,7 +216,9 @@ def _place_among_all(x, axes):
     """All regions at once, as rows of one table: the last place of a region again until all are as long."""
     dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
     ends = [jnp.asarray(_regions(n, m).T, dtype) for n, m in axes]
-    places = unfused(partial(_table_of_places, x.shape[1:-1]), *ends)  # or XLA divides anew for every entry and channel
+    places: Any = unfused(
+        partial(_table_of_places, x.shape[1:-1]), *ends
+    )  # or XLA divides anew for every entry and channel
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     regions = flat.at[:, places].get(mode="promise_in_bounds", wrap_negative_indices=False)  # [N, M, L, C]
     winner = lax.argmax(regions, axis=2, index_dtype=dtype)

@@ -4,6 +4,8 @@ Outside `jit` a label that is no class is an error. Inside, labels have no value
 example whose label is no class is NaN, and so is its gradient, unless the example is left out.
 """
 
+import operator
+
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -105,7 +107,10 @@ def _not_ignored(labels, where, ignore_index):
     if not info.min <= ignore_index <= info.max:  # no label can be it: 255 of uint8 is not -1
         return where
     others = labels != np.asarray(ignore_index, labels.dtype)
-    return others if where is None else on_any_mesh(lambda a, b: a & b)(where, others)
+    return others if where is None else _both(where, others)
+
+
+_both = on_any_mesh(operator.and_)
 
 
 def _check_range(function, labels, where, ignore_index, classes):

@@ -76,14 +76,18 @@ def max_pool(
     geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
     geometry = with_sight("max_pool", geometry)
     if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
-        return on_any_mesh(max_of_symbolic)(x, geometry)
+        return _max_of_symbolic(x, geometry)
     shapes.known_image("max_pool", x)
     y = _max_pool(x, geometry)
     if not shapes.flag("max_pool", "return_indices", return_indices):
         return y
-    return y, on_any_mesh(_indices)(lax.stop_gradient(x), geometry)
+    return y, _indices(lax.stop_gradient(x), geometry)
 
 
+_max_of_symbolic = on_any_mesh(max_of_symbolic)
+
+
+@on_any_mesh
 def _indices(x, window):
     return place_of_winner(max_and_winner(x, window)[1], window)
 

@@ -44,13 +44,8 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     (x,) = shapes.floating("downsample", x=x)
     shapes.images("downsample", x)
     factor = shapes.per_axis("downsample", "factor", factor, x.ndim - 2)
-<<<<<<< HEAD
     pairs = zip(factor, x.shape[1:-1], strict=True)
     factor = tuple(max(n, 1) if surely(operator.gt, f, n) else f for f, n in pairs)  # to the first place alone
-=======
-    # A factor beyond the image leaves its first place, as that of its length does.
-    factor = tuple(f if f < 2**31 else n or 1 for f, n in zip(factor, x.shape[1:-1], strict=True))
->>>>>>> h-pools
     return _downsample(x, factor, x.shape[1:-1])
 
 
@@ -92,14 +87,8 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"
     shapes.require(fits, "upsample", "shape", expected, shape)
-<<<<<<< HEAD
     axes = zip(factor, spatial, shape, strict=True)
     return _upsample(x, tuple(max(m, 1) if surely(operator.le, n, 1) else f for f, n, m in axes), shape)
-=======
-    # That of one place has no effect.
-    factor = tuple(max(m, 1) if n == 1 and f >= 2**31 else f for f, n, m in zip(factor, spatial, shape, strict=True))
-    return _upsample(x, factor, shape)
->>>>>>> h-pools
 
 
 def _downsample_plain(x, factor, shape):
