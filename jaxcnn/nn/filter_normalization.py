@@ -32,7 +32,8 @@ def weight_norm(layer: Layer) -> Layer:
     def init(key, input_shape):
         params, state = layer.init(key, input_shape)
         w, others = _filters("nn.weight_norm", params)
-        lengths = jnp.sqrt(jnp.sum(jnp.square(w), axis=tuple(range(w.ndim - 1))))
+        largest = jnp.max(jnp.abs(w), initial=jnp.finfo(w.dtype).tiny)  # the squares may be beyond the dtype
+        lengths = largest * jnp.sqrt(jnp.sum(jnp.square(w / largest), axis=tuple(range(w.ndim - 1))))
         return {**others, "v": w, "g": lengths}, state
 
     def apply(params, state, x, *, train=False, key=None):
