@@ -110,6 +110,19 @@ def _masked_pair(op: Callable[..., Any], where: Callable[[jax.Array], np.ndarray
     return Case(f, lambda n: ((n, 3, 4), (n, 3, 4)), "masked", _share, op.__name__)
 
 
+def _masked_norm(op: Callable[..., Any], shapes: Callable[[int], Shapes], where: Callable[..., Any], **options) -> Case:
+    """A norm that leaves out what `where`, of the shape of x, says."""
+
+    def f(x: jax.Array, *parameters: jax.Array) -> Any:
+        return op(x, *parameters, where=where(x.shape), **options)
+
+    return Case(f, shapes, "masked", op=op.__name__)
+
+
+def _some_places(shape: tuple[int, ...]) -> np.ndarray:
+    return _bits((*shape[:-1], 1))
+
+
 LOSSES = [
     _loss(jc.softmax_cross_entropy, _classes),
     _loss(jc.softmax_cross_entropy, _classes, "sum", reduction="sum"),
@@ -306,6 +319,8 @@ CASES = [
     Case(partial(jc.elu, alpha=0.7), lambda n: ((n, 5),), "0.7"),
     Case(partial(jc.celu, alpha=0.7), lambda n: ((n, 5),), "0.7"),
     Case(partial(jc.gelu, approximate=True), lambda n: ((n, 4, 5),), "tanh", _far),
+    Case(partial(jc.softmax, axis=-2), lambda n: ((n, 4, 5),), "axis", _far),
+    Case(partial(jc.log_softmax, axis=(1, -1)), lambda n: ((n, 4, 3, 2),), "axes", _far),
     Case(jc.prelu, lambda n: ((n, 4, 5), (5,))),
     Case(jc.prelu, lambda n: ((n, 4, 5), ()), "shared"),
     Case(jc.dense, lambda n: ((n, 4), (4, 5), (5,)), "bias"),
@@ -321,6 +336,11 @@ CASES = [
     Case(jc.instance_norm, lambda n: ((n, 4, 3, 5), (5,), (5,))),
     Case(jc.rms_norm, lambda n: ((n, 4, 5), (5,))),
     Case(partial(jc.rms_norm, axes=(1, 2), eps=0.1), lambda n: ((n, 4, 5), (4, 5)), "two-axes"),
+    _masked_norm(jc.batch_norm, lambda n: ((n, 4, 5, 2), (2,), (2,)), _some_places),
+    _masked_norm(jc.layer_norm, lambda n: ((n, 4, 3, 5), (5,), (5,)), _bits),
+    _masked_norm(jc.group_norm, lambda n: ((n, 3, 5, 6), (6,), (6,)), _bits, groups=2),
+    _masked_norm(jc.instance_norm, lambda n: ((n, 4, 3, 5), (5,), (5,)), _some_places),
+    _masked_norm(jc.rms_norm, lambda n: ((n, 4, 5), (5,)), _bits),
     Case(partial(jc.local_response_norm, size=3, alpha=0.5, k=2.0), lambda n: ((n, 4, 7),)),
     Case(partial(jc.local_response_norm, size=4, alpha=2.0, beta=0.5), lambda n: ((n, 3, 2, 5),), "even"),
     Case(jc.weight_norm, lambda n: ((3, 2, 4, 5), (5,))),

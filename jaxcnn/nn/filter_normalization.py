@@ -41,7 +41,8 @@ def weight_norm(layer: Layer) -> Layer:
         w, others = _filters("nn.weight_norm", params)
         if key is ABSTRACT:
             return {**others, "v": w, "g": filled(key, w.shape[-1:], 0)}, state
-        lengths = jnp.sqrt(jnp.sum(jnp.square(w), axis=tuple(range(w.ndim - 1))))
+        largest = jnp.max(jnp.abs(w), initial=jnp.finfo(w.dtype).tiny)  # the squares may be beyond the dtype
+        lengths = largest * jnp.sqrt(jnp.sum(jnp.square(w / largest), axis=tuple(range(w.ndim - 1))))
         return {**others, "v": w, "g": lengths}, state
 
     def apply(params, state, x, *, train=False, key=None):

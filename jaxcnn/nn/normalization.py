@@ -37,12 +37,13 @@ def batch_norm(
         running mean = (1 - momentum) running mean + momentum mean
         running var = (1 - momentum) running var + momentum var M/(M - 1)
 
-    with M = N · ΠS entries per channel: unbiased, as PyTorch has it.
+    with M = N · ΠS entries per channel: unbiased, as PyTorch has it. They are float32 whatever the dtype of x and of
+    the parameters, and those of half precision become so: it would lose small steps.
 
     Args:
         momentum: the share of the new batch in the running statistics, from 0 to 1.
         eps: what keeps the root from zero.
-        axis_name: inside `shard_map`, the axes of the mesh over which the batch is spread.
+        axis_name: inside `shard_map`, the axes of the mesh over which the batch is spread; or that of a `vmap` over it.
         initializer: of gamma, initializer(key, shape, dtype), ones by default; zeros make a residual branch that ends
             in it nothing at first.
 
@@ -87,7 +88,8 @@ def batch_norm(
         return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}
 
     def moved(running, batch):
-        return (1 - momentum) * running + momentum * batch.astype(running.dtype)
+        wide = shapes.sum_dtype(running.dtype)
+        return (1 - momentum) * running.astype(wide) + momentum * batch.astype(wide)
 
     return leaf("batch_norm", init, apply)
 

@@ -6,9 +6,10 @@ variations). Everything is computed in float32 at least; x, gamma and beta may h
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.normalization import checked, normalise, per_channel, standardised
+from jaxcnn.ops.normalization import checked, mask, normalise, per_channel, standardised
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 
@@ -20,6 +21,7 @@ def batch_norm(
     *,
     eps: float = 1e-5,
     axis_name: str | tuple[str, ...] | None = None,
+    where: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises every channel by its mean and variance over the batch and all places.
 
@@ -31,17 +33,20 @@ def batch_norm(
         eps: what keeps the root from zero, at least 0; with 0 a channel of variance 0 is NaN.
         axis_name: inside `shard_map`, where a device sees its own part of the batch only, the axes of the mesh over
             which the batch is spread: all then use the statistics of the whole. Under `jit` the batch is whole anyway.
-            It may be the axis_name of a `vmap` too, where vmap(grad(f)) works, but not grad(vmap(f)): JAX calls the
-            backward pass of a custom rule outside of that axis, a NameError.
+            It may be the axis_name of a `vmap` too, in a model that is written for one example.
+        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
+            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
         (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
-        running averages; they carry no gradient. In an empty batch they are 0.
+        running averages; they carry no gradient. In an empty batch they are 0. In float32 the variance of
+        entries beyond 1e19 is inf, where y is right still.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name.
-        ValueError: x has less than 2 axes, gamma or beta is not [C], eps is negative.
-        NameError: there is no mesh axis of that name around.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name,
+            where no array of bools.
+        ValueError: x has less than 2 axes, gamma or beta is not [C], eps is negative, where does not broadcast to x.
+        NameError: there is no axis of that name around.
 
     Gradient: with the sums over the batch and all places, mean and var being functions of x,
 
@@ -54,11 +59,13 @@ def batch_norm(
     (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
-    named = axis_name is None or isinstance(axis_name, str | tuple)
+    is_name = axis_name is None or isinstance(axis_name, str | tuple)
     expected = "the name of a mesh axis or a tuple of them"
-    shapes.require(named, "batch_norm", "axis_name", expected, shapes.describe(axis_name), TypeError)
-    axes = tuple(range(x.ndim - 1))
-    y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), axes, eps, axis_name)
+    shapes.require(is_name, "batch_norm", "axis_name", expected, shapes.describe(axis_name), TypeError)
+    names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
+    named = tuple((name, lax.axis_size(name)) for name in names)
+    where, axes = mask("batch_norm", where, x), tuple(range(x.ndim - 1))
+    y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), where, axes, eps, named)
     return y, mean.reshape(-1), var.reshape(-1)
 
 
@@ -99,8 +106,7 @@ def batch_norm_inference(
 
 def _batch_norm_inference_plain(x, gamma, beta, mean, var, eps):
     gamma, beta, mean, var = (_wide_channels(a, x) for a in (gamma, beta, mean, var))
-    normalised, _ = standardised(x, mean, var, eps)
-    return (gamma * normalised + beta).astype(x.dtype)
+    return (gamma * standardised(x, mean, lax.rsqrt(var + eps)) + beta).astype(x.dtype)
 
 
 _batch_norm_inference = jax.custom_vjp(on_any_mesh(_batch_norm_inference_plain), nondiff_argnums=(5,))
@@ -112,13 +118,14 @@ def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
 
 def _batch_norm_inference_bwd(eps, residuals, dy):
     x, gamma, mean, var = residuals
-    normalised, r = standardised(x, _wide_channels(mean, x), _wide_channels(var, x), eps)
+    r = lax.rsqrt(_wide_channels(var, x) + eps)
+    normalised = standardised(x, _wide_channels(mean, x), r)
     wide_dy = dy.astype(r.dtype)
     slope = _wide_channels(gamma, x) * r
     dbeta = _channel_sum(wide_dy)
     dgamma = _channel_sum(wide_dy * normalised)
     dmean = -slope.reshape(-1) * dbeta
-    dvar = -0.5 * (slope * r).reshape(-1) * dgamma
+    dvar = -0.5 * (slope.reshape(-1) * dgamma) * r.reshape(-1)
     dx = slope * wide_dy
     return dx, dgamma, dbeta, dmean, dvar
 

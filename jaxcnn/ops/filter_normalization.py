@@ -1,6 +1,7 @@
 """Weight and spectral normalisation: functions that make the filters of a layer from what is trained.
 
-The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O].
+The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O]. Their entries may be as small or
+as large as the dtype has them, though their squares are not.
 """
 
 import math
@@ -45,7 +46,7 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
     count = max(math.prod(v.shape[:-1]), 1)
     # An RMS norm: ‖v‖ = sqrt(count · mean(v²)).
     gamma = per_channel(g, v).astype(shapes.sum_dtype(v.dtype)) / math.sqrt(count)
-    w, *_ = normalise(v, gamma, None, tuple(range(v.ndim - 1)), 0.0, None)
+    w, *_ = normalise(v, gamma, None, None, tuple(range(v.ndim - 1)), 0.0, ())
     return w
 
 
@@ -97,23 +98,25 @@ _spectral_norm = jax.custom_vjp(on_any_mesh(_spectral_norm_plain), nondiff_argnu
 
 def _spectral_norm_fwd(w, u, iterations):
     dtype = shapes.sum_dtype(w.dtype)
-    v, moved = _power_iteration(*lax.stop_gradient((_matrix(w, dtype), u.astype(dtype))), iterations)
-    y = (w.astype(dtype) / _sigma(_matrix(w, dtype), v, moved)).astype(w.dtype)
+    matrix, _ = _matrix(w, dtype)
+    v, moved = _power_iteration(*lax.stop_gradient((matrix, u.astype(dtype))), iterations)
+    y = (matrix / _sigma(matrix, v, moved)).reshape(w.shape).astype(w.dtype)
     return (y, moved.astype(u.dtype)), (w, v, moved)
 
 
-# σ = Σ v_r W_ro u_o, so dσ/dW = v uᵀ, and y = w/σ: dw = dy/σ - ⟨dy, w⟩/σ² · v uᵀ.
+# σ = Σ v_r W_ro u_o, so dσ/dW = v uᵀ, and y = w/σ: dw = dy/σ - ⟨dy, w⟩/σ² · v uᵀ. With cW and cσ it is c times that.
 def _spectral_norm_bwd(iterations, residuals, cotangents):
     w, v, u = residuals
-    matrix, dy = _matrix(w, v.dtype), _matrix(cotangents[0], v.dtype)
-    sigma = _sigma(matrix, v, u)
+    matrix, c = _matrix(w, v.dtype)
+    dy, sigma = cotangents[0].reshape(matrix.shape).astype(v.dtype), _sigma(matrix, v, u)
     dsigma = -jnp.sum(dy * matrix) / jnp.square(sigma)
-    return (dy / sigma + dsigma * jnp.outer(v, u)).reshape(w.shape).astype(w.dtype), None
+    return (c * (dy / sigma + dsigma * jnp.outer(v, u))).reshape(w.shape).astype(w.dtype), None
 
 
 defvjp(_spectral_norm, _spectral_norm_fwd, _spectral_norm_bwd)
 
 
+@partial(jax.jit, static_argnums=2)
 def _power_iteration(matrix, u, iterations):
     """v and u, u moved `iterations` times and v once less, but once at least."""
 
@@ -130,12 +133,23 @@ def _sigma(matrix, v, u):
 
 
 def _matrix(w, dtype):
-    """The filters as columns [ΠK · C/groups, O]."""
-    return w.reshape(math.prod(w.shape[:-1]), w.shape[-1]).astype(dtype)
+    """c times the filters as columns [ΠK · C/groups, O], and c."""
+    matrix = w.reshape(math.prod(w.shape[:-1]), w.shape[-1]).astype(dtype)
+    c = _near_one(matrix)
+    return c * matrix, c
 
 
 def _direction(a):
+    a *= _near_one(a)
     return a / jnp.linalg.norm(a)
+
+
+def _near_one(a):
+    """A power of 2 that, times a, has the largest entry near 1, so that no square is beyond the dtype."""
+    largest = jnp.max(jnp.abs(lax.stop_gradient(a)), initial=0)
+    _, exponent = jnp.frexp(largest)
+    limit = jnp.finfo(a.dtype).maxexp - 2
+    return jnp.where(jnp.isfinite(largest), jnp.ldexp(jnp.ones_like(largest), -jnp.clip(exponent, -limit, limit)), 1)
 
 
 _product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)

@@ -1,12 +1,16 @@
 """Local response normalisation, over neighbouring channels."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.squares import limits, unless
 
 
 def local_response_norm(
@@ -50,7 +54,8 @@ def local_response_norm(
 
 def _local_response_norm_plain(x, size, slope, beta, k):
     wide = shapes.wide(x)
-    return (wide * _divisor(wide, size, slope, k) ** -beta).astype(x.dtype)
+    d, c = _divisor(wide, size, slope, k)
+    return (wide * (c**beta * d**-beta) * c**beta).astype(x.dtype)
 
 
 _local_response_norm = jax.custom_vjp(on_any_mesh(_local_response_norm_plain), nondiff_argnums=(1, 2, 3, 4))
@@ -65,17 +70,29 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     wide = shapes.wide(x)
     wide_dy = dy.astype(wide.dtype)
-    d = _divisor(wide, size, slope, k)
+    d, c = _divisor(wide, size, slope, k)
+    power, shrink = c**beta * d**-beta * c**beta, limits(wide.dtype)[2]
     behind, ahead = _reach(size)
-    seen = _sum_around(wide_dy * wide * d ** -(beta + 1), ahead, behind)
-    return ((d**-beta * wide_dy - 2 * slope * beta * wide * seen).astype(x.dtype),)
+    # x_i x_j/d_i is near 1, but x_j may be too large for the dtype, and x_i/d_i too small: x_j is taken `shrink` times.
+    seen = _sum_around(wide_dy * power * (wide * (c * (c / shrink) / d)), ahead, behind)
+    return ((power * wide_dy - 2 * slope * beta * (shrink * wide) * seen).astype(x.dtype),)
 
 
 defvjp(_local_response_norm, _local_response_norm_fwd, _local_response_norm_bwd)
 
 
+@partial(jax.jit, static_argnums=(1, 2, 3))
 def _divisor(x, size, slope, k):
-    return k + slope * _sum_around(jnp.square(x), *_reach(size))
+    """c² d, and c: 1 but where d is too large for the dtype."""
+
+    def of_multiple(c, x):
+        return k * c * c + slope * _sum_around(jnp.square(c * x), *_reach(size))
+
+    _, largest, shrink = limits(x.dtype)
+    d = of_multiple(1.0, x)
+    fine = d <= largest
+    c = jnp.where(fine, np.ones((), x.dtype), np.asarray(shrink, x.dtype))
+    return jnp.where(fine, d, unless(fine, d, partial(of_multiple, shrink), x)), c
 
 
 def _reach(size):

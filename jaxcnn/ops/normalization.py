@@ -5,7 +5,8 @@ They differ in the axes that the mean and the variance are taken over. For x [N,
     batch norm      N, S              instance norm   S              RMS norm   C, and no mean
     layer norm      C, or any         group norm      S and the channels of the group
 
-Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
+Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x. Entries may be
+as large as the dtype has them, up to a quarter of its largest number, though their squares are not.
 """
 
 import math
@@ -18,9 +19,18 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
 
 
-def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
+def layer_norm(
+    x: jax.Array,
+    gamma: jax.Array,
+    beta: jax.Array,
+    *,
+    axes: PerAxis = -1,
+    eps: float = 1e-5,
+    where: jax.Array | None = None,
+) -> jax.Array:
     """Normalises by the mean and variance over some axes: over the channels of each place, by default.
 
         y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
@@ -32,13 +42,17 @@ def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis
         gamma, beta: scale and shift of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0.
+        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
+            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
         y, of the shape and dtype of x.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number.
-        ValueError: x has no such axis, an axis comes twice, gamma or beta is of another shape, eps is negative.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number,
+            where no array of bools.
+        ValueError: x has no such axis, an axis comes twice, gamma or beta is of another shape, eps is negative, where
+            does not broadcast to x.
 
     Gradient: the one of `batch_norm` with dx̂ = gamma dy,
 
@@ -53,10 +67,12 @@ def layer_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, axes: PerAxis
     """
     x, axes, gamma, beta = _checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
     eps = shapes.number("layer_norm", "eps", eps, 0)
-    return normalise(x, gamma, beta, axes, eps, None)[0]
+    return normalise(x, gamma, beta, mask("layer_norm", where, x), axes, eps, ())[0]
 
 
-def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5) -> jax.Array:
+def rms_norm(
+    x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float = 1e-5, where: jax.Array | None = None
+) -> jax.Array:
     """Divides by the root of the mean square over some axes: over the channels of each place, by default.
 
         y = gamma x̂,        x̂ = x / sqrt(mean(x²) + eps)
@@ -66,13 +82,16 @@ def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float =
         gamma: scale of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0. PyTorch's default is that of the dtype, 1.2e-7 for float32.
+        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
+            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
         y, of the shape and dtype of x.
 
     Raises:
-        TypeError: an array is not floating-point, axes are no ints, eps is no number.
-        ValueError: x has no such axis, an axis comes twice, gamma is of another shape, eps is negative.
+        TypeError: an array is not floating-point, axes are no ints, eps is no number, where no array of bools.
+        ValueError: x has no such axis, an axis comes twice, gamma is of another shape, eps is negative, where does not
+            broadcast to x.
 
     Gradient: that of `layer_norm` without the term of the mean.
 
@@ -82,10 +101,19 @@ def rms_norm(x: jax.Array, gamma: jax.Array, *, axes: PerAxis = -1, eps: float =
     Array([[ 1., -1.]], dtype=float32)
     """
     x, axes, gamma = _checked_along("rms_norm", x, axes, gamma=gamma)
-    return normalise(x, gamma, None, axes, shapes.number("rms_norm", "eps", eps, 0), None)[0]
+    eps = shapes.number("rms_norm", "eps", eps, 0)
+    return normalise(x, gamma, None, mask("rms_norm", where, x), axes, eps, ())[0]
 
 
-def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, eps: float = 1e-5) -> jax.Array:
+def group_norm(
+    x: jax.Array,
+    gamma: jax.Array,
+    beta: jax.Array,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+    where: jax.Array | None = None,
+) -> jax.Array:
     """Normalises every group of channels of each image by its mean and variance over all places.
 
         y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
@@ -95,13 +123,17 @@ def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, 
         gamma, beta: scale and shift of each channel [C].
         groups: into how many the channels are divided; C/groups neighbours make a group.
         eps: what keeps the root from zero, at least 0.
+        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
+            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
         y, of the shape and dtype of x.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number.
-        ValueError: x has less than 2 axes, groups does not divide C, gamma or beta is not [C], eps is negative.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number,
+            where no array of bools.
+        ValueError: x has less than 2 axes, groups does not divide C, gamma or beta is not [C], eps is negative, where
+            does not broadcast to x.
 
     Gradient: that of `layer_norm`, with the means over the places and channels of the group; dbeta = Σ dy and
         dgamma = Σ dy x̂ over the batch and all places.
@@ -116,13 +148,17 @@ def group_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, groups: int, 
     groups, channels = shapes.integer("group_norm", "groups", groups, 1), x.shape[-1]
     divides = channels % groups == 0
     shapes.require(divides, "group_norm", "groups", f"a divisor of the {channels} channels of x", groups)
-    grouped = (groups, channels // groups)
+    where, grouped = mask("group_norm", where, x), (groups, channels // groups)
     gamma, beta = (a.reshape((1,) * (x.ndim - 1) + grouped) for a in (gamma, beta))
     axes = (*range(1, x.ndim - 1), x.ndim)
-    return normalise(x.reshape(x.shape[:-1] + grouped), gamma, beta, axes, eps, None)[0].reshape(x.shape)
+    if where is not None:
+        where = where.reshape(where.shape[:-1] + (grouped if where.shape[-1] == channels else (1, 1)))
+    return normalise(x.reshape(x.shape[:-1] + grouped), gamma, beta, where, axes, eps, ())[0].reshape(x.shape)
 
 
-def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5) -> jax.Array:
+def instance_norm(
+    x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float = 1e-5, where: jax.Array | None = None
+) -> jax.Array:
     """Normalises every channel of each image by its mean and variance over all places.
 
         y = gamma x̂ + beta,        x̂ = (x - mean) / sqrt(var + eps)
@@ -131,13 +167,16 @@ def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float
         x: images [N, *S, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0.
+        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
+            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
         y, of the shape and dtype of x.
 
     Raises:
-        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number.
-        ValueError: x has no spatial axis, gamma or beta is not [C], eps is negative.
+        TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, where no array of
+            bools.
+        ValueError: x has no spatial axis, gamma or beta is not [C], eps is negative, where does not broadcast to x.
 
     Gradient: that of `layer_norm`, with the means over the places; dbeta = Σ dy and dgamma = Σ dy x̂ over the batch
         and all places.
@@ -149,46 +188,51 @@ def instance_norm(x: jax.Array, gamma: jax.Array, beta: jax.Array, *, eps: float
     """
     x, gamma, beta, eps = checked("instance_norm", x, gamma, beta, eps)
     shapes.images("instance_norm", x)
-    return normalise(x, per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1)), eps, None)[0]
+    gamma, beta, axes = per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1))
+    return normalise(x, gamma, beta, mask("instance_norm", where, x), axes, eps, ())[0]
 
 
-def _normalise_plain(x, gamma, beta, axes, eps, axis_name):
+def _normalise_plain(x, gamma, beta, where, axes, eps, named):
     """gamma x̂ + beta, and the mean and variance over `axes`, without gradient; where beta is None there is no mean.
 
     gamma and beta have the rank of x, with length 1 along the axes that share their entries; mean and var have length
-    1 along `axes`. With an axis_name they are those of the parts of x on all devices along that axis of the mesh.
+    1 along `axes`. They are those of the parts of x on all devices along the `named` axes, each a name and a size. An
+    entry that `where`, of the rank of x or None, leaves out is 0, and no part of them.
     """
-    y, mean, var = _with_statistics(x, gamma, beta, axes, eps, axis_name)
+    y, mean, var, _ = _with_statistics(x, gamma, beta, where, axes, eps, named)
     return y, *lax.stop_gradient((mean, var))
 
 
-normalise = jax.custom_vjp(on_any_mesh(_normalise_plain), nondiff_argnums=(3, 4, 5))
+normalise = jax.custom_vjp(on_any_mesh(_normalise_plain), nondiff_argnums=(4, 5, 6))
 
 
-def _normalise_fwd(x, gamma, beta, axes, eps, axis_name):
-    y, mean, var = _with_statistics(x, gamma, beta, axes, eps, axis_name)
-    return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, mean, var)
+def _normalise_fwd(x, gamma, beta, where, axes, eps, named):
+    y, mean, var, r = _with_statistics(x, gamma, beta, where, axes, eps, named)
+    return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, where, mean, r)
 
 
 # x̂ depends on x directly, through the mean and through the variance. With M entries along the axes and r = 1/sqrt(var
 # + eps): dx̂ = gamma dy; dvar = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂; dmean = -r Σ dx̂, as Σ (x - mean) = 0; and
 # dx = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M). Along the axes where all entries
 # share one gamma it comes before the sum: what is summed there, dy and dy x̂, is summed once for dx, dgamma and dbeta.
-def _normalise_bwd(axes, eps, axis_name, residuals, cotangents):
-    x, gamma, beta, mean, var = residuals
-    normalised, r = standardised(x, mean, var, eps)
-    mean_apart, var_apart = _apart((mean, var))
-    summed, _ = standardised(x, mean_apart, var_apart, eps)
-    dy, scale = cotangents[0].astype(r.dtype), gamma.astype(r.dtype)
+# What is left out has dy = 0 and x̂ = 0, and M does not count it.
+def _normalise_bwd(axes, eps, named, residuals, cotangents):
+    x, gamma, beta, where, mean, r = residuals
+    x = present(x, where)
+    normalised = standardised(x, mean, r, where)
+    mean_apart, r_apart = _apart((mean, r))
+    summed = standardised(x, mean_apart, r_apart, where)
+    dy, scale = present(cotangents[0].astype(r.dtype), where), gamma.astype(r.dtype)
     shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     inner = tuple(axis for axis in shared if axis in axes)
-    plain, weighted = _sum(dy, inner), _sum(dy * summed, inner)
-    dbeta = None if beta is None else _sum(plain, shared)
-    dgamma = _sum(weighted, shared)
-    mean_term = 0.0 if beta is None else _mean(scale * plain, x, axes, axis_name)
-    variance_term = _mean(scale * weighted, x, axes, axis_name)
+    plain, weighted = sum_along(dy, inner), sum_along(dy * summed, inner)
+    dbeta = None if beta is None else sum_along(plain, shared)
+    dgamma = sum_along(weighted, shared)
+    count = _count(x, where, axes, named)
+    mean_term = 0.0 if beta is None else over_devices(sum_along(scale * plain, axes), named) / count
+    variance_term = over_devices(sum_along(scale * weighted, axes), named) / count
     dx = _normalise_dx(scale * dy, normalised, r, mean_term, variance_term)
-    return dx, dgamma, dbeta
+    return present(dx, where), dgamma, dbeta, None
 
 
 def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
@@ -196,26 +240,43 @@ def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
     return r * (dnormalised - mean_term - normalised * variance_term)
 
 
-defvjp(normalise, _normalise_fwd, _normalise_bwd)
+def _named_axes(axes, eps, named):
+    return named
 
 
-def _with_statistics(x, gamma, beta, axes, eps, axis_name):
-    """y, mean and var; the variance from the differences to the mean, which loses no digits where the mean is large."""
-    wide = shapes.wide(x)
-    mean = None if beta is None else _mean(wide, x, axes, axis_name)
-    var = _mean(jnp.square(wide if mean is None else wide - _apart(mean)), x, axes, axis_name)
-    normalised, _ = standardised(x, mean, var, eps)
-    y = gamma.astype(wide.dtype) * normalised
+defvjp(normalise, _normalise_fwd, _normalise_bwd, _named_axes)
+
+
+def _with_statistics(x, gamma, beta, where, axes, eps, named):
+    """y, mean, var and r; the variance from the differences to the mean, which loses no digits where that is large."""
+    x, count = present(x, where), _count(x, where, axes, named)
+    mean = None if beta is None else _mean(x, count, axes, named)
+    r, var = _inverse_deviation(x, mean, where, count, axes, eps, named)
+    y = gamma.astype(r.dtype) * standardised(x, mean, r, where)
     if beta is not None:
-        y += beta.astype(wide.dtype)
-    return y.astype(x.dtype), mean, var
+        y += beta.astype(r.dtype)
+    return present(y, where).astype(x.dtype), mean, var, r
 
 
-def standardised(x, mean, var, eps):
-    """x̂, and r = 1/sqrt(var + eps), in the dtype of var."""
-    r = lax.rsqrt(var + eps)
-    wide = x.astype(r.dtype)
-    return (wide if mean is None else wide - mean) * r, r
+def standardised(x, mean, r, where=None):
+    """x̂ = (x - mean) r, in the dtype of r; 0 what is left out."""
+    return present(difference(x.astype(r.dtype), mean) * r, where)
+
+
+def _inverse_deviation(x, mean, where, count, axes, eps, named):
+    """r = 1/sqrt(var + eps) and var.
+
+    Squares may be beyond the dtype where r is not: then they are those of a multiple of x.
+    """
+    smallest, largest, shrink = limits(shapes.sum_dtype(x.dtype))
+    factors = (shrink, 1 / shrink) if eps < smallest else (shrink,)
+    total, *others = square_sums(x, None if mean is None else _apart(mean), where, axes, factors, named)
+    square, factor, added = total, jnp.ones_like(total), jnp.full_like(total, eps)
+    for other, multiple in zip(others, factors, strict=True):
+        is_beyond = total < smallest if multiple > 1 else total > largest
+        square, factor = jnp.where(is_beyond, other, square), jnp.where(is_beyond, multiple, factor)
+        added = jnp.where(is_beyond, eps * multiple * multiple, added)
+    return factor * lax.rsqrt(square / count + added), total / count
 
 
 # XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each. It sees that
@@ -240,6 +301,19 @@ def checked(function, x, gamma, beta, eps):
     return x, gamma, beta, shapes.number(function, "eps", eps, 0)
 
 
+def mask(function, where, x):
+    """`where` as bools of the rank of x, or None."""
+    if where is None:
+        return None
+    is_bool = shapes.is_array(where) and where.dtype == bool
+    shapes.require(is_bool, function, "where", "an array of bools", shapes.describe(where), TypeError)
+    shape = (1,) * (x.ndim - where.ndim) + where.shape
+    broadcasts = len(shape) == x.ndim and all(n in (1, m) for n, m in zip(shape, x.shape, strict=True))
+    expected = f"bools that broadcast to the shape {list(x.shape)} of x"
+    shapes.require(broadcasts, function, "where", expected, shapes.describe(where))
+    return jnp.reshape(where, shape)
+
+
 def _checked_along(function, x, axes, **parameters):
     """x, the axes counted from the front, and the parameters along them with length 1 along the others."""
     (x,) = shapes.floating(function, x=x)
@@ -253,13 +327,21 @@ def _checked_along(function, x, axes, **parameters):
     return x, axes, *(array.reshape(shape) for array in arrays)
 
 
-def _sum(a, axes):
-    """The sums along the axes, with length 1 there; an axis of length 1 is its own sum."""
-    longer = tuple(axis for axis in axes if a.shape[axis] != 1)
-    return jnp.sum(a, axis=longer, keepdims=True) if longer else a
+def _count(x, where, axes, named):
+    """How many entries are summed along the axes, on all devices; 1 where it is none."""
+    along = [x.shape[axis] for axis in axes]
+    devices = math.prod(size for _, size in named)
+    if where is None:
+        return max(math.prod(along) * devices, 1)
+    shared = math.prod(x.shape[axis] for axis in axes if where.shape[axis] == 1)
+    count = sum_along(where.astype(shapes.sum_dtype(x.dtype)), axes) * shared
+    return jnp.maximum(over_devices(count, named), 1)
 
 
-def _mean(a, x, axes, axis_name):
-    """The sum of a along the axes for each entry that x has there, 0 if none; on average over the devices."""
-    mean = _sum(a, axes) / max(math.prod(x.shape[axis] for axis in axes), 1)
-    return mean if axis_name is None else lax.pmean(mean, axis_name)
+def _mean(x, count, axes, named):
+    """The sum of x along the axes, divided by the count."""
+    entries = math.prod(x.shape[axis] for axis in axes)
+    bits = entries.bit_length() if isinstance(entries, int) else 32
+    devices = math.prod(size for _, size in named)
+    part = 2.0 ** -(bits + devices.bit_length())
+    return over_devices(sum_of_parts(x, axes, part), named) / (count * part)

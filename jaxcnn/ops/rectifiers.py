@@ -71,7 +71,7 @@ def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
 
 
 _LEAKY_RELU = Activation(
-    f=lambda z, a: jnp.where(z > 0, z, a * z),
+    f=lambda z, a: jnp.where(z > 0, z, a * z) if a else _RELU.f(z),  # 0 times -inf would be NaN
     kept=lambda z, y: z > 0,
     slope=lambda positive, a: jnp.where(positive, 1.0, a),
 )
@@ -120,7 +120,9 @@ def _prelu_bwd(residuals, dy):
     z, a = residuals
     dz = jnp.where(z > 0, dy, jnp.broadcast_to(a, z.shape) * dy)
     shared = tuple(range(z.ndim - a.ndim))
-    da = jnp.sum(jnp.where(z > 0, 0.0, shapes.wide(z) * shapes.wide(dy)), axis=shared)
+    # each factor, as zero times infinity is NaN
+    below, dbelow = jnp.where(z > 0, 0.0, shapes.wide(z)), jnp.where(z > 0, 0.0, shapes.wide(dy))
+    da = jnp.sum(below * dbelow, axis=shared)
     return dz, da.astype(a.dtype)
 
 

@@ -10,7 +10,7 @@ For each argument of a function the gradient
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import Literal
 
@@ -32,7 +33,16 @@ class _Types:
     types: tuple[Any, ...]
 
 
-def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+def _no_axes(*options: Any) -> tuple[tuple[Hashable, int], ...]:
+    return ()
+
+
+def defvjp(
+    f: Any,
+    fwd: Callable[..., Any],
+    bwd: Callable[..., Any],
+    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _no_axes,
+) -> None:
     """`f.defvjp(fwd, bwd)`, where bwd may return each gradient in any dtype, and summed over this device's data only.
 
     Args:
@@ -40,6 +50,8 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         fwd: of the arguments of f; returns the result of f and the residuals.
         bwd: of the static arguments, the residuals and the cotangent of the result; returns for each argument that is
             not static a gradient or None.
+        named_axes: of the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
+            and bwd sum over.
     """
     static = len(inspect.signature(bwd).parameters) - 2
     forward = on_any_mesh(fwd)
@@ -48,7 +60,8 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
     def fwd_and_arguments(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
-        result, residuals = forward(*values, *options)
+        rule = _in_axes(_unknown(named_axes(*options)), functools.partial(_with_options, forward, options))
+        result, residuals = rule(*values)
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call, so what this one asks for cannot be part
         # of it: arrays that hold nothing say it, by their number of axes.
@@ -60,7 +73,8 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
         cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        flat = backward(types, tuple(asked), structure, *options, residuals, cotangents)
+        rule = functools.partial(backward, types, tuple(asked), structure, *options)
+        flat = _in_axes(_unknown(named_axes(*options)), rule)(residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
     @as_one_program
@@ -75,6 +89,38 @@ def defvjp(f: Any, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         return as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
 
     f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)
+
+
+def _with_options(f, options, *args):
+    return f(*args, *options)
+
+
+# JAX calls the rules of what was under `vmap` where the name of its axis is not known any more: the backward pass, and
+# under `jit` or `remat` the forward pass. They are traced as if it were known: what is traced needs no name.
+def _in_axes(axes, f):
+    """f, where the axes are not known that it sums over."""
+    if not axes:
+        return f
+
+    def f_in_axes(*args):
+        closed, results = jax.make_jaxpr(f, axis_env=axes, return_shape=True)(*args)
+        values = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(results), values)
+
+    return f_in_axes
+
+
+def _unknown(axes):
+    """Those of the axes, as names and sizes, of whose name nothing is around."""
+
+    def is_known(name):
+        try:
+            lax.axis_size(name)
+        except NameError:
+            return False
+        return True
+
+    return [(name, size) for name, size in axes if not is_known(name)]
 
 
 def _array(cotangent: Any):

@@ -1,9 +1,12 @@
 """Activations z g(z): z times a gate between 0 and 1, or nearly so, that it opens itself.
 
 Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `activation.py`.
+
+Far from 0 the gate is 0 or 1 to all digits and its derivative 0: z times them is 0, z or 0, up to z = ±inf.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,29 +43,40 @@ def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
     return activate("gelu", z, _GELU_TANH if shapes.flag("gelu", "approximate", approximate) else _GELU)
 
 
-_GELU = Activation(
-    f=lambda z: z * _normal_distribution(z),
-    kept=keep_z,
-    slope=lambda z: _normal_distribution(z) + z * jnp.exp(-0.5 * z * z) / math.sqrt(2 * math.pi),
-)
+_FAR = 1000.0  # of float64 as well: exp(-_FAR) is 0
+
+
+def _self_gated(gate: Callable[..., jax.Array], slope: Callable[..., jax.Array]) -> Activation:
+    """z gate(z), whose derivative is slope(z, near), with z cut off at `_FAR` as near, for what is times a 0 there."""
+
+    def f(z):
+        return jnp.where(z < -_FAR, 0.0, z * gate(z))
+
+    return Activation(f, keep_z, lambda z: slope(z, jnp.clip(z, -_FAR, _FAR)))
 
 
 def _normal_distribution(z):
     return 0.5 * lax.erfc(-z / math.sqrt(2))
 
 
+def _gelu_slope(z, near):
+    return _normal_distribution(z) + near * jnp.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
+
+
+_GELU = _self_gated(_normal_distribution, _gelu_slope)
+
+
 def _gelu_u(z):
     return math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)
 
 
-def _gelu_tanh_slope(z):
+def _gelu_tanh_slope(_, z):
     p, q = lax.logistic(2 * _gelu_u(z)), lax.logistic(-2 * _gelu_u(z))  # (1 + tanh u)/2 and 1 minus it, to all digits
-    near = jnp.clip(z, -100.0, 100.0)  # beyond, p q is 0, and du may be infinite
-    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * near * near)
-    return p + 2 * near * p * q * du
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z * z)
+    return p + 2 * z * p * q * du
 
 
-_GELU_TANH = Activation(f=lambda z: z * lax.logistic(2 * _gelu_u(z)), kept=keep_z, slope=_gelu_tanh_slope)
+_GELU_TANH = _self_gated(lambda z: lax.logistic(2 * _gelu_u(z)), _gelu_tanh_slope)
 
 
 def silu(z: jax.Array) -> jax.Array:
@@ -90,11 +104,7 @@ def silu(z: jax.Array) -> jax.Array:
     return activate("silu", z, _SILU)
 
 
-_SILU = Activation(
-    f=lambda z: z * lax.logistic(z),
-    kept=keep_z,
-    slope=lambda z: lax.logistic(z) * (1 + z * (1 - lax.logistic(z))),
-)
+_SILU = _self_gated(lax.logistic, lambda z, near: lax.logistic(z) * (1 + near * (1 - lax.logistic(z))))
 
 
 def hard_silu(z: jax.Array) -> jax.Array:
@@ -156,9 +166,9 @@ def _mish_gate(z):
     return jnp.tanh(jnp.logaddexp(z, 0.0))
 
 
-def _mish_slope(z):
+def _mish_slope(z, near):
     t = _mish_gate(z)
-    return t + z * (1 - t) * (1 + t) * lax.logistic(z)
+    return t + near * (1 - t) * (1 + t) * lax.logistic(z)
 
 
-_MISH = Activation(f=lambda z: z * _mish_gate(z), kept=keep_z, slope=_mish_slope)
+_MISH = _self_gated(_mish_gate, _mish_slope)

@@ -88,11 +88,14 @@ def softsign(z: jax.Array) -> jax.Array:
     return activate("softsign", z, _SOFTSIGN)
 
 
-_SOFTSIGN = Activation(
-    f=lambda z: z / (1 + jnp.abs(z)),
-    kept=keep_z,
-    slope=lambda z: 1 / jnp.square(1 + jnp.abs(z)),
-)
+def _softsign(z):
+    largest = float(jnp.finfo(z.dtype).max)  # f is ±1 there as at ±inf, which cannot be divided by itself
+    finite = jnp.where(z > largest, largest, jnp.where(z < -largest, -largest, z))
+    return finite / (1 + jnp.abs(finite))
+
+
+# The square of the quotient: its derivative is 0 for large z, that of 1/square is 0 times infinity.
+_SOFTSIGN = Activation(f=_softsign, kept=keep_z, slope=lambda z: jnp.square(1 / (1 + jnp.abs(z))))
 
 
 def hard_sigmoid(z: jax.Array) -> jax.Array:

@@ -1,5 +1,8 @@
 """Softmax and its logarithm: activations of a whole row, with the sums over it in their backward passes.
 
+A row is what lies along the axis, the last one by default; or along several axes, whose entries are a row together. A
+row that holds NaN or inf, or nothing but -inf, is NaN; a single -inf is a share of 0.
+
 Half precision is computed in float32 and rounded once; a derivative that is had from Y is that of the rounded Y.
 """
 
@@ -9,23 +12,25 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.shapes import PerAxis
 from jaxcnn.ops.sharding import on_any_mesh
 
 
-def softmax(z: jax.Array) -> jax.Array:
-    """Softmax over the last axis.
+def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
+    """Softmax over an axis, by default the last.
 
         y_i = exp(z_i) / Σ_j exp(z_j)
 
     Args:
-        z: [..., K].
+        z: any shape with at least one axis.
+        axis: an int or several, counted from the end if negative; the sums are over all of them.
 
     Returns:
         y, of the shape and dtype of z.
 
     Raises:
-        TypeError: z is no floating-point array.
-        ValueError: z has no axis.
+        TypeError: z is no floating-point array, axis is no int.
+        ValueError: z has no such axis, or an axis comes twice.
 
     Gradient: dz_i = y_i (dy_i - Σ_j y_j dy_j). Keeps y.
 
@@ -34,56 +39,57 @@ def softmax(z: jax.Array) -> jax.Array:
     >>> softmax(jnp.array([1.0, 1.0, 1.0, 1.0]))
     Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
-    return _softmax(_rows("softmax", z))
+    return _softmax(*_rows("softmax", z, axis))
 
 
-def _rows(function, z):
+def _rows(function, z, axis):
     (z,) = shapes.floating(function, z=z)
     shapes.require(z.ndim > 0, function, "z", "[..., K] with at least 1 axis", shapes.describe(z))
-    return z
+    return z, shapes.axes(function, "axis", axis, z.ndim)
 
 
-def _softmax_plain(z):
-    e = jnp.exp(_shifted(shapes.wide(z)))
-    return (e / jnp.sum(e, axis=-1, keepdims=True)).astype(z.dtype)
+def _softmax_plain(z, axes):
+    e = jnp.exp(_shifted(shapes.wide(z), axes))
+    return (e / jnp.sum(e, axis=axes, keepdims=True)).astype(z.dtype)
 
 
-def _shifted(z):
+def _shifted(z, axes):
     """z less its largest entry, which leaves the softmax as it is and exp(z) finite."""
-    return z - lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
+    return z - lax.stop_gradient(jnp.max(z, axis=axes, keepdims=True, initial=-jnp.inf))
 
 
-_softmax = jax.custom_vjp(on_any_mesh(_softmax_plain))
+_softmax = jax.custom_vjp(on_any_mesh(_softmax_plain), nondiff_argnums=(1,))
 
 
-def _softmax_fwd(z):
-    y = _softmax_plain(z)
+def _softmax_fwd(z, axes):
+    y = _softmax_plain(z, axes)
     return y, y
 
 
-def _softmax_bwd(y, dy):
+def _softmax_bwd(axes, y, dy):
     wide_y, wide_dy = shapes.wide(y), shapes.wide(dy)
-    dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=-1, keepdims=True))
+    dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=axes, keepdims=True))
     return (dz.astype(dy.dtype),)
 
 
 defvjp(_softmax, _softmax_fwd, _softmax_bwd)
 
 
-def log_softmax(z: jax.Array) -> jax.Array:
-    """Logarithm of the softmax over the last axis, stable for large z.
+def log_softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
+    """Logarithm of the softmax over an axis, by default the last, stable for large z.
 
         y_i = z_i - log Σ_j exp(z_j)
 
     Args:
-        z: [..., K].
+        z: any shape with at least one axis.
+        axis: an int or several, counted from the end if negative; the sums are over all of them.
 
     Returns:
         y, of the shape and dtype of z.
 
     Raises:
-        TypeError: z is no floating-point array.
-        ValueError: z has no axis.
+        TypeError: z is no floating-point array, axis is no int.
+        ValueError: z has no such axis, or an axis comes twice.
 
     Gradient: dz_i = dy_i - exp(y_i) Σ_j dy_j. Keeps y.
 
@@ -92,24 +98,24 @@ def log_softmax(z: jax.Array) -> jax.Array:
     >>> round(float(log_softmax(jnp.array([1e4, 1e4]))[0]), 3)
     -0.693
     """
-    return _log_softmax(_rows("log_softmax", z))
+    return _log_softmax(*_rows("log_softmax", z, axis))
 
 
-def _log_softmax_plain(z):
-    shifted = _shifted(shapes.wide(z))
-    return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))).astype(z.dtype)
+def _log_softmax_plain(z, axes):
+    shifted = _shifted(shapes.wide(z), axes)
+    return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axes, keepdims=True))).astype(z.dtype)
 
 
-_log_softmax = jax.custom_vjp(on_any_mesh(_log_softmax_plain))
+_log_softmax = jax.custom_vjp(on_any_mesh(_log_softmax_plain), nondiff_argnums=(1,))
 
 
-def _log_softmax_fwd(z):
-    y = _log_softmax_plain(z)
+def _log_softmax_fwd(z, axes):
+    y = _log_softmax_plain(z, axes)
     return y, y
 
 
-def _log_softmax_bwd(y, dy):
-    dz = shapes.wide(dy) - jnp.exp(shapes.wide(y)) * jnp.sum(shapes.wide(dy), axis=-1, keepdims=True)
+def _log_softmax_bwd(axes, y, dy):
+    dz = shapes.wide(dy) - jnp.exp(shapes.wide(y)) * jnp.sum(shapes.wide(dy), axis=axes, keepdims=True)
     return (dz.astype(dy.dtype),)
 
 

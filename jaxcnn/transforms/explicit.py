@@ -45,8 +45,12 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
         TypeError: f is not callable. Errors of f are its own; one of Flax about trace levels has a note on what to do.
 
     Gradient: that of our ops, of what is replaced (where -inf ties with the padding of a maximum, an entry of the image
-        wins and not the padding); there is no forward mode then (`derived` has it). A gradient that f itself takes, by
-        calling `jax.grad` inside, was derived before this can see it, and stays.
+        wins and not the padding). A gradient that f itself takes, by calling `jax.grad` inside, was derived before this
+        can see it, and stays. What is replaced has a custom VJP, which cannot do more than a gradient: `jax.jvp`,
+        `jax.jacfwd` and `jax.linearize` raise a TypeError, `jax.linear_transpose` a NotImplementedError, and so does
+        the gradient through a `custom_jvp` rule that calls explicit(f) on a tangent. `derived(explicit(f))`, or f
+        itself, does all of it; a `custom_jvp` is put inside explicit, not the other way round. `jax.hessian` and
+        `jax.jvp` of a gradient work.
 
     >>> import jax
     >>> def loss(w, x):

@@ -52,6 +52,14 @@ BAD_CALLS = [
         TypeError,
         "labels must be an array of integers or",
     ),
+    (lambda: jc.softmax(x, axis="last"), TypeError, "softmax: axis must be an int, got str 'last'"),
+    (lambda: jc.log_softmax(x, axis=4), ValueError, "log_softmax: axis must be different axes of an array that has 4"),
+    (lambda: jc.layer_norm(x, c6, c6, where=x), TypeError, "layer_norm: where must be an array of bools, got float32"),
+    (
+        lambda: jc.batch_norm(x, c6, c6, where=x[..., 0] > 0),
+        ValueError,
+        "batch_norm: where must be bools that broadcast to the shape [2, 5, 4, 6] of x, got bool[2, 5, 4]",
+    ),
     (lambda: jc.batch_norm(x, c6, c6, axis_name=0), TypeError, "batch_norm: axis_name must be the name of a mesh axis"),
     # ranks and shapes
     (lambda: jc.conv(row, w), ValueError, "conv: x must be [N, *S, C] with at least 3 axes, got shape [2, 6]"),

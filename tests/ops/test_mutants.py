@@ -181,7 +181,7 @@ def the_same_neighbours(right):
 
 def constant_sigma(iterations, residuals, cotangents):
     w, v, u = residuals
-    sigma = filter_normalization._sigma(filter_normalization._matrix(w, v.dtype), v, u)
+    sigma = filter_normalization._sigma(filter_normalization._matrix(w, v.dtype)[0], v, u)
     return cotangents[0] / sigma, None
 
 

@@ -2,13 +2,14 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import quick, quick_vjp
 
 import jaxcnn as jc
-from jaxcnn import check
+from jaxcnn import check, derived, nn
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 3, 5, 6)) + 3
@@ -103,6 +104,129 @@ def test_half_precision_with_parameters_in_float32(norm):
     assert [g.dtype for g in vjp(y)] == [jnp.bfloat16, jnp.float32, jnp.float32]
     expected = quick(norm)(*(np.asarray(a, np.float64) for a in (x, gamma, beta)))
     np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=2**-8, atol=1e-5)
+
+
+OTHER = np.random.default_rng(1)
+FAR = [
+    (jnp.float32, 1e19, 1e-5),
+    (jnp.float32, 1e34, 1e-5),
+    (jnp.float32, 1e-20, 0.0),
+    (jnp.float32, 1e-30, 1e-12),
+    (jnp.bfloat16, 1e19, 1e-5),
+    (jnp.float64, 1e200, 1e-5),
+    (jnp.float64, 1e-150, 0.0),
+]
+
+
+@pytest.mark.parametrize(("dtype", "scale", "eps"), FAR)
+def test_squares_beyond_the_dtype(dtype, scale, eps):
+    """As x of the size of 1, whose gradient is `scale` times as large, with eps for the squares of that size."""
+    dy = OTHER.normal(size=X.shape)
+    others = {"rms": lambda x, gamma, beta, eps: jc.rms_norm(x, gamma, eps=eps)}
+    if eps == 0:
+        others["weight"] = lambda x, gamma, beta, eps: jc.weight_norm(x, gamma)
+        others["spectral"] = lambda x, gamma, beta, eps: jc.spectral_norm(x, gamma, iterations=2)[0]
+    norms = {**NORMS, **others}
+
+    def results(eps, x, gamma, beta, dy):
+        return {
+            name: (f(x, gamma, beta, eps=eps), *jax.vjp(lambda x, f=f: f(x, gamma, beta, eps=eps), x)[1](dy))
+            for name, f in norms.items()
+        }
+
+    arrays = [jnp.asarray(a, dtype) for a in (X, GAMMA, BETA, dy)]
+    x, *rest = (np.asarray(a, np.float64) for a in arrays)
+    expected = quick(partial(results, eps / scale / scale))(x, *rest)
+    for name, (y, dx) in quick(partial(results, eps))(arrays[0] * jnp.asarray(scale, dtype), *arrays[1:]).items():
+        for got, of_one in ((y, expected[name][0]), (np.asarray(dx, np.longdouble) * scale, expected[name][1])):
+            error = np.max(np.abs(np.asarray(got, np.longdouble) - np.asarray(of_one)))
+            assert error < 40 * jnp.finfo(dtype).eps * np.max(np.abs(of_one)), name
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 1), (6,), (2, 1, 1, 6)])
+def test_what_is_left_out_is_zero_and_nothing_else(shape):
+    """Against sums over what is left; NaN in the rest of x and of dy."""
+    where = OTHER.random(size=shape) < 0.6
+    whole = np.broadcast_to(where, X.shape)
+
+    def loop(x, axes):
+        if axes == "groups":
+            return loop(x.reshape(2, 3, 5, 2, 3), (1, 2, 4)).reshape(X.shape)
+        kept = whole.reshape(x.shape)
+        count = np.maximum(kept.sum(axes, keepdims=True), 1)
+        difference = np.where(kept, x - np.where(kept, x, 0).sum(axes, keepdims=True) / count, 0)
+        return difference / np.sqrt((difference**2).sum(axes, keepdims=True) / count + 1e-5)
+
+    axes = {"batch": (0, 1, 2), "layer": (3,), "group": "groups", "instance": (1, 2)}
+    norms = {
+        "batch": lambda x, gamma, beta: jc.batch_norm(x, gamma, beta, where=where)[0],
+        "layer": partial(jc.layer_norm, where=where),
+        "group": partial(jc.group_norm, groups=2, where=where),
+        "instance": partial(jc.instance_norm, where=where),
+    }
+    poisoned, dy = np.where(whole, X, np.nan), np.where(whole, OTHER.normal(size=X.shape), np.nan)
+    for name, norm in norms.items():
+        expected = np.where(whole, GAMMA * loop(X, axes[name]) + BETA, 0)
+        y, vjp = quick_vjp(norm, poisoned, GAMMA, BETA)
+        np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12, err_msg=name)
+        gradients = quick(lambda dy, norm=norm: jax.vjp(norm, X, GAMMA, BETA)[1](dy))(np.where(whole, dy, 0))
+        for got, right in zip(vjp(jnp.asarray(dy)), gradients, strict=True):
+            np.testing.assert_allclose(got, right, rtol=1e-11, atol=1e-12, err_msg=name)
+        assert not np.asarray(vjp(jnp.asarray(dy))[0])[~whole].any()
+
+
+def test_statistics_along_the_axis_of_a_vmap():
+    """A model that is written for one example: the gradient is that of the whole batch, wherever `grad` stands."""
+    dy = jnp.asarray(OTHER.normal(size=X.shape))
+
+    def risk(x, gamma, beta, around=lambda f: f, inside=lambda f: f):
+        one = inside(lambda x, gamma, beta: jc.batch_norm(x, gamma, beta, axis_name="examples")[0])
+        return jnp.sum(dy * around(jax.vmap(one, (0, None, None), axis_name="examples"))(x, gamma, beta) ** 2)
+
+    def of_batch(x, gamma, beta):
+        return jnp.sum(dy * derived(lambda *args: jc.batch_norm(*args)[0])(x, gamma, beta) ** 2)
+
+    def scanned(f):
+        return lambda *args: jax.lax.scan(lambda carry, _: (carry, f(*args)), 0, None, length=1)[1][0]
+
+    def all_of(args):
+        gradient = jax.grad(risk, (0, 1, 2))
+        ways = [{}, {"around": jax.jit}, {"inside": jax.jit}, {"around": jax.checkpoint}, {"inside": jax.checkpoint}]
+        gradients = [gradient(*args, **way) for way in [*ways, {"inside": scanned}]]
+        return gradients, jax.grad(risk, 1)(*args), jax.jvp(gradient, args, args)[1]
+
+    def expected(args):
+        gradient = jax.grad(of_batch, (0, 1, 2))
+        return gradient(*args), jax.jvp(gradient, args, args)[1]
+
+    args = (jnp.asarray(X), jnp.asarray(GAMMA), jnp.asarray(BETA))
+    gradients, of_gamma, second = quick(all_of)(args)
+    first, expected_second = quick(expected)(args)
+    for got in [*gradients, (first[0], of_gamma, first[2])]:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-10), tuple(got), first)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), second, expected_second)
+    np.testing.assert_allclose(jax.grad(risk)(*args), first[0], rtol=1e-9, atol=1e-10)
+
+
+def test_running_statistics_do_not_stall():
+    """In bfloat16, 1 + 0.001 is 1; a state that was saved so becomes float32."""
+    layer = nn.batch_norm(momentum=0.001)
+    params, state = jax.tree.map(lambda a: a.astype(jnp.bfloat16), layer.init(jax.random.key(0), (4, 1)))
+    x = jnp.asarray([[0.0], [2], [0], [2]], jnp.bfloat16)
+    for _ in range(3):
+        _, state = layer.apply(params, state, x, train=True)
+    assert {a.dtype for a in state.values()} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(state["mean"], 1 - 0.999**3, rtol=1e-5)
+
+
+def test_local_response_of_squares_beyond_the_dtype():
+    """y = x d^-3/4 with d = x²/2 + x'²/2 of the channel before; the gradient is small there, and that of 1 its own."""
+    x = jnp.array([1e20, 1, 2, 3e30], jnp.float32)
+    y, vjp = quick_vjp(partial(jc.local_response_norm, size=2, alpha=1.0), x)
+    d = 1 + np.array([0.5e40, 0.5e40, 2.5, 4.5e60])
+    np.testing.assert_allclose(y, np.asarray(x, float) * d**-0.75, rtol=1e-6)
+    dx = d[0] ** -0.75 - 0.75 * 1e40 * d[0] ** -1.75 - 0.75 * 1e20 * d[1] ** -1.75
+    np.testing.assert_allclose(vjp(jnp.ones(4, jnp.float32))[0][0], dx, rtol=1e-5)
 
 
 def test_weight_norm_sets_the_length_of_each_filter():

@@ -88,7 +88,7 @@ def _difference(y, a, b):
 
 
 def _statistics(y, x, gamma, *_):
-    """Mean and variance in float32, for each set of entries that are normalised together; without a mean half of it."""
+    """Mean and 1/deviation in float32, for each set of entries that are normalised together; without a mean half."""
     return 8 * x.size // gamma.size
 
 
@@ -119,7 +119,8 @@ BUDGETS = {
     **dict.fromkeys(["softplus", "sigmoid", "tanh", "softmax", "log_softmax"], Budget("y")),
     **dict.fromkeys(["elu", "selu", "celu", "gelu", "silu", "mish", "softsign", "hard_silu"], Budget("x")),
     # x̂ is computed again from the statistics
-    **dict.fromkeys(["batch_norm", "batch_norm_inference"], Budget("x")),  # the statistics are results and arguments
+    "batch_norm": Budget("x", lambda y, x, gamma, *_: 4 * gamma.size),  # the mean is a result, the variance may be inf
+    "batch_norm_inference": Budget("x"),  # the statistics are arguments
     "layer_norm": Budget("x", _statistics),
     "group_norm": Budget("x", lambda y, x, *_: 8 * 2 * len(x)),
     "instance_norm": Budget("x", lambda y, x, *_: 8 * len(x) * x.shape[-1]),

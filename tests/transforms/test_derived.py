@@ -180,3 +180,35 @@ def test_bad_call():
     with pytest.raises(TypeError) as raised:
         derived(3)
     assert str(raised.value) == "derived: f must be callable, got int 3"
+
+
+def _in_a_custom_jvp(f):
+    """f, with a rule that calls f on the tangent, as it may where f is linear."""
+    g = jax.custom_jvp(f)
+    g.defjvp(lambda primals, tangents: (f(*primals), f(*tangents)))
+    return g
+
+
+@pytest.mark.parametrize(
+    ("transform", "error"),
+    [
+        (lambda f, x: jax.jvp(f, (x,), (x,))[1], TypeError),
+        (lambda f, x: jax.linearize(f, x)[1](x), TypeError),
+        (lambda f, x: jax.jacfwd(f)(x), TypeError),
+        (lambda f, x: jax.linear_transpose(f, x)(f(x)), NotImplementedError),
+        (lambda f, x: jax.vjp(_in_a_custom_jvp(f), x)[1](f(x)), NotImplementedError),
+    ],
+    ids=["jvp", "linearize", "jacfwd", "linear_transpose", "custom_jvp"],
+)
+def test_what_a_custom_vjp_cannot_do_works_without_it(transform, error):
+    """As README and the docstring of `explicit` say; when JAX learns it, they have to."""
+    x, w = jnp.arange(6.0).reshape(1, 3, 2), jnp.ones((2, 2, 1))
+
+    def plain(x):
+        return lax.conv_general_dilated(x, w, (1,), "VALID", dimension_numbers=("NHC", "HIO", "NHC"))
+
+    expected = transform(plain, x)
+    for f in (lambda x: jaxcnn.conv(x, w, padding="VALID"), jaxcnn.explicit(plain)):
+        with pytest.raises(error, match="custom_vjp"):
+            transform(f, x)
+        jax.tree.map(np.testing.assert_allclose, transform(derived(f), x), expected)
