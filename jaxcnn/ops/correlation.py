@@ -12,13 +12,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.ops.correlation_by_parts import (
-    by_columns,
     by_dealt_group,
     by_group,
     by_residue,
@@ -48,6 +46,7 @@ __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
 _FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
 _FEW_PRODUCTS = 36  # for one entry of the result; as for entries of a filter
+_SOME_PRODUCTS = 64  # for one entry of the result; more are slower than rows as channels
 _FEW_OF_A_GROUP = 8  # channels; each is one more sum, or as many products as the filter has entries, to compile
 _FEW_PRODUCTS_OF_A_GROUP = 72  # for one entry of the result; with more, LLVM vectorises no loop over the filters
 _FEW_WEIGHTS_OF_A_GROUP = 16 * 72  # 16 filters of so many products; with more, matrix products are faster
@@ -178,8 +177,7 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
 # that upsamples, and none with at most 16 channels and filters. The other shares its work between the cores, if there
 # are enough filters to share; it knows no float64. With distances doubled, nothing changes but that the image is
 # upsampled: that chooses the other. So do rows as images of one axis, with the rows of few filters as more of them, if
-# most rows meet a place. With several columns at a time as channels, there are more channels and filters: that chooses
-# the first, or makes it fast.
+# most rows meet a place, or with the rows that a place sees as more channels, if channels are few.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
     if sliding.upsamples:
@@ -196,14 +194,12 @@ def _way_of_images(x, w, sliding, arithmetic):
             return _slab_by_slab(x, sliding, arithmetic)
         return doubled if channels > 16 else None  # 1.3 to 4 times
     many_places = len(x) * math.prod(sliding.places(x.shape[1:-1], size)) >= 2048
-    if not many_places or sliding.dilation[-1] > 1 or mesh_axes(x, w):
+    slow = filters <= 16 or (filters <= 32 and channels in (3, 5, 7))
+    if not (many_places and slow) or sliding.dilation[-1] > 1 or mesh_axes(x, w):
         return None
-    by_few_columns = partial(by_columns, partial(lax_correlate, groups=1, arithmetic=arithmetic), sliding=sliding)
-    if filters <= 16:  # 1.3 to 5 times
-        return partial(by_few_columns, count=4 if filters <= 8 and channels <= 4 else 2)
-    if filters <= 32 and channels in (3, 5, 7):  # 1.4 to 10 times
-        return partial(by_few_columns, count=1 if sliding.stride[-1] % 2 == 0 else 2)
-    return None
+    if math.prod(size) * channels <= _SOME_PRODUCTS:  # 1.5 to 10 times
+        return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
+    return _slab_by_slab(x, sliding, arithmetic)  # 1.1 to 5 times
 
 
 def _in_full(size, sliding):
@@ -240,12 +236,9 @@ def _slab_by_slab(x, sliding, arithmetic):
 
 
 def _in_few_products(x, w, sliding):
-    """Whether each entry of the result is a sum of few products, and there are many entries or few filters.
-
-    Only where x is traced, or stands for such images: outside jit nothing is fused, and each call would compile.
-    """
+    """Whether each entry of the result is a sum of few products, and there are many entries or few filters."""
     *size, channels, filters = w.shape
-    if x.dtype == bool or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):
+    if x.dtype == bool or mesh_axes(x, w):
         return False
     if math.prod(size) == 1 or not 0 < math.prod(size) * channels <= _FEW_PRODUCTS:
         return False
@@ -256,10 +249,10 @@ def _in_few_products(x, w, sliding):
 def _in_few_products_of_groups(x, w, sliding, groups):
     """Whether each entry of the result of a group is a sum of few products, of few filters.
 
-    Small convolutions are slow, and so is it to take groups apart. Only where x is traced, as above.
+    Small convolutions are slow, and so is it to take groups apart.
     """
     *size, channels, filters = w.shape
-    if groups == 1 or not isinstance(x, Tracer | jax.ShapeDtypeStruct) or mesh_axes(x, w):
+    if groups == 1 or mesh_axes(x, w):
         return False
     seen = math.prod(-(-k // u) for k, u in zip(size, sliding.upsampling, strict=True))  # of a residue, the most
     products = seen * channels if channels <= _FEW_OF_A_GROUP or seen == 1 else math.inf
@@ -288,9 +281,12 @@ def _in_shifts(size, channels, filters):
 
 
 def _in_subpixels(size, upsampling, channels, filters):
-    """Whether one convolution to all residues is the fastest; where u does not divide k, some of its weights are 0."""
+    """Whether one convolution to all residues is the fastest.
+
+    Where u does not divide k some of its weights would be 0: what is not finite would reach places that do not see it.
+    """
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
-        return upsampling == (2, 2) and min(size) > 2 and channels <= 32 and 8 < filters < 24
+        return False
     return tuple(size) == upsampling or channels < 8 or filters >= 8
 
 

@@ -19,6 +19,7 @@ from jax import lax
 
 from jaxcnn.ops.correlation_by_lax import Sliding
 from jaxcnn.ops.sums import sums
+from jaxcnn.ops.windows import in_pairs
 
 _FEW_CHANNELS = 8  # a convolution of fewer is slow
 
@@ -98,20 +99,20 @@ def _residues(n, k, m, pads, d, u):
 
 # The same with one convolution. Counted from a place c where u divides c - low, the residues are r = 1, ..., u, so that
 # all of them begin to meet x at the same entry: i = u·q + r + c meets x[q + t + 1 - a], a = (low - c) / u, with the
-# weight u·t + (u - r). They become u times as many filters, of ceil(k / u) weights; where u divides k none is zero.
+# weight u·t + (u - r). They become u times as many filters, of k / u weights.
 def by_subpixel(f, x, w, sliding):
-    """`correlate` with stride 1 and without dilation or groups: all residues at once, as channels, interleaved."""
+    """`correlate` with stride 1 and without dilation or groups: all residues at once, as channels, interleaved.
+
+    The upsampling divides the size of the filters."""
     rank, upsampling, channels = x.ndim - 2, sliding.upsampling, w.shape[-1]
     places = sliding.places(x.shape[1:-1], w.shape[:-2])
-    count = [-(-k // u) for k, u in zip(w.shape, upsampling, strict=False)]
+    count = [k // u for k, u in zip(w.shape, upsampling, strict=False)]
     start = [low % u - u for (low, _), u in zip(sliding.padding, upsampling, strict=True)]
     steps = [-(-(m - 1 - c) // u) for m, c, u in zip(places, start, upsampling, strict=True)]
     # To reverse the residues alone, all is reversed, and then the weights of each residue. What w is here is mostly a
     # W†: its own reversal cancels with the first one, and leaves XLA a transposition, which is three times as fast.
-    fill = [(t * u - k, 0, 0) for k, t, u in zip(w.shape, count, upsampling, strict=False)]
     reversed_filters = lax.rev(jnp.swapaxes(w, -2, -1), tuple(range(rank)))
-    filled = lax.pad(reversed_filters, np.zeros((), w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])
-    split = filled.reshape(*(n for pair in zip(count, upsampling, strict=True) for n in pair), *filled.shape[-2:])
+    split = reversed_filters.reshape(*in_pairs(count, upsampling), w.shape[-1], w.shape[-2])
     weights, residues = tuple(range(0, 2 * rank, 2)), range(1, 2 * rank, 2)
     filters = lax.rev(split, weights).transpose(*weights, 2 * rank + 1, *residues, 2 * rank)
     filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
@@ -124,33 +125,12 @@ def by_subpixel(f, x, w, sliding):
     return z[:, *(slice(-c - 1, -c - 1 + m) for c, m in zip(start, places, strict=True))]
 
 
-# The places i = count·q + r, r = 0, ..., count - 1, of one step q see the columns from stride·count·q - low on. With as
-# many columns as a step takes as channels, step q is a place, and its results are count times as many channels, from
-# the filters shifted by stride·r. These hold zeros, so that what is not finite in a column reaches all places of a step
-# that sees it.
-def by_columns(f, x, w, sliding, count):
-    """`correlate` without groups, upsampling or dilation along the last axis: `count` places there at a time."""
-    *size, k, channels, filters = w.shape
-    (*strides, stride), (*pads, (low, _)) = sliding.stride, sliding.padding
-    places = sliding.places(x.shape[1:-1], w.shape[:-2])[-1]
-    steps, block = -(-places // count), stride * count
-    seen = -(-(block - stride + k) // block)
-    columns, zero = (steps - 1 + seen) * block, np.zeros((), x.dtype)
-    x = lax.pad(x, zero, [*((0, 0, 0),) * (x.ndim - 2), (low, columns - x.shape[-2] - low, 0), (0, 0, 0)])
-    shifts = [(stride * r, seen * block - k - stride * r, 0) for r in range(count)]
-    w = jnp.stack([lax.pad(w, zero, [*((0, 0, 0),) * len(size), shift, *((0, 0, 0),) * 2]) for shift in shifts], -2)
-    sliding = replace(sliding, stride=(*strides, 1), padding=(*pads, (0, 0)))
-    blocks = x.reshape(*x.shape[:-2], columns // block, block * channels)
-    z = f(blocks, w.reshape(*size, seen, block * channels, count * filters), sliding)
-    return z.reshape(*z.shape[:-2], steps * count, filters)[..., :places, :]
-
-
 def _interleave(parts, upsampling):
     """[N, *Q, U, C] -> [N, *(Q·u), C]: part r = (r_1, r_2, ...) has the places with these residues."""
     batch, *steps, _, channels = parts.shape
     rank = len(steps)
     split = parts.reshape(batch, *steps, *upsampling, channels)
-    order = [axis for pair in zip(range(1, rank + 1), range(rank + 1, 2 * rank + 1), strict=True) for axis in pair]
+    order = in_pairs(range(1, rank + 1), range(rank + 1, 2 * rank + 1))
     full = [q * u for q, u in zip(steps, upsampling, strict=True)]
     return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
 

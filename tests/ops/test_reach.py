@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import quick
 
 import jaxcnn as jc
 
@@ -146,3 +147,61 @@ def test_long_signals_take_memory_that_grows_with_them():
 @pytest.mark.parametrize("n", range(len(ALL)))
 def test_under_jit(n):
     _assert_reach(*ALL[n], jax.jit)
+
+
+def _convolutions():
+    """Random convolutions and transposed ones, of few and of many channels, with enough places for all ways."""
+    rng = np.random.default_rng(4)
+    yield jc.conv, (1, 48, 46, 1), (3, 3, 1, 8)
+    yield partial(jc.conv_transpose, stride=2), (2, 14, 30, 3), (3, 3, 12, 3)
+    for _ in range(22):
+        rank = int(rng.choice([1, 2, 2, 3]))
+        side = {1: 999, 2: 30, 3: 9}[rank]
+        image, size, stride = rng.integers(side - 2, side + 3, rank), rng.integers(1, 6, rank), rng.integers(1, 4, rank)
+        channels, filters = (int(rng.choice([1, 2, 3, 4, 8, 12, 16, 24])) for _ in range(2))
+        groups = int(rng.choice([g for g in (1, 1, 2, channels) if channels % g == 0 and filters % g == 0]))
+        options = {"stride": stride, "groups": groups, "dilation": rng.integers(1, 3, rank)}
+        if rng.random() < 0.5:
+            yield partial(jc.conv_transpose, **options), (2, *image, channels), (*size, filters // groups, channels)
+        else:
+            yield partial(jc.conv, **options), (2, *image, channels), (*size, channels // groups, filters)
+
+
+@pytest.mark.parametrize("n", range(24))
+def test_convolutions(n):
+    """A NaN in x reaches the places that see it, one in dz the entries of the image that the place sees.
+
+    Where it has a part in an entry of the filter gradient, that is not finite, and other channels' entries are.
+    """
+    f, x_shape, w_shape = list(_convolutions())[n]
+    rng = np.random.default_rng(n)
+    x, w = (rng.uniform(0.5, 1.5, shape).astype(np.float32) for shape in (x_shape, w_shape))
+    run = quick(lambda x, dz: (f(x, w), *jax.vjp(f, x, w)[1](dz)))
+    dz = np.ones(jax.eval_shape(f, x, w).shape, np.float32)
+    for value in (np.nan, np.inf):
+        (place, *_), (at, *_) = rng.permutation(x.size), rng.permutation(dz.size)
+        one, other = np.zeros(x.size, np.float32), np.zeros(dz.size, np.float32)
+        one[place], other[at] = 1, 1
+        one, other = one.reshape(x.shape), other.reshape(dz.shape)
+        z, _, dw = run(np.where(one, value, x), dz)
+        np.testing.assert_array_equal(~np.isfinite(z), np.asarray(run(one, dz)[0]) > 0)
+        seen = np.asarray(run(one, dz)[2]) > 0
+        _assert_within_its_channels(~np.isfinite(dw), seen)
+        _, dx, dw = run(x, np.where(other, value, 0 * dz))
+        _, dx_seen, dw_seen = run(x, other)
+        np.testing.assert_array_equal(~np.isfinite(dx), np.asarray(dx_seen) > 0)
+        _assert_within_its_channels(~np.isfinite(dw), np.asarray(dw_seen) > 0)
+
+
+def _assert_within_its_channels(got, seen):
+    assert np.all(got >= seen)
+    entries = tuple(range(seen.ndim - 2))
+    assert np.all(got <= np.any(seen, axis=entries))
+
+
+def test_convolutions_outside_jit():
+    x = np.ones((1, 48, 46, 1), np.float32)
+    x[0, 20, 20, 0] = np.nan
+    for filters in (1, 4, 8, 24):
+        z = jc.conv(x, np.ones((3, 3, 1, filters), np.float32))
+        assert np.sum(~np.isfinite(z)) == 9 * filters
