@@ -10,7 +10,6 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +38,6 @@ def by_dealt_group(f, x, w, groups):
     return jnp.concatenate([f(*pair) for pair in zip(dealt(x), dealt(w), strict=True)], axis=-1)
 
 
-@partial(jax.jit, static_argnames="axis")  # one pass outside jit as well, and one trace for arrays of one shape
 def _taken_apart(a, axis):
     """What a has at each place of the axis, in one pass, and not fused with what follows: each a sum along the axis in
     which all but that place are 0."""

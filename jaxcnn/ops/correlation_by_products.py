@@ -7,7 +7,6 @@ import operator
 from dataclasses import replace
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -52,7 +51,6 @@ def _in_four(terms):
     return functools.reduce(lax.add, [functools.reduce(lax.add, part) for part in parts])
 
 
-@partial(jax.jit, static_argnames=("sliding", "arithmetic"), inline=True)  # one pass outside jit as well
 def by_entry_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` of each channel of x with its own channels of dz: [*K, 1, O].
 
@@ -69,7 +67,6 @@ def by_entry_over_batch(x, dz, sliding, arithmetic):
 _ROWS, _ENTRIES = 8, 9
 
 
-@partial(jax.jit, static_argnames=("sliding", "arithmetic"), inline=True)
 def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
     """The same with a few rows summed first, for a few entries of the filter at a time, and then these sums."""
     rows = _rows_at_once(dz.shape[1])

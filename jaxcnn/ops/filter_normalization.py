@@ -116,7 +116,6 @@ def _spectral_norm_bwd(iterations, residuals, cotangents):
 defvjp(_spectral_norm, _spectral_norm_fwd, _spectral_norm_bwd)
 
 
-@partial(jax.jit, static_argnums=2)
 def _power_iteration(matrix, u, iterations):
     """v and u, u moved `iterations` times and v once less, but once at least."""
 

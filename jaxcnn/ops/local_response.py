@@ -81,7 +81,6 @@ def _local_response_norm_bwd(size, slope, beta, k, x, dy):
 defvjp(_local_response_norm, _local_response_norm_fwd, _local_response_norm_bwd)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
 def _divisor(x, size, slope, k):
     """c² d, and c: 1 but where d is too large for the dtype."""
 

@@ -4,9 +4,6 @@ In float32 the square of 1e20 is infinite and that of 1e-25 is 0, while their ro
 not. Such squares are taken of a multiple of the entries by a power of 2, which costs nothing where they do not occur.
 """
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -23,7 +20,6 @@ def limits(dtype):
     return float(finfo.tiny / finfo.eps), float(finfo.max), 2.0 ** -(finfo.maxexp // 2 + 16)
 
 
-@partial(jax.jit, static_argnames=("axes", "factors", "named"))
 def square_sums(x, mean, where, axes, factors, named):
     """The sum of the squares of x - mean along the axes, and of its multiples by each of the factors.
 
@@ -44,7 +40,6 @@ def square_sums(x, mean, where, axes, factors, named):
     return first, *unless(fine, (first,) * len(factors), others, x, mean, where)
 
 
-@partial(jax.jit, static_argnames=("axes", "part"))
 def sum_of_parts(x, axes, part):
     """The sum of part x along the axes, where that of x may be beyond the dtype."""
     total = sum_along(shapes.wide(x), axes)

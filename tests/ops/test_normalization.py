@@ -222,11 +222,13 @@ def test_running_statistics_do_not_stall():
 def test_local_response_of_squares_beyond_the_dtype():
     """y = x d^-3/4 with d = x²/2 + x'²/2 of the channel before; the gradient is small there, and that of 1 its own."""
     x = jnp.array([1e20, 1, 2, 3e30], jnp.float32)
-    y, vjp = quick_vjp(partial(jc.local_response_norm, size=2, alpha=1.0), x)
+    f = partial(jc.local_response_norm, size=2, alpha=1.0)
+    # Of an x that is a constant of the program, the compiler of jaxlib 0.10.2 makes NaN.
+    y, gradient = quick(lambda x: (f(x), jax.vjp(f, x)[1](jnp.ones(4, jnp.float32))[0]))(x)
     d = 1 + np.array([0.5e40, 0.5e40, 2.5, 4.5e60])
     np.testing.assert_allclose(y, np.asarray(x, float) * d**-0.75, rtol=1e-6)
     dx = d[0] ** -0.75 - 0.75 * 1e40 * d[0] ** -1.75 - 0.75 * 1e20 * d[1] ** -1.75
-    np.testing.assert_allclose(vjp(jnp.ones(4, jnp.float32))[0][0], dx, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0], dx, rtol=1e-5)
 
 
 def test_weight_norm_sets_the_length_of_each_filter():
