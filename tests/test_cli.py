@@ -142,7 +142,9 @@ def test_a_run_that_diverges_ends_in_one_line(folder, tiny_model, capsys):
     assert run("train", "digits", "--learning-rate", "1e38") == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.fullmatch(
-        r"jaxcnn train: the training loss of epoch \d+ is (nan|inf): a smaller learning rate may help", last
+        r"jaxcnn train: the training loss of epoch \d+ is (nan|inf): a smaller learning rate may help, "
+        "if images are finite and labels are classes",
+        last,
     )
 
 

@@ -33,6 +33,14 @@ class _Types:
     types: tuple[Any, ...]
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Argument:
+    """Stands among the residuals for an argument that is kept as it came: no program returns it."""
+
+    number: int
+
+
 def _no_axes(*options: Any) -> tuple[tuple[Hashable, int], ...]:
     return ()
 
@@ -54,7 +62,12 @@ def defvjp(
             and bwd sum over.
     """
     static = len(inspect.signature(bwd).parameters) - 2
-    forward = on_any_mesh(fwd)
+
+    @on_any_mesh
+    @functools.wraps(fwd)
+    def forward(*args):
+        result, residuals = fwd(*args)
+        return result, _named(residuals, jax.tree.leaves(args))
 
     @functools.wraps(fwd)
     def fwd_and_arguments(*args):
@@ -62,6 +75,7 @@ def defvjp(
         values = custom_vjp_primal_tree_values(arguments)
         rule = _in_axes(_unknown(named_axes(*options)), functools.partial(_with_options, forward, options))
         result, residuals = rule(*values)
+        residuals = _as_they_came(residuals, jax.tree.leaves((values, options)))
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call, so what this one asks for cannot be part
         # of it: arrays that hold nothing say it, by their number of axes.
@@ -89,6 +103,19 @@ def defvjp(
         return as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
 
     f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)
+
+
+def _named(residuals, arguments):
+    """The residuals, with the name of an argument in the place of what is one."""
+    numbers = {id(argument): number for number, argument in enumerate(arguments)}
+    return jax.tree.map(lambda leaf: _Argument(numbers[id(leaf)]) if id(leaf) in numbers else leaf, residuals)
+
+
+def _as_they_came(residuals, arguments):
+    def is_name(leaf):
+        return isinstance(leaf, _Argument)
+
+    return jax.tree.map(lambda leaf: arguments[leaf.number] if is_name(leaf) else leaf, residuals, is_leaf=is_name)
 
 
 def _with_options(f, options, *args):
