@@ -119,5 +119,6 @@ def _check_range(function, labels, where, ignore_index, classes):
         return
     values = np.asarray(labels) if where is None else np.asarray(labels)[np.asarray(where)]
     outside = values[(values < 0) | (values >= classes)]
-    expected = f"from 0 to {classes - 1} or left out by ignore_index={'' if ignore_index is None else ignore_index}"
+    ignored = "ignore_index" if ignore_index is None else f"ignore_index={ignore_index}"
+    expected = f"from 0 to {classes - 1} or left out by {ignored}"
     shapes.require(not outside.size, function, "labels", expected, outside[0] if outside.size else 0)

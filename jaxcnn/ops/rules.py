@@ -73,12 +73,12 @@ def defvjp(
     def fwd_and_arguments(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
-        rule = _in_axes(_unknown(named_axes(*options)), functools.partial(_with_options, forward, options))
-        result, residuals = rule(*values)
+        rule = _in_axes(_unknown(named_axes(*options)), forward)
+        result, residuals = rule(*values, *options)
         residuals = _as_they_came(residuals, jax.tree.leaves((values, options)))
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
-        # JAX keeps one structure of residuals for all uses of a traced call, so what this one asks for cannot be part
-        # of it: arrays that hold nothing say it, by their number of axes.
+        # JAX keeps one structure of residuals for all uses of a traced call. Which gradients this use asks for differs
+        # between uses: an empty array for each argument says it, with two axes where the gradient is asked for.
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
         return result, (types, asked, residuals)
 
@@ -87,8 +87,8 @@ def defvjp(
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
         cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        rule = functools.partial(backward, types, tuple(asked), structure, *options)
-        flat = _in_axes(_unknown(named_axes(*options)), rule)(residuals, cotangents)
+        rule = _in_axes(_unknown(named_axes(*options)), backward)
+        flat = rule(types, tuple(asked), structure, *options, residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
     @as_one_program
@@ -118,23 +118,28 @@ def _as_they_came(residuals, arguments):
     return jax.tree.map(lambda leaf: arguments[leaf.number] if is_name(leaf) else leaf, residuals, is_leaf=is_name)
 
 
-def _with_options(f, options, *args):
-    return f(*args, *options)
-
-
 # JAX calls the rules of what was under `vmap` where the name of its axis is not known any more: the backward pass, and
 # under `jit` or `remat` the forward pass. They are traced as if it were known: what is traced needs no name.
-def _in_axes(axes, f):
-    """f, where the axes are not known that it sums over."""
+def _in_axes(axes, program):
+    """A program where the axes are not known that it sums over; as its operations, of which JAX knows the axes."""
     if not axes:
-        return f
+        return program
 
-    def f_in_axes(*args):
-        closed, results = jax.make_jaxpr(f, axis_env=axes, return_shape=True)(*args)
-        values = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
+    def in_axes(*args):
+        leaves, structure = jax.tree.flatten(args)
+        is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+
+        def of_arrays(*arrays):
+            given = iter(arrays)
+            filled = [next(given) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+            return program.__wrapped__(*jax.tree.unflatten(structure, filled))
+
+        arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+        closed, results = jax.make_jaxpr(of_arrays, axis_env=axes, return_shape=True)(*arrays)
+        values = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *arrays)
         return jax.tree.unflatten(jax.tree.structure(results), values)
 
-    return f_in_axes
+    return in_axes
 
 
 def _unknown(axes):

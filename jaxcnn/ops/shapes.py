@@ -306,7 +306,7 @@ def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]
     several = options(value)
     given = [integer(function, argument, axis) for axis in ((value,) if several is None else several)]
     counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
-    expected = f"different axes of an array that has {rank}"
+    expected = f"one or several different axes of an array that has {rank}"
     require(0 < len(counted) == len(given), function, argument, expected, value)
     return tuple(counted)
 

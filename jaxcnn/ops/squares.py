@@ -12,9 +12,10 @@ from jaxcnn.ops import shapes
 
 
 def limits(dtype):
-    """Below what a sum of squares has lost digits, the largest number, and a factor that brings it within.
+    """A sum of squares below the first number has lost digits; above the second it is infinite; and a factor.
 
-    Up to 2^32 squares of an entry times the factor have a sum, and those of the smallest divided by it.
+    Entries times the factor have a sum of 2^32 squares that is not infinite. Entries divided by the factor have one
+    that has lost no digits.
     """
     finfo = jnp.finfo(dtype)
     return float(finfo.tiny / finfo.eps), float(finfo.max), 2.0 ** -(finfo.maxexp // 2 + 16)
@@ -47,7 +48,7 @@ def sum_of_parts(x, axes, part):
 
 
 def unless(fine, instead, f, *arrays):
-    """f(*arrays), for which a CPU reads the arrays once more, unless all is fine: `instead` will do then."""
+    """f(*arrays), or on a CPU `instead` where all entries of `fine` are true: it need not read the arrays again."""
 
     def on_cpu(fine, instead, *arrays):
         return lax.cond(jnp.all(fine), lambda instead, *_: instead, lambda _, *arrays: f(*arrays), instead, *arrays)

@@ -379,7 +379,7 @@ def test_label_that_is_no_class_is_an_error_outside_jit_and_nan_inside(name):
     for outside, dtype in ((-1, int), (n, int), (2**31 - 1, np.int32), (99, np.int8), (255, np.uint8)):
         labels = good.astype(dtype)
         labels[4] = outside
-        expected = f"labels must be from 0 to {n - 1} or left out by ignore_index=, got {outside}$"
+        expected = f"labels must be from 0 to {n - 1} or left out by ignore_index, got {outside}$"
         with pytest.raises(ValueError, match=expected):
             f(z, labels)
         losses, gradient, derived, mean = compiled(z, labels)

@@ -208,6 +208,25 @@ def test_statistics_along_the_axis_of_a_vmap():
     np.testing.assert_allclose(jax.grad(risk)(*args), first[0], rtol=1e-9, atol=1e-10)
 
 
+def test_statistics_along_the_axes_of_two_vmaps():
+    one, zero = jnp.asarray(GAMMA), jnp.asarray(BETA)
+    pairs = jnp.asarray(OTHER.normal(size=(2, 3, 4, len(GAMMA))))
+    dy = jnp.asarray(OTHER.normal(size=pairs.shape))
+
+    def normalised(x):
+        return jc.batch_norm(x[None], one, zero, axis_name=("outer", "inner"))[0][0]
+
+    def risk(x):
+        return jnp.sum(dy * jax.vmap(jax.vmap(normalised, axis_name="inner"), axis_name="outer")(x))
+
+    def of_batch(x):
+        return jnp.sum(dy * jc.batch_norm(x.reshape(6, *x.shape[2:]), one, zero)[0].reshape(x.shape))
+
+    expected = jax.grad(of_batch)(pairs)
+    for gradient in (jax.grad(risk), jax.jit(jax.grad(risk))):
+        np.testing.assert_allclose(gradient(pairs), expected, rtol=1e-9, atol=1e-10)
+
+
 def test_running_statistics_do_not_stall():
     """In bfloat16, 1 + 0.001 is 1; a state that was saved so becomes float32."""
     layer = nn.batch_norm(momentum=0.001)
