@@ -3,6 +3,10 @@
 What the rules call a convolution is, as in the lecture and in every framework, a cross-correlation: the filter slides
 and is not reversed. Both correlations are one `lax.conv_general_dilated` with the channels last. On a CPU, XLA computes
 some of these many times slower than others: there they are put together from what it computes fast.
+
+No way multiplies an image by zeros that are not of its filters: what is not finite in an image, or in the gradient that
+an input gradient slides over, reaches the places that see it and no others. A filter gradient that is not finite may
+be so in more entries of the same channels than the sum says.
 """
 
 import math
