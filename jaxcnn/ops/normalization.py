@@ -276,7 +276,8 @@ def _inverse_deviation(x, mean, where, count, axes, eps, named):
         is_beyond = total < smallest if multiple > 1 else total > largest
         square, factor = jnp.where(is_beyond, other, square), jnp.where(is_beyond, multiple, factor)
         added = jnp.where(is_beyond, eps * multiple * multiple, added)
-    return factor * lax.rsqrt(square / count + added), total / count
+    # JAX derives 1/sqrt in steps that stay within the dtype, while the r³ of `lax.rsqrt` is 0 for entries of 1e15.
+    return factor / jnp.sqrt(square / count + added), total / count
 
 
 # XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each. It sees that

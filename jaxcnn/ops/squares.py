@@ -12,13 +12,14 @@ from jaxcnn.ops import shapes
 
 
 def limits(dtype):
-    """A sum of squares below the first number has lost digits; above the second it is infinite; and a factor.
+    """A sum of squares below the first number has lost digits; above the second it or its derivatives are infinite;
+    and a factor.
 
     Entries times the factor have a sum of 2^32 squares that is not infinite. Entries divided by the factor have one
     that has lost no digits.
     """
     finfo = jnp.finfo(dtype)
-    return float(finfo.tiny / finfo.eps), float(finfo.max), 2.0 ** -(finfo.maxexp // 2 + 16)
+    return float(finfo.tiny / finfo.eps), float(finfo.max) * 2.0**-20, 2.0 ** -(finfo.maxexp // 2 + 16)
 
 
 def square_sums(x, mean, where, axes, factors, named):

@@ -208,6 +208,32 @@ def test_statistics_along_the_axis_of_a_vmap():
     np.testing.assert_allclose(jax.grad(risk)(*args), first[0], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer", "rms"])
+def test_second_order_of_large_entries(norm):
+    """A norm does not change with the scale of x: nor do derivatives that are multiplied by it."""
+    b = np.random.default_rng(0).normal(size=(2, 4, 4, 4))
+    one, zero = np.ones(4), np.zeros(4)
+
+    def product(b, scale, dtype):
+        gamma, beta, c, x, v = (jnp.asarray(a, dtype) for a in (one, zero, b, scale * b, scale * b[::-1]))
+
+        def f(x):
+            if norm == "rms":
+                return jc.rms_norm(x, gamma)
+            y = getattr(jc, f"{norm}_norm")(x, gamma, beta)
+            return y[0] if norm == "batch" else y
+
+        risk = jax.grad(lambda x: jnp.sum(f(x) * c))
+        return jax.grad(lambda x: jnp.vdot(risk(x), v))(x).astype(float) * scale
+
+    got, expected = (
+        quick(lambda b, dtype=dtype: [product(b, s, dtype) for s in (1e12, 1e15, 3e18, 1e20, 1e30)])(b)
+        for dtype in (jnp.float32, jnp.float64)
+    )
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.max(np.abs(b)))
+
+
 def test_statistics_along_the_axes_of_two_vmaps():
     one, zero = jnp.asarray(GAMMA), jnp.asarray(BETA)
     pairs = jnp.asarray(OTHER.normal(size=(2, 3, 4, len(GAMMA))))
