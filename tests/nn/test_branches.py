@@ -120,7 +120,7 @@ def test_remat_computes_the_same_and_saves_less():
         (
             lambda: nn.concatenate(double, axis=4).apply({}, {}, X),
             ValueError,
-            "nn.concatenate: axis must be different axes of an array that has 4, got 4",
+            "nn.concatenate: axis must be one or several different axes of an array that has 4, got 4",
         ),
         (
             lambda: nn.concatenate(double, double, axis=-4).init(KEY, X.shape),

@@ -372,7 +372,11 @@ BAD = [
     (initialised(nn.batch_norm(), 3), ValueError, "nn.batch_norm: input_shape must be "),
     (lambda: nn.batch_norm(momentum=2), ValueError, "nn.batch_norm: momentum must be a number from 0 to 1, got 2"),
     (lambda: nn.batch_norm(eps=-1), ValueError, "nn.batch_norm: eps must be "),
-    (initialised(nn.layer_norm(axes=3), 1, 3), ValueError, "nn.layer_norm: axes must be different axes of an array"),
+    (
+        initialised(nn.layer_norm(axes=3), 1, 3),
+        ValueError,
+        "nn.layer_norm: axes must be one or several different axes of an array",
+    ),
     (lambda: nn.layer_norm(eps=-1), ValueError, "nn.layer_norm: eps must be "),
     (initialised(nn.rms_norm(axes="C"), 1, 3), TypeError, "nn.rms_norm: axes must be an int, got str 'C'"),
     (lambda: nn.group_norm(0), ValueError, "nn.group_norm: groups must be an int of at least 1, got 0"),
