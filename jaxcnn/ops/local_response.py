@@ -84,14 +84,14 @@ defvjp(_local_response_norm, _local_response_norm_fwd, _local_response_norm_bwd)
 def _divisor(x, size, slope, k):
     """c² d, and c: 1 but where d is too large for the dtype."""
 
-    def of_multiple(c, x):
+    def divisor_of(c, x):
         return k * c * c + slope * _sum_around(jnp.square(c * x), *_reach(size))
 
     _, largest, shrink = limits(x.dtype)
-    d = of_multiple(1.0, x)
+    d = divisor_of(1.0, x)
     fine = d <= largest
     c = jnp.where(fine, np.ones((), x.dtype), np.asarray(shrink, x.dtype))
-    return jnp.where(fine, d, unless(fine, d, partial(of_multiple, shrink), x)), c
+    return jnp.where(fine, d, unless(fine, d, partial(divisor_of, shrink), x)), c
 
 
 def _reach(size):

@@ -199,7 +199,7 @@ def _normalise_plain(x, gamma, beta, where, axes, eps, named):
     1 along `axes`. They are those of the parts of x on all devices along the `named` axes, each a name and a size. An
     entry that `where`, of the rank of x or None, leaves out is 0, and no part of them.
     """
-    y, mean, var, _ = _with_statistics(x, gamma, beta, where, axes, eps, named)
+    y, mean, var, _ = _normalised_and_statistics(x, gamma, beta, where, axes, eps, named)
     return y, *lax.stop_gradient((mean, var))
 
 
@@ -207,7 +207,7 @@ normalise = jax.custom_vjp(on_any_mesh(_normalise_plain), nondiff_argnums=(4, 5,
 
 
 def _normalise_fwd(x, gamma, beta, where, axes, eps, named):
-    y, mean, var, r = _with_statistics(x, gamma, beta, where, axes, eps, named)
+    y, mean, var, r = _normalised_and_statistics(x, gamma, beta, where, axes, eps, named)
     return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, where, mean, r)
 
 
@@ -247,7 +247,7 @@ def _named_axes(axes, eps, named):
 defvjp(normalise, _normalise_fwd, _normalise_bwd, _named_axes)
 
 
-def _with_statistics(x, gamma, beta, where, axes, eps, named):
+def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):
     """y, mean, var and r; the variance from the differences to the mean, which loses no digits where that is large."""
     x, count = present(x, where), _count(x, where, axes, named)
     mean = None if beta is None else _mean(x, count, axes, named)

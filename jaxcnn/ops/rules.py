@@ -73,9 +73,9 @@ def defvjp(
     def fwd_and_arguments(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
-        rule = _in_axes(_unknown(named_axes(*options)), forward)
+        rule = _knowing_axes(_unknown(named_axes(*options)), forward)
         result, residuals = rule(*values, *options)
-        residuals = _as_they_came(residuals, jax.tree.leaves((values, options)))
+        residuals = _restored(residuals, jax.tree.leaves((values, options)))
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call. Which gradients this use asks for differs
         # between uses: an empty array for each argument says it, with two axes where the gradient is asked for.
@@ -87,7 +87,7 @@ def defvjp(
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
         cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        rule = _in_axes(_unknown(named_axes(*options)), backward)
+        rule = _knowing_axes(_unknown(named_axes(*options)), backward)
         flat = rule(types, tuple(asked), structure, *options, residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
@@ -111,7 +111,7 @@ def _named(residuals, arguments):
     return jax.tree.map(lambda leaf: _Argument(numbers[id(leaf)]) if id(leaf) in numbers else leaf, residuals)
 
 
-def _as_they_came(residuals, arguments):
+def _restored(residuals, arguments):
     def is_name(leaf):
         return isinstance(leaf, _Argument)
 
@@ -120,26 +120,26 @@ def _as_they_came(residuals, arguments):
 
 # JAX calls the rules of what was under `vmap` where the name of its axis is not known any more: the backward pass, and
 # under `jit` or `remat` the forward pass. They are traced as if it were known: what is traced needs no name.
-def _in_axes(axes, program):
+def _knowing_axes(axes, program):
     """A program where the axes are not known that it sums over; as its operations, of which JAX knows the axes."""
     if not axes:
         return program
 
-    def in_axes(*args):
+    def traced(*args):
         leaves, structure = jax.tree.flatten(args)
         is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
 
-        def of_arrays(*arrays):
+        def program_of_arrays(*arrays):
             given = iter(arrays)
             filled = [next(given) if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
             return program.__wrapped__(*jax.tree.unflatten(structure, filled))
 
         arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
-        closed, results = jax.make_jaxpr(of_arrays, axis_env=axes, return_shape=True)(*arrays)
+        closed, results = jax.make_jaxpr(program_of_arrays, axis_env=axes, return_shape=True)(*arrays)
         values = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *arrays)
         return jax.tree.unflatten(jax.tree.structure(results), values)
 
-    return in_axes
+    return traced
 
 
 def _unknown(axes):

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 
 def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f for arrays that are split along Explicit axes too: inside f these are Auto, and XLA decides.
+    """f for arrays on meshes with Explicit axes too, as one program: inside f these axes are Auto, and XLA decides.
 
     A result is split as the first such argument is, along the batch, and along the places if it has as many axes; along
     the channels as the last argument that has as many.
@@ -27,7 +27,7 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f)
     def f_on_any_mesh(*args):
         types = [jax.typeof(leaf) for leaf in jax.tree.leaves(args) if _is_array(leaf)]
-        meshes = [type.sharding.mesh for type in types if _on_explicit_axes(type)]
+        meshes = [type.sharding.mesh for type in types if _has_explicit_axes(type)]
         if not meshes:
             return f(*args)
         split = [type for type in types if any(type.sharding.spec)]
@@ -71,7 +71,7 @@ def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[...,
     Where a gradient varies between devices and its argument did not, each device has the part that its own data gave:
     the gradient is the sum.
     """
-    meshes = [type.sharding.mesh for type in types if _on_explicit_axes(type)]
+    meshes = [type.sharding.mesh for type in types if _has_explicit_axes(type)]
 
     def summed(*args):
         return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
@@ -148,6 +148,6 @@ def _is_array(leaf):
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
-def _on_explicit_axes(type):
+def _has_explicit_axes(type):
     """Whether the array is on a mesh with Explicit axes: it may be split along an axis that `vmap` hides."""
     return AxisType.Explicit in type.sharding.mesh.axis_types
