@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -14,7 +15,7 @@ import pytest
 
 import jaxcnn
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 MODULES = ["jaxcnn", *(module.name for module in pkgutil.walk_packages(jaxcnn.__path__, "jaxcnn."))]
 DOCTESTS = [
     test
@@ -40,34 +41,57 @@ def test_every_public_function_has_an_example():
     assert public <= shown
 
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+READMES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "jaxcnn").rglob("README.md"))]
+PROGRAMS = """
+import json, sys
+for code in json.load(sys.stdin):
+    exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+"""
 
 
-def run(code, folder):
-    """What the code prints, pasted into a file and run, in a new process."""
-    script = folder / "example.py"
-    script.write_text(code)
+def blocks(readme, language):
+    return re.findall(rf"```{language}\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+
+
+def name(readme):
+    return str(readme.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("readme", [readme for readme in READMES if blocks(readme, "python")], ids=name)
+def test_examples_of_a_readme(readme, tmp_path):
+    """They run, each by itself, and print what the comments behind `print` say."""
+    examples = blocks(readme, "python")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
-    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, cwd=folder)
+    options = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
+    ran = subprocess.run([sys.executable, "-c", PROGRAMS], input=json.dumps(examples), check=False, **options)
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    expected = re.findall(r"print\(.*\)  # (.*)", "\n".join(examples))
+    assert [line for line in ran.stdout.splitlines() if line in expected] == expected
+    assert "WRONG" not in ran.stdout
 
 
-def test_first_example_of_the_readme(tmp_path):
-    assert len(EXAMPLES[0].strip().splitlines()) <= 20
-    printed = run(EXAMPLES[0], tmp_path)
-    assert "right" in printed
-    assert "WRONG" not in printed
+def test_the_readme_shows_the_code_as_it_is():
+    sources = [path.read_text() for path in (ROOT / "jaxcnn").rglob("*.py")]
+    shown = blocks(ROOT / "README.md", "py")
+    assert shown
+    assert all(any(code in source for source in sources) for code in shown)
 
 
-@pytest.mark.parametrize("code", EXAMPLES[1:], ids=lambda code: code.split()[1])
-def test_other_examples_of_the_readme(code, tmp_path):
-    """They print what the comments behind `print` say."""
-    assert run(code, tmp_path).splitlines() == re.findall(r"print\(.*\)  # (.*)", code)
+@pytest.mark.parametrize("readme", READMES, ids=name)
+def test_links_lead_somewhere(readme):
+    """To a file that exists, to a heading of it, and to the line where the function begins that has the name."""
+    for text, link in re.findall(r"\[([^\]]+)\]\(([^)]+)\)", readme.read_text()):
+        path, _, part = link.partition("#")
+        target = (readme.parent / path).resolve() if path else readme
+        assert target.exists(), link
+        if re.fullmatch(r"L\d+", part):
+            assert target.read_text().splitlines()[int(part[1:]) - 1].startswith(f"def {text.strip('`')}("), link
+        elif part:
+            headings = re.findall(r"^#+ (.*)", target.read_text(), flags=re.MULTILINE)
+            assert part in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
 
 
-def test_tests_named_in_the_readme_exist():
-    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", README.read_text()))
-    assert named
-    for path, test in named:
-        assert f"def {test}(" in (README.parent / path).read_text(), f"{path}::{test}"
+@pytest.mark.parametrize("readme", READMES, ids=name)
+def test_tests_that_are_named_exist(readme):
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", readme.read_text()):
+        assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
