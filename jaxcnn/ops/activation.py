@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 class Activation(NamedTuple):
@@ -37,9 +36,6 @@ def _entrywise_plain(z, activation, options):
     return activation.f(shapes.wide(z), *options).astype(z.dtype)
 
 
-_entrywise = jax.custom_vjp(on_any_mesh(_entrywise_plain), nondiff_argnums=(1, 2))
-
-
 def _entrywise_fwd(z, activation, options):
     y = _entrywise_plain(z, activation, options)
     return y, activation.kept(z, y)
@@ -48,10 +44,10 @@ def _entrywise_fwd(z, activation, options):
 def _entrywise_bwd(activation, options, kept, dy):
     """∇_Z R = ∇_Y R ⊙ f'(Z)."""
     slope = activation.slope(kept if kept.dtype == bool else shapes.wide(kept), *options)
-    return ((shapes.wide(dy) * slope.astype(shapes.sum_dtype(dy.dtype))).astype(dy.dtype),)
+    return (shapes.wide(dy) * slope.astype(shapes.sum_dtype(dy.dtype)),)
 
 
-defvjp(_entrywise, _entrywise_fwd, _entrywise_bwd)
+_entrywise = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd)
 
 
 def keep_z(z, y):

@@ -10,8 +10,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.normalization import checked, mask, normalise, per_channel, standardised
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def batch_norm(
@@ -109,9 +108,6 @@ def _batch_norm_inference_plain(x, gamma, beta, mean, var, eps):
     return (gamma * standardised(x, mean, lax.rsqrt(var + eps)) + beta).astype(x.dtype)
 
 
-_batch_norm_inference = jax.custom_vjp(on_any_mesh(_batch_norm_inference_plain), nondiff_argnums=(5,))
-
-
 def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
     return _batch_norm_inference_plain(x, gamma, beta, mean, var, eps), (x, gamma, mean, var)
 
@@ -130,7 +126,7 @@ def _batch_norm_inference_bwd(eps, residuals, dy):
     return dx, dgamma, dbeta, dmean, dvar
 
 
-defvjp(_batch_norm_inference, _batch_norm_inference_fwd, _batch_norm_inference_bwd)
+_batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inference_fwd, _batch_norm_inference_bwd)
 
 
 def _wide_channels(a, x):

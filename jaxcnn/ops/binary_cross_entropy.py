@@ -10,8 +10,7 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import binary_labels, marked
 from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def sigmoid_cross_entropy(
@@ -72,9 +71,6 @@ def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
-_sigmoid_cross_entropy = jax.custom_vjp(on_any_mesh(_sigmoid_cross_entropy_plain), nondiff_argnums=(4,))
-
-
 def _sigmoid_cross_entropy_fwd(logits, labels, pos_weight, where, reduction):
     loss = _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction)
     return loss, (logits, labels, pos_weight, where)
@@ -86,10 +82,12 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
     dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
-    return dlogits.astype(logits.dtype), None, None, None
+    return dlogits, None, None, None
 
 
-defvjp(_sigmoid_cross_entropy, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd)
+_sigmoid_cross_entropy = custom_rule(
+    _sigmoid_cross_entropy_plain, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd
+)
 
 
 def _binary_terms(logits, labels, pos_weight, where):
@@ -161,9 +159,6 @@ def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
 
 
-_focal = jax.custom_vjp(on_any_mesh(_focal_plain), nondiff_argnums=(3, 4, 5))
-
-
 def _focal_fwd(logits, labels, where, gamma, alpha, reduction):
     return _focal_plain(logits, labels, where, gamma, alpha, reduction), (logits, labels, where)
 
@@ -175,10 +170,10 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     right = lax.logistic(-z)
     slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
     dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
-    return (sign * a * slope * dlosses).astype(logits.dtype), None, None
+    return sign * a * slope * dlosses, None, None
 
 
-defvjp(_focal, _focal_fwd, _focal_bwd)
+_focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd)
 
 
 def _focal_terms(logits, labels, where, alpha):

@@ -18,10 +18,9 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
-from jaxcnn.ops.geometry import Window, spread
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.geometry import Window
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def conv(
@@ -171,11 +170,13 @@ def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window,
 
 def convolve(x, w, window, groups, arithmetic=LAX):
     """Z = Conv(X | W_1, ..., W_K)."""
-    sliding = Sliding(window.stride, window.padding, window.dilation, window.upsampling)
+    sliding = Sliding(
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        upsampling=window.upsampling,
+    )
     return correlate(x, w, sliding, groups, arithmetic)
-
-
-_conv = jax.custom_vjp(on_any_mesh(_conv_plain), nondiff_argnums=(3, 4))
 
 
 def _conv_fwd(x, w, b, window, groups):
@@ -190,7 +191,7 @@ def _conv_bwd(window, groups, residuals, dz):
     return dx, dw, db
 
 
-defvjp(_conv, _conv_fwd, _conv_bwd)
+_conv = custom_rule(_conv_plain, _conv_fwd, _conv_bwd)
 
 
 # One spatial axis: n inputs, m outputs, k weights that span e = d(k - 1) + 1 inputs, and u = uSample(dz | s), so that
@@ -207,14 +208,13 @@ defvjp(_conv, _conv_fwd, _conv_bwd)
 # Where zeros between the entries made the image, the gradients at those zeros are of no use: dSample, a stride.
 def input_grad(dz, w, window, groups, arithmetic=LAX):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
-    sliding = Sliding(window.upsampling, input_grad_padding(window), window.dilation, upsampling=window.stride)
+    sliding = Sliding(
+        stride=window.upsampling,
+        padding=window.input_grad_padding,
+        dilation=window.dilation,
+        upsampling=window.stride,
+    )
     return correlate(dz, _dagger(w, groups), sliding, groups, arithmetic)
-
-
-def input_grad_padding(window):
-    """The zeros (low, high) around uSample(∇_Z R | s) that make the gradient as large as the image."""
-    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    return tuple((e - 1 - low, n + low - spread(m, s)) for n, m, e, s, (low, _) in axes)
 
 
 def _dagger(w, groups):
@@ -236,9 +236,12 @@ def _dagger(w, groups):
 # Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images as well.
 def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
-    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    padding = tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
-    sliding = Sliding(window.dilation, padding, dilation=window.stride, upsampling=window.upsampling)
+    sliding = Sliding(
+        stride=window.dilation,
+        padding=window.filter_grad_padding,
+        dilation=window.stride,
+        upsampling=window.upsampling,
+    )
     return correlate_over_batch(x, dz, sliding, groups, arithmetic)
 
 

@@ -8,9 +8,8 @@ import jax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.transposed_convolution import transposed_convolution
 
 
@@ -113,9 +112,6 @@ def _conv_filter_grad_plain(x, dy, window, groups):
     return filter_grad(x, dy, window, groups)
 
 
-_conv_filter_grad = jax.custom_vjp(on_any_mesh(_conv_filter_grad_plain), nondiff_argnums=(2, 3))
-
-
 def _conv_filter_grad_fwd(x, dy, window, groups):
     return _conv_filter_grad_plain(x, dy, window, groups), (x, dy)
 
@@ -126,4 +122,4 @@ def _conv_filter_grad_bwd(window, groups, residuals, g):
     return input_grad(dy, g, window, groups), convolve(x, g, window, groups)
 
 
-defvjp(_conv_filter_grad, _conv_filter_grad_fwd, _conv_filter_grad_bwd)
+_conv_filter_grad = custom_rule(_conv_filter_grad_plain, _conv_filter_grad_fwd, _conv_filter_grad_bwd)

@@ -11,8 +11,7 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import class_labels, distribution, mask, unknown
 from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def softmax_cross_entropy(
@@ -81,9 +80,6 @@ def _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing
     return reduce(losses, reduction, where, shares).astype(logits.dtype)
 
 
-_softmax_cross_entropy = jax.custom_vjp(on_any_mesh(_softmax_cross_entropy_plain), nondiff_argnums=(4, 5))
-
-
 def _softmax_cross_entropy_fwd(logits, labels, class_weights, where, smoothing, reduction):
     loss = _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing, reduction)
     return loss, (logits, labels, class_weights, where)
@@ -97,10 +93,12 @@ def _softmax_cross_entropy_bwd(smoothing, reduction, residuals, dloss):
     shares = _shares(labels, class_weights, where, p)
     dlosses = spread(dloss.astype(p.dtype), logits.shape[:-1], reduction, where, shares)
     dlogits = (p * jnp.sum(u, axis=-1, keepdims=True) - u) * dlosses[..., None]
-    return dlogits.astype(logits.dtype), None, None, None
+    return dlogits, None, None, None
 
 
-defvjp(_softmax_cross_entropy, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd)
+_softmax_cross_entropy = custom_rule(
+    _softmax_cross_entropy_plain, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd
+)
 
 
 def _log_probabilities(logits, where):
@@ -171,9 +169,6 @@ def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
     return reduce(losses, reduction, where, _shares(labels, class_weights, where, wide)).astype(log_p.dtype)
 
 
-_nll = jax.custom_vjp(on_any_mesh(_nll_plain), nondiff_argnums=(4, 5))
-
-
 def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
     return _nll_plain(log_p, labels, class_weights, where, classes, reduction), (labels, class_weights, where)
 
@@ -184,10 +179,10 @@ def _nll_bwd(classes, reduction, residuals, dloss):
     shares = _shares(labels, class_weights, where, like)
     dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, where, shares)
     dlog_p = -_targets(labels, class_weights, where, like) * dlosses[..., None]
-    return dlog_p.astype(dloss.dtype), None, None, None
+    return dlog_p, None, None, None
 
 
-defvjp(_nll, _nll_fwd, _nll_bwd)
+_nll = custom_rule(_nll_plain, _nll_fwd, _nll_bwd)
 
 
 def kl_divergence(
@@ -232,9 +227,6 @@ def _kl_divergence_plain(log_p, q, where, reduction):
     return reduce(jnp.sum(wide_q * log_ratio, axis=-1), reduction, where).astype(log_p.dtype)
 
 
-_kl_divergence = jax.custom_vjp(on_any_mesh(_kl_divergence_plain), nondiff_argnums=(3,))
-
-
 def _kl_divergence_fwd(log_p, q, where, reduction):
     return _kl_divergence_plain(log_p, q, where, reduction), (log_p, q, where)
 
@@ -244,10 +236,10 @@ def _kl_divergence_bwd(reduction, residuals, dloss):
     wide_q, log_ratio = _log_ratio(log_p, q, where)
     dlosses = spread(dloss.astype(wide_q.dtype), log_p.shape[:-1], reduction, where)[..., None]
     dq = jnp.where(wide_q == 0, 0.0, (log_ratio + 1) * dlosses)
-    return (-wide_q * dlosses).astype(log_p.dtype), dq.astype(q.dtype), None
+    return -wide_q * dlosses, dq, None
 
 
-defvjp(_kl_divergence, _kl_divergence_fwd, _kl_divergence_bwd)
+_kl_divergence = custom_rule(_kl_divergence_plain, _kl_divergence_fwd, _kl_divergence_bwd)
 
 
 def _log_ratio(log_p, q, where):

@@ -12,8 +12,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
@@ -54,9 +53,6 @@ def _dense_plain(x, w, b):
     return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
-_dense = jax.custom_vjp(on_any_mesh(_dense_plain))
-
-
 def _dense_fwd(x, w, b):
     return _dense_plain(x, w, b), (x, w, b)
 
@@ -70,7 +66,7 @@ def _dense_bwd(residuals, dy):
     return dx, dw, db
 
 
-defvjp(_dense, _dense_fwd, _dense_bwd)
+_dense = custom_rule(_dense_plain, _dense_fwd, _dense_bwd)
 
 
 def flatten(x: jax.Array) -> jax.Array:
@@ -106,9 +102,6 @@ def _flatten_plain(x, image_shape):
     return x.reshape(x.shape[0], math.prod(image_shape))
 
 
-_flatten = jax.custom_vjp(on_any_mesh(_flatten_plain), nondiff_argnums=(1,))
-
-
 def _flatten_fwd(x, image_shape):
     return _flatten_plain(x, image_shape), None
 
@@ -118,4 +111,4 @@ def _flatten_bwd(image_shape, _, dy):
     return (dy.reshape(dy.shape[0], *image_shape),)
 
 
-defvjp(_flatten, _flatten_fwd, _flatten_bwd)
+_flatten = custom_rule(_flatten_plain, _flatten_fwd, _flatten_bwd)

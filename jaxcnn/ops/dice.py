@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import class_labels, distribution
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def dice(
@@ -64,9 +63,6 @@ def _dice_plain(p, labels, where, classes, smooth, reduction):
     return reduce(1 - score, reduction).astype(p.dtype)
 
 
-_dice = jax.custom_vjp(on_any_mesh(_dice_plain), nondiff_argnums=(3, 4, 5))
-
-
 def _dice_fwd(p, labels, where, classes, smooth, reduction):
     score, total = _dice_score(p, labels, where, classes, smooth)
     return reduce(1 - score, reduction).astype(p.dtype), (labels, where, score, total)
@@ -79,10 +75,10 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     v = distribution(labels, classes, score.dtype, where)
     per_image = (score.shape[0], *(1,) * (v.ndim - 2), classes)
     dp = (score.reshape(per_image) - 2 * v) * (dlosses / total).reshape(per_image)
-    return masked(dp, where).astype(dloss.dtype), None, None
+    return masked(dp, where), None, None
 
 
-defvjp(_dice, _dice_fwd, _dice_bwd)
+_dice = custom_rule(_dice_plain, _dice_fwd, _dice_bwd)
 
 
 def _dice_score(p, labels, where, classes, smooth):

@@ -11,9 +11,8 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -151,9 +150,6 @@ def _dropout_plain(key, x, draw, options):
     return jnp.where(kept, wide / share, 0.0).astype(x.dtype)
 
 
-_dropout = jax.custom_vjp(on_any_mesh(_dropout_plain), nondiff_argnums=(2, 3))
-
-
 def _dropout_fwd(key, x, draw, options):
     return _dropout_plain(key, x, draw, options), key
 
@@ -163,7 +159,7 @@ def _dropout_bwd(draw, options, key, dy):
     return None, _dropout_plain(key, dy, draw, options)
 
 
-defvjp(_dropout, _dropout_fwd, _dropout_bwd)
+_dropout = custom_rule(_dropout_plain, _dropout_fwd, _dropout_bwd)
 
 
 def _draw(key, dtype, rate, shape):

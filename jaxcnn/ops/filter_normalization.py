@@ -13,8 +13,7 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.normalization import normalise, per_channel
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
@@ -93,9 +92,6 @@ def _spectral_norm_plain(w, u, iterations):
     return _spectral_norm_fwd(w, u, iterations)[0]
 
 
-_spectral_norm = jax.custom_vjp(on_any_mesh(_spectral_norm_plain), nondiff_argnums=(2,))
-
-
 def _spectral_norm_fwd(w, u, iterations):
     dtype = shapes.sum_dtype(w.dtype)
     matrix, _ = _matrix(w, dtype)
@@ -110,10 +106,10 @@ def _spectral_norm_bwd(iterations, residuals, cotangents):
     matrix, c = _matrix(w, v.dtype)
     dy, sigma = cotangents[0].reshape(matrix.shape).astype(v.dtype), _sigma(matrix, v, u)
     dsigma = -jnp.sum(dy * matrix) / jnp.square(sigma)
-    return (c * (dy / sigma + dsigma * jnp.outer(v, u))).reshape(w.shape).astype(w.dtype), None
+    return (c * (dy / sigma + dsigma * jnp.outer(v, u))).reshape(w.shape), None
 
 
-defvjp(_spectral_norm, _spectral_norm_fwd, _spectral_norm_bwd)
+_spectral_norm = custom_rule(_spectral_norm_plain, _spectral_norm_fwd, _spectral_norm_bwd)
 
 
 def _power_iteration(matrix, u, iterations):

@@ -17,8 +17,7 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.correlation import Arithmetic
 from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def conv_general_dilated(
@@ -130,9 +129,6 @@ def _conv_general_dilated_plain(lhs, rhs, geometry):
     return _in_order(z, geometry.layout.out_spec)
 
 
-_conv_general_dilated = jax.custom_vjp(on_any_mesh(_conv_general_dilated_plain), nondiff_argnums=(2,))
-
-
 def _conv_general_dilated_fwd(lhs, rhs, geometry):
     return _conv_general_dilated_plain(lhs, rhs, geometry), (lhs, rhs)
 
@@ -146,7 +142,7 @@ def _conv_general_dilated_bwd(geometry, residuals, dout):
     return dlhs, _filters_in_order(dw, geometry.layout.rhs_spec)
 
 
-defvjp(_conv_general_dilated, _conv_general_dilated_fwd, _conv_general_dilated_bwd)
+_conv_general_dilated = custom_rule(_conv_general_dilated_plain, _conv_general_dilated_fwd, _conv_general_dilated_bwd)
 
 
 def _window(image, size, stride, padding, upsampling, dilation):

@@ -60,6 +60,18 @@ class Window:
         places = [(n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True)]
         return tuple(m if isinstance(m, int) else max_dim(m, 0) for m in places)
 
+    @property
+    def input_grad_padding(self) -> tuple[tuple[int, int], ...]:
+        """The zeros (low, high) around uSample(dz | s) that make the gradient of the image as large as the image."""
+        axes = zip(self.image, self.output, self.extent, self.stride, self.padding, strict=True)
+        return tuple((e - 1 - low, n + low - spread(m, s)) for n, m, e, s, (low, _) in axes)
+
+    @property
+    def filter_grad_padding(self) -> tuple[tuple[int, int], ...]:
+        """The zeros (low, high) around the image among which uSample(dz | s) finds as many places as the filter has."""
+        axes = zip(self.image, self.output, self.extent, self.stride, self.padding, strict=True)
+        return tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
+
 
 def spread(m: int, s: int) -> int:
     """How many entries uSample(z | s) of m entries has: s(m - 1) + 1, as lax counts them."""

@@ -17,8 +17,7 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule, without_rule
 from jaxcnn.ops.unfused import unfused
 from jaxcnn.ops.windows import in_pairs
 from jaxcnn.ops.winners import (
@@ -65,9 +64,6 @@ def _global_mean_pool_plain(x, image):
     return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
-_global_mean_pool = jax.custom_vjp(on_any_mesh(_global_mean_pool_plain), nondiff_argnums=(1,))
-
-
 def _global_mean_pool_fwd(x, image):
     return _global_mean_pool_plain(x, image), None
 
@@ -78,7 +74,7 @@ def _global_mean_pool_bwd(image, _, dy):
     return (jnp.broadcast_to(jnp.expand_dims(dy / math.prod(image), places), (dy.shape[0], *image, dy.shape[1])),)
 
 
-defvjp(_global_mean_pool, _global_mean_pool_fwd, _global_mean_pool_bwd)
+_global_mean_pool = custom_rule(_global_mean_pool_plain, _global_mean_pool_fwd, _global_mean_pool_bwd)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
@@ -111,7 +107,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
 
 
-@on_any_mesh
+@without_rule
 def _max_of_symbolic(x):
     """With the gradient that JAX derives of an entry that is taken."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -156,7 +152,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     return y, _indices(lax.stop_gradient(x), image, shape)
 
 
-@on_any_mesh
+@without_rule
 def _indices(x, image, shape):
     window = _windows(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
@@ -165,9 +161,6 @@ def _indices(x, image, shape):
 def _max_of_regions_plain(x, image, shape):
     window = _windows(image, shape)
     return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
-
-
-_max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2))
 
 
 def _max_of_regions_fwd(x, image, shape):
@@ -184,7 +177,7 @@ def _max_of_regions_bwd(image, shape, winner, dy):
     return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)
 
 
-defvjp(_max_of_regions, _max_of_regions_fwd, _max_of_regions_bwd)
+_max_of_regions = custom_rule(_max_of_regions_plain, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
 def _place_of_maximum(x, shape):
@@ -294,9 +287,6 @@ def _adaptive_mean_pool_plain(x, image, shape):
     return y.astype(x.dtype)
 
 
-_adaptive_mean_pool = jax.custom_vjp(on_any_mesh(_adaptive_mean_pool_plain), nondiff_argnums=(1, 2))
-
-
 def _adaptive_mean_pool_fwd(x, image, shape):
     return _adaptive_mean_pool_plain(x, image, shape), None
 
@@ -308,10 +298,10 @@ def _adaptive_mean_pool_bwd(image, shape, _, dy):
     for axis, (n, m, block) in enumerate(zip(image, shape, blocks, strict=True), start=1):
         if n // block != m:
             dx = sum_terms(dx, transposed(_shares(n, m), n), axis)
-    return (_share_in_blocks(dx, blocks).astype(dy.dtype),)
+    return (_share_in_blocks(dx, blocks),)
 
 
-defvjp(_adaptive_mean_pool, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
+_adaptive_mean_pool = custom_rule(_adaptive_mean_pool_plain, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
 
 
 def _block(n, m):

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import class_labels, distribution
 from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def hinge(
@@ -65,9 +64,6 @@ def _hinge_plain(logits, labels, where, margin, reduction):
     return reduce(losses, reduction, where).astype(logits.dtype)
 
 
-_hinge = jax.custom_vjp(on_any_mesh(_hinge_plain), nondiff_argnums=(3, 4))
-
-
 def _hinge_fwd(logits, labels, where, margin, reduction):
     within = _excess(logits, labels, where, margin) > 0
     return _hinge_plain(logits, labels, where, margin, reduction), (within, labels, where)
@@ -81,10 +77,10 @@ def _hinge_bwd(margin, reduction, residuals, dloss):
     each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
     v = distribution(labels, classes, dtype, where)
     dz = jnp.where(v == 0, each, -v * jnp.sum(each, axis=-1, keepdims=True))
-    return dz.astype(dloss.dtype), None, None
+    return dz, None, None
 
 
-defvjp(_hinge, _hinge_fwd, _hinge_bwd)
+_hinge = custom_rule(_hinge_plain, _hinge_fwd, _hinge_bwd)
 
 
 def _excess(logits, labels, where, margin):

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.reduction import masked
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import without_rule
 
 
 def mask(function, where, shape):
@@ -110,7 +110,7 @@ def _not_ignored(labels, where, ignore_index):
     return others if where is None else _both(where, others)
 
 
-_both = on_any_mesh(operator.and_)
+_both = without_rule(operator.and_)
 
 
 def _check_range(function, labels, where, ignore_index, classes):

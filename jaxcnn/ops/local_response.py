@@ -8,8 +8,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.squares import limits, unless
 
 
@@ -58,9 +57,6 @@ def _local_response_norm_plain(x, size, slope, beta, k):
     return (wide * (c**beta * d**-beta) * c**beta).astype(x.dtype)
 
 
-_local_response_norm = jax.custom_vjp(on_any_mesh(_local_response_norm_plain), nondiff_argnums=(1, 2, 3, 4))
-
-
 def _local_response_norm_fwd(x, size, slope, beta, k):
     return _local_response_norm_plain(x, size, slope, beta, k), x
 
@@ -75,10 +71,10 @@ def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     behind, ahead = _reach(size)
     # x_i x_j/d_i is near 1, but x_j may be too large for the dtype, and x_i/d_i too small: x_j is taken `shrink` times.
     seen = _sum_around(wide_dy * power * (wide * (c * (c / shrink) / d)), ahead, behind)
-    return ((power * wide_dy - 2 * slope * beta * (shrink * wide) * seen).astype(x.dtype),)
+    return (power * wide_dy - 2 * slope * beta * (shrink * wide) * seen,)
 
 
-defvjp(_local_response_norm, _local_response_norm_fwd, _local_response_norm_bwd)
+_local_response_norm = custom_rule(_local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd)
 
 
 def _divisor(x, size, slope, k):

@@ -11,9 +11,8 @@ import jax
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule, without_rule
 from jaxcnn.ops.shapes import Padding, Pads, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import pooling_window, with_sight
 from jaxcnn.ops.winners import (
     add_at_place,
@@ -84,19 +83,16 @@ def max_pool(
     return y, _indices(lax.stop_gradient(x), geometry)
 
 
-_max_of_symbolic = on_any_mesh(max_of_symbolic)
+_max_of_symbolic = without_rule(max_of_symbolic)
 
 
-@on_any_mesh
+@without_rule
 def _indices(x, window):
     return place_of_winner(max_and_winner(x, window)[1], window)
 
 
 def _max_pool_plain(x, window):
     return window_max(x, window)
-
-
-_max_pool = jax.custom_vjp(on_any_mesh(_max_pool_plain), nondiff_argnums=(1,))
 
 
 def _max_pool_fwd(x, window):
@@ -108,7 +104,7 @@ def _max_pool_bwd(window, winner, dy):
     return (add_at_winner(dy, winner, window),)
 
 
-defvjp(_max_pool, _max_pool_fwd, _max_pool_bwd)
+_max_pool = custom_rule(_max_pool_plain, _max_pool_fwd, _max_pool_bwd)
 
 
 def max_unpool(
@@ -172,9 +168,6 @@ def _max_unpool_plain(y, indices, shape):
     return add_at_place(y, indices, shape)
 
 
-_max_unpool = jax.custom_vjp(on_any_mesh(_max_unpool_plain), nondiff_argnums=(2,))
-
-
 def _max_unpool_fwd(y, indices, shape):
     return _max_unpool_plain(y, indices, shape), indices
 
@@ -184,4 +177,4 @@ def _max_unpool_bwd(shape, indices, dx):
     return take_from_place(dx, indices), None
 
 
-defvjp(_max_unpool, _max_unpool_fwd, _max_unpool_bwd)
+_max_unpool = custom_rule(_max_unpool_plain, _max_unpool_fwd, _max_unpool_bwd)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.convolution import input_grad_padding
 from jaxcnn.ops.geometry import seeing, surely
 from jaxcnn.ops.shapes import is_symbolic, sum_dtype
 from jaxcnn.ops.windows import in_pairs, joined_blocks, over_blocks
@@ -33,7 +32,7 @@ def add_shares(dy, window, counted):
     shares, window = wide / divisor(window, counted, wide.dtype), seeing(window)
     if window.side_by_side and window.volume > _SMALL_BOX:
         return _repeat(shares, window).astype(dy.dtype)
-    pads = zip(input_grad_padding(window), window.stride, strict=True)
+    pads = zip(window.input_grad_padding, window.stride, strict=True)
     upsampled = _pad(shares, [(low, high, s - 1) for (low, high), s in pads])
     return _window_sum(upsampled, window.size, (1,) * len(window.size)).astype(dy.dtype)
 

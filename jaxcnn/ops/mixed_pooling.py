@@ -13,9 +13,8 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.geometry import seeing
 from jaxcnn.ops.means import add_shares, window_mean
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import fold_entries, fold_windows, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
 
@@ -75,9 +74,6 @@ def _between(maximum, mean, share):
     return share * maximum + (1 - share) * mean
 
 
-_mixed_pool = jax.custom_vjp(on_any_mesh(_mixed_pool_plain), nondiff_argnums=(2,))
-
-
 def _mixed_pool_fwd(x, share, window):
     maximum, winner = max_and_winner(x, seeing(window))
     maximum, mean = shapes.wide(maximum), window_mean(shapes.wide(x), window, window.padding)
@@ -90,10 +86,10 @@ def _mixed_pool_bwd(window, residuals, dy):
     wide = shapes.wide(dy)
     of_maximum = jnp.broadcast_to(shapes.wide(share), dy.shape) * wide
     dx = add_at_winner(of_maximum, winner, seeing(window)) + add_shares(wide - of_maximum, window, window.padding)
-    return dx.astype(dy.dtype), _sum_over_shared(wide * shapes.wide(difference), share)
+    return dx, _sum_over_shared(wide * shapes.wide(difference), share)
 
 
-defvjp(_mixed_pool, _mixed_pool_fwd, _mixed_pool_bwd)
+_mixed_pool = custom_rule(_mixed_pool_plain, _mixed_pool_fwd, _mixed_pool_bwd)
 
 
 def softmax_pool(
@@ -151,9 +147,6 @@ def _softmax_pool_plain(x, temperature, window):
     return (maximum + rest).astype(x.dtype)
 
 
-_softmax_pool = jax.custom_vjp(on_any_mesh(_softmax_pool_plain), nondiff_argnums=(2,))
-
-
 def _softmax_pool_fwd(x, temperature, window):
     maximum, total, rest = _soft_maximum(x, temperature, window)
     return (maximum + rest).astype(x.dtype), (x, temperature, maximum.astype(x.dtype), total, rest)
@@ -175,10 +168,10 @@ def _softmax_pool_bwd(window, residuals, dy):
         return dx + dy_i * e * (1 + (t - rest_i) / scale), dscale - dy_i * e * (t / scale) * (t - rest_i)
 
     dx, dscale = fold_windows(add, (jnp.zeros_like(wide),) * 2, seen, window)
-    return dx.astype(x.dtype), _sum_over_shared(dscale / scale, temperature)
+    return dx, _sum_over_shared(dscale / scale, temperature)
 
 
-defvjp(_softmax_pool, _softmax_pool_fwd, _softmax_pool_bwd)
+_softmax_pool = custom_rule(_softmax_pool_plain, _softmax_pool_fwd, _softmax_pool_bwd)
 
 
 def _soft_maximum(x, temperature, window):
@@ -206,4 +199,4 @@ def _exp(t, scale):
 
 def _sum_over_shared(terms, parameter):
     """The gradient of a parameter [C] or [] from the terms [..., C] that it is in."""
-    return jnp.sum(terms, axis=tuple(range(terms.ndim - parameter.ndim))).astype(parameter.dtype)
+    return jnp.sum(terms, axis=tuple(range(terms.ndim - parameter.ndim)))

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
 
 
@@ -203,9 +202,6 @@ def _normalise_plain(x, gamma, beta, where, axes, eps, named):
     return y, *lax.stop_gradient((mean, var))
 
 
-normalise = jax.custom_vjp(on_any_mesh(_normalise_plain), nondiff_argnums=(4, 5, 6))
-
-
 def _normalise_fwd(x, gamma, beta, where, axes, eps, named):
     y, mean, var, r = _normalised_and_statistics(x, gamma, beta, where, axes, eps, named)
     return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, where, mean, r)
@@ -244,7 +240,7 @@ def _named_axes(axes, eps, named):
     return named
 
 
-defvjp(normalise, _normalise_fwd, _normalise_bwd, _named_axes)
+normalise = custom_rule(_normalise_plain, _normalise_fwd, _normalise_bwd, named_axes=_named_axes)
 
 
 def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):

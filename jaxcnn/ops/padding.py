@@ -14,9 +14,8 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.geometry import may_be_left, surely
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Pads
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
@@ -92,9 +91,6 @@ def _pad_plain(x, width, mode):
     return _zeros(x, after)
 
 
-_pad = jax.custom_vjp(on_any_mesh(_pad_plain), nondiff_argnums=(1, 2))
-
-
 def _pad_fwd(x, width, mode):
     return _pad_plain(x, width, mode), None
 
@@ -115,10 +111,10 @@ def _pad_bwd(width, mode, _, dy):
         (a, b), (c, d) = _SOURCES[mode](n, low, high)
         front, back = _strip_transposed(front, axis, mode), _strip_transposed(back, axis, mode)
         dx = middle + _along(front, axis, a, n - b) + _along(back, axis, c, n - d)
-    return (_zeros(dx, _negative(before)).astype(dy.dtype),)
+    return (_zeros(dx, _negative(before)),)
 
 
-defvjp(_pad, _pad_fwd, _pad_bwd)
+_pad = custom_rule(_pad_plain, _pad_fwd, _pad_bwd)
 
 
 # For each mode where in the axis what is in front comes from, and what is behind: [a, b) and [c, d).

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def l2_penalty(params: Any) -> jax.Array:
@@ -43,18 +42,15 @@ def _l2_penalty_plain(params):
     return _tree_sum(lambda w: 0.5 * jnp.square(w), params)
 
 
-_l2_penalty = jax.custom_vjp(on_any_mesh(_l2_penalty_plain))
-
-
 def _l2_penalty_fwd(params):
     return _l2_penalty_plain(params), params
 
 
 def _l2_penalty_bwd(params, dpenalty):
-    return (jax.tree.map(lambda w: (w.astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
+    return (jax.tree.map(lambda w: w.astype(dpenalty.dtype) * dpenalty, params),)
 
 
-defvjp(_l2_penalty, _l2_penalty_fwd, _l2_penalty_bwd)
+_l2_penalty = custom_rule(_l2_penalty_plain, _l2_penalty_fwd, _l2_penalty_bwd)
 
 
 def l1_penalty(params: Any) -> jax.Array:
@@ -85,18 +81,15 @@ def _l1_penalty_plain(params):
     return _tree_sum(jnp.abs, params)
 
 
-_l1_penalty = jax.custom_vjp(on_any_mesh(_l1_penalty_plain))
-
-
 def _l1_penalty_fwd(params):
     return _l1_penalty_plain(params), params
 
 
 def _l1_penalty_bwd(params, dpenalty):
-    return (jax.tree.map(lambda w: (jnp.sign(w).astype(dpenalty.dtype) * dpenalty).astype(w.dtype), params),)
+    return (jax.tree.map(lambda w: jnp.sign(w).astype(dpenalty.dtype) * dpenalty, params),)
 
 
-defvjp(_l1_penalty, _l1_penalty_fwd, _l1_penalty_bwd)
+_l1_penalty = custom_rule(_l1_penalty_plain, _l1_penalty_fwd, _l1_penalty_bwd)
 
 
 def _checked_tree(function, params):

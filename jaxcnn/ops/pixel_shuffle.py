@@ -5,9 +5,8 @@ import math
 import jax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def pixel_shuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
@@ -88,9 +87,6 @@ def _pixel_shuffle_plain(x, factor):
     return split.transpose(0, *order, rank + 1).reshape(y_shape)
 
 
-_pixel_shuffle = jax.custom_vjp(on_any_mesh(_pixel_shuffle_plain), nondiff_argnums=(1,))
-
-
 def _pixel_shuffle_fwd(x, factor):
     return _pixel_shuffle_plain(x, factor), None
 
@@ -99,7 +95,7 @@ def _pixel_shuffle_bwd(factor, _, dy):
     return (_pixel_unshuffle_plain(dy, factor),)
 
 
-defvjp(_pixel_shuffle, _pixel_shuffle_fwd, _pixel_shuffle_bwd)
+_pixel_shuffle = custom_rule(_pixel_shuffle_plain, _pixel_shuffle_fwd, _pixel_shuffle_bwd)
 
 
 def _pixel_unshuffle_plain(x, factor):
@@ -112,9 +108,6 @@ def _pixel_unshuffle_plain(x, factor):
     return blocks.reshape(n, *places, channels * math.prod(factor))
 
 
-_pixel_unshuffle = jax.custom_vjp(on_any_mesh(_pixel_unshuffle_plain), nondiff_argnums=(1,))
-
-
 def _pixel_unshuffle_fwd(x, factor):
     return _pixel_unshuffle_plain(x, factor), None
 
@@ -123,4 +116,4 @@ def _pixel_unshuffle_bwd(factor, _, dy):
     return (_pixel_shuffle_plain(dy, factor),)
 
 
-defvjp(_pixel_unshuffle, _pixel_unshuffle_fwd, _pixel_unshuffle_bwd)
+_pixel_unshuffle = custom_rule(_pixel_unshuffle_plain, _pixel_unshuffle_fwd, _pixel_unshuffle_bwd)

@@ -17,9 +17,8 @@ from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.geometry import seeing
 from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import FEW_ENTRIES, fold_entries, fold_windows, pooling_window, with_sight
 from jaxcnn.ops.winners import stored, window_max
 
@@ -82,9 +81,6 @@ def _mean_pool_plain(x, window, counted):
     return window_mean(x, window, counted)
 
 
-_mean_pool = jax.custom_vjp(on_any_mesh(_mean_pool_plain), nondiff_argnums=(1, 2))
-
-
 def _mean_pool_fwd(x, window, counted):
     return _mean_pool_plain(x, window, counted), None
 
@@ -94,7 +90,7 @@ def _mean_pool_bwd(window, counted, _, dy):
     return (add_shares(dy, window, counted),)
 
 
-defvjp(_mean_pool, _mean_pool_fwd, _mean_pool_bwd)
+_mean_pool = custom_rule(_mean_pool_plain, _mean_pool_fwd, _mean_pool_bwd)
 
 
 def lp_pool(
@@ -146,9 +142,6 @@ def _lp_pool_plain(x, p, window):
     return _norm(x, p, window, _to_the)
 
 
-_lp_pool = jax.custom_vjp(on_any_mesh(_lp_pool_plain), nondiff_argnums=(1, 2))
-
-
 def _lp_pool_fwd(x, p, window):
     y = _norm(x, p, window, _smoothly_to_the)
     return y, (x, y)
@@ -178,10 +171,10 @@ def _lp_pool_bwd(p, window, residuals, dy):
 
     args = x, stored(y), shapes.wide(dy)
     dx = lax.cond(is_moderate, by_factors, by_ratios, *args) if _overlap(window) else by_ratios(*args)
-    return (dx.astype(dy.dtype),)
+    return (dx,)
 
 
-defvjp(_lp_pool, _lp_pool_fwd, _lp_pool_bwd)
+_lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd)
 
 
 @jax.custom_jvp
@@ -315,9 +308,6 @@ def _weighted_pool_plain(x, w, window):
     return convolve(x, _one_filter_per_channel(w, channels, window), window, channels)
 
 
-_weighted_pool = jax.custom_vjp(on_any_mesh(_weighted_pool_plain), nondiff_argnums=(2,))
-
-
 def _weighted_pool_fwd(x, w, window):
     return _weighted_pool_plain(x, w, window), (x, w)
 
@@ -332,7 +322,7 @@ def _weighted_pool_bwd(window, residuals, dy):
     return dx, jnp.sum(dw, axis=-1) if shared else dw
 
 
-defvjp(_weighted_pool, _weighted_pool_fwd, _weighted_pool_bwd)
+_weighted_pool = custom_rule(_weighted_pool_plain, _weighted_pool_fwd, _weighted_pool_bwd)
 
 
 def _one_filter_per_channel(w, channels, window):

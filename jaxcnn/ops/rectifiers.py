@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.activation import Activation, activate, keep_y, keep_z
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def relu(z: jax.Array) -> jax.Array:
@@ -109,9 +108,6 @@ def _prelu_plain(z, a):
     return jnp.where(z > 0, z, jnp.broadcast_to(a, z.shape) * z)
 
 
-_prelu = jax.custom_vjp(on_any_mesh(_prelu_plain))
-
-
 def _prelu_fwd(z, a):
     return _prelu_plain(z, a), (z, a)
 
@@ -123,10 +119,10 @@ def _prelu_bwd(residuals, dy):
     # each factor, as zero times infinity is NaN
     below, dbelow = jnp.where(z > 0, 0.0, shapes.wide(z)), jnp.where(z > 0, 0.0, shapes.wide(dy))
     da = jnp.sum(below * dbelow, axis=shared)
-    return dz, da.astype(a.dtype)
+    return dz, da
 
 
-defvjp(_prelu, _prelu_fwd, _prelu_bwd)
+_prelu = custom_rule(_prelu_plain, _prelu_fwd, _prelu_bwd)
 
 
 def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:

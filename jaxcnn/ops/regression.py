@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jaxcnn.ops import shapes
 from jaxcnn.ops.labels import mask
 from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
-from jaxcnn.ops.rules import defvjp
-from jaxcnn.ops.sharding import on_any_mesh
+from jaxcnn.ops.rules import custom_rule
 
 
 def mean_squared_error(
@@ -131,9 +130,6 @@ def _difference_plain(y, target, where, loss, options, reduction):
     return reduce(loss.f(_subtract(y, target, where), *options), reduction, where).astype(y.dtype)
 
 
-_difference = jax.custom_vjp(on_any_mesh(_difference_plain), nondiff_argnums=(3, 4, 5))
-
-
 def _difference_fwd(y, target, where, loss, options, reduction):
     return _difference_plain(y, target, where, loss, options, reduction), (_subtract(y, target, where), where)
 
@@ -142,10 +138,10 @@ def _difference_bwd(loss, options, reduction, residuals, dloss):
     """dy = f'(y - target) dL, dtarget = -dy."""
     d, where = residuals
     dy = loss.slope(d, *options) * spread(dloss.astype(d.dtype), d.shape, reduction, where)
-    return dy.astype(dloss.dtype), -dy.astype(dloss.dtype), None
+    return dy, -dy, None
 
 
-defvjp(_difference, _difference_fwd, _difference_bwd)
+_difference = custom_rule(_difference_plain, _difference_fwd, _difference_bwd)
 
 
 def _subtract(y, target, where):

@@ -11,9 +11,8 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
@@ -96,9 +95,6 @@ def _downsample_plain(x, factor, shape):
     return lax.slice(x, (0,) * x.ndim, x.shape, (1, *factor, 1))
 
 
-_downsample = jax.custom_vjp(on_any_mesh(_downsample_plain), nondiff_argnums=(1, 2))
-
-
 def _downsample_fwd(x, factor, shape):
     return _downsample_plain(x, factor, shape), None
 
@@ -108,7 +104,7 @@ def _downsample_bwd(factor, shape, _, dz):
     return (_upsample_plain(dz, factor, shape),)
 
 
-defvjp(_downsample, _downsample_fwd, _downsample_bwd)
+_downsample = custom_rule(_downsample_plain, _downsample_fwd, _downsample_bwd)
 
 
 def _upsample_plain(x, factor, shape):
@@ -117,9 +113,6 @@ def _upsample_plain(x, factor, shape):
 
     inner = [(0, zeros_behind(n, f, m), f - 1) for n, f, m in zip(x.shape[1:-1], factor, shape, strict=True)]
     return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
-
-
-_upsample = jax.custom_vjp(on_any_mesh(_upsample_plain), nondiff_argnums=(1, 2))
 
 
 def _upsample_fwd(x, factor, shape):
@@ -131,4 +124,4 @@ def _upsample_bwd(factor, shape, _, dz):
     return (_downsample_plain(dz, factor, shape),)
 
 
-defvjp(_upsample, _upsample_fwd, _upsample_bwd)
+_upsample = custom_rule(_upsample_plain, _upsample_fwd, _upsample_bwd)

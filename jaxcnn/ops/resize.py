@@ -5,9 +5,8 @@ import numpy as np
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
@@ -55,9 +54,6 @@ def _resize_plain(x, before, after, method):
     return _along_spatial_axes(x, [_TERMS[method](n, m) for n, m in zip(before, after, strict=True)])
 
 
-_resize = jax.custom_vjp(on_any_mesh(_resize_plain), nondiff_argnums=(1, 2, 3))
-
-
 def _resize_fwd(x, before, after, method):
     return _resize_plain(x, before, after, method), None
 
@@ -68,7 +64,7 @@ def _resize_bwd(before, after, method, _, dy):
     return (_along_spatial_axes(dy, [transposed(_TERMS[method](n, m), n) for n, m in axes]),)
 
 
-defvjp(_resize, _resize_fwd, _resize_bwd)
+_resize = custom_rule(_resize_plain, _resize_fwd, _resize_bwd)
 
 
 def _nearest(n, m):

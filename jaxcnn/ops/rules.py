@@ -45,22 +45,41 @@ def _no_axes(*options: Any) -> tuple[tuple[Hashable, int], ...]:
     return ()
 
 
+def custom_rule(
+    plain: Callable[..., Any],
+    fwd: Callable[..., Any],
+    bwd: Callable[..., Any],
+    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _no_axes,
+) -> Any:
+    """`plain` with a backward pass that is written out: a `jax.custom_vjp`, each pass of it one program.
+
+    Args:
+        plain: the function. Its static arguments, as many as bwd has before the residuals, come last.
+        fwd: of the arguments of plain; returns its result and the residuals.
+        bwd: of the static arguments, the residuals and the cotangent of the result; returns for each argument that is
+            not static a gradient, in any dtype and summed over this device's data only, or None.
+        named_axes: of the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
+            and bwd sum over.
+    """
+    arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
+    static -= 2
+    rule = jax.custom_vjp(on_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))
+    defvjp(rule, fwd, bwd, named_axes)
+    return rule
+
+
+def without_rule(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` as one program, for arrays on any mesh, where JAX derives the gradient or there is none."""
+    return on_any_mesh(f)
+
+
 def defvjp(
     f: Any,
     fwd: Callable[..., Any],
     bwd: Callable[..., Any],
     named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _no_axes,
 ) -> None:
-    """`f.defvjp(fwd, bwd)`, where bwd may return each gradient in any dtype, and summed over this device's data only.
-
-    Args:
-        f: a `jax.custom_vjp` whose static arguments come last.
-        fwd: of the arguments of f; returns the result of f and the residuals.
-        bwd: of the static arguments, the residuals and the cotangent of the result; returns for each argument that is
-            not static a gradient or None.
-        named_axes: of the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
-            and bwd sum over.
-    """
+    """`f.defvjp(fwd, bwd)` with what a rule owes JAX besides its formula; the arguments are those of `custom_rule`."""
     static = len(inspect.signature(bwd).parameters) - 2
 
     @on_any_mesh

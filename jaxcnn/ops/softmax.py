@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
@@ -58,9 +57,6 @@ def _shifted(z, axes):
     return z - lax.stop_gradient(jnp.max(z, axis=axes, keepdims=True, initial=-jnp.inf))
 
 
-_softmax = jax.custom_vjp(on_any_mesh(_softmax_plain), nondiff_argnums=(1,))
-
-
 def _softmax_fwd(z, axes):
     y = _softmax_plain(z, axes)
     return y, y
@@ -69,10 +65,10 @@ def _softmax_fwd(z, axes):
 def _softmax_bwd(axes, y, dy):
     wide_y, wide_dy = shapes.wide(y), shapes.wide(dy)
     dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=axes, keepdims=True))
-    return (dz.astype(dy.dtype),)
+    return (dz,)
 
 
-defvjp(_softmax, _softmax_fwd, _softmax_bwd)
+_softmax = custom_rule(_softmax_plain, _softmax_fwd, _softmax_bwd)
 
 
 def log_softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
@@ -106,9 +102,6 @@ def _log_softmax_plain(z, axes):
     return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axes, keepdims=True))).astype(z.dtype)
 
 
-_log_softmax = jax.custom_vjp(on_any_mesh(_log_softmax_plain), nondiff_argnums=(1,))
-
-
 def _log_softmax_fwd(z, axes):
     y = _log_softmax_plain(z, axes)
     return y, y
@@ -116,7 +109,7 @@ def _log_softmax_fwd(z, axes):
 
 def _log_softmax_bwd(axes, y, dy):
     dz = shapes.wide(dy) - jnp.exp(shapes.wide(y)) * jnp.sum(shapes.wide(dy), axis=axes, keepdims=True)
-    return (dz.astype(dy.dtype),)
+    return (dz,)
 
 
-defvjp(_log_softmax, _log_softmax_fwd, _log_softmax_bwd)
+_log_softmax = custom_rule(_log_softmax_plain, _log_softmax_fwd, _log_softmax_bwd)

@@ -11,9 +11,8 @@ from jax import lax
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.windows import fold_entries, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
@@ -64,9 +63,6 @@ def _stochastic_pool_plain(key, x, window):
     return take_from_winner(x, _draw(key, lax.stop_gradient(x), window), window)
 
 
-_stochastic_pool = jax.custom_vjp(on_any_mesh(_stochastic_pool_plain), nondiff_argnums=(2,))
-
-
 def _stochastic_pool_fwd(key, x, window):
     drawn = _draw(key, x, window)
     return take_from_winner(x, drawn, window), drawn
@@ -77,7 +73,7 @@ def _stochastic_pool_bwd(window, drawn, dy):
     return None, add_at_winner(dy, drawn, window)
 
 
-defvjp(_stochastic_pool, _stochastic_pool_fwd, _stochastic_pool_bwd)
+_stochastic_pool = custom_rule(_stochastic_pool_plain, _stochastic_pool_fwd, _stochastic_pool_bwd)
 
 
 # A number u that is uniform in [0, Σ w) falls into one of the intervals [w_1 + ... + w_(k-1), w_1 + ... + w_k), into
@@ -150,9 +146,6 @@ def _stochastic_pool_inference_plain(x, window):
     return _expectation(x, window)[0].astype(x.dtype)
 
 
-_stochastic_pool_inference = jax.custom_vjp(on_any_mesh(_stochastic_pool_inference_plain), nondiff_argnums=(1,))
-
-
 def _stochastic_pool_inference_fwd(x, window):
     y, mean = _expectation(x, window)
     y = y.astype(x.dtype)
@@ -172,10 +165,12 @@ def _stochastic_pool_inference_bwd(window, residuals, dy):
 
     of_positive = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
     of_others = spread(jnp.where(positive, 0.0, wide))
-    return ((jnp.where(x > 0, of_positive, 0.0) + of_others).astype(x.dtype),)
+    return (jnp.where(x > 0, of_positive, 0.0) + of_others,)
 
 
-defvjp(_stochastic_pool_inference, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd)
+_stochastic_pool_inference = custom_rule(
+    _stochastic_pool_inference_plain, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd
+)
 
 
 def _expectation(x, window):

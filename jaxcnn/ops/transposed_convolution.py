@@ -11,9 +11,8 @@ from jax import lax
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
 from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import Pads, PerAxis
-from jaxcnn.ops.sharding import on_any_mesh
 
 
 def conv_transpose(
@@ -73,9 +72,6 @@ def _conv_transpose_plain(x, w, b, window: Window, groups: int):
     return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
-transposed_convolution = jax.custom_vjp(on_any_mesh(_conv_transpose_plain), nondiff_argnums=(3, 4))
-
-
 def _conv_transpose_fwd(x, w, b, window, groups):
     return _conv_transpose_plain(x, w, b, window, groups), (x, w, b)
 
@@ -90,4 +86,4 @@ def _conv_transpose_bwd(window, groups, residuals, dy):
     return dx, dw, db
 
 
-defvjp(transposed_convolution, _conv_transpose_fwd, _conv_transpose_bwd)
+transposed_convolution = custom_rule(_conv_transpose_plain, _conv_transpose_fwd, _conv_transpose_bwd)

@@ -53,8 +53,7 @@ def windows_of_places(y, window, outside):
 
 
 def _upsampled(y, window, outside):
-    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
-    pads = [(e - 1 - low, n - 1 + low - s * (m - 1), s - 1) for n, m, e, s, (low, _) in axes]
+    pads = [(low, high, s - 1) for (low, high), s in zip(window.input_grad_padding, window.stride, strict=True)]
     return lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
 
 

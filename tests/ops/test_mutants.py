@@ -45,6 +45,7 @@ from jaxcnn.ops import (
     transposed_convolution,
     winners,
 )
+from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.reduction import masked
 from jaxcnn.ops.rules import defvjp
 
@@ -93,11 +94,11 @@ def groups_mixed_up(w, groups):
 
 
 def shifted(right):
-    return lambda window: [(low + 1, high - 1) for low, high in right(window)]
+    return property(lambda window: [(low + 1, high - 1) for low, high in right.fget(window)])
 
 
 def remainder_at_the_front(right):
-    return lambda window: [(high, low) for low, high in right(window)]
+    return property(lambda window: [(high, low) for low, high in right.fget(window)])
 
 
 def over_all(right):
@@ -336,8 +337,8 @@ REPLACED = [
 WRAPPED = [
     (convolution_gradients, "input_grad", over_all, "conv_filter_grad"),
     (convolution_gradients, "convolve", first_filter_dropped, "conv_filter_grad"),
-    (convolution, "input_grad_padding", shifted, "conv-bias"),
-    (convolution, "input_grad_padding", remainder_at_the_front, "conv-strided-grouped"),
+    (Window, "input_grad_padding", shifted, "conv-bias"),
+    (Window, "input_grad_padding", remainder_at_the_front, "conv-strided-grouped"),
     (convolution, "bias_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", over_all, "conv-bias"),
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
@@ -346,7 +347,7 @@ WRAPPED = [
     (correlation, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
-    (means, "input_grad_padding", shifted, "mean_pool-overlapping"),
+    (Window, "input_grad_padding", shifted, "mean_pool-overlapping"),
     (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
     (pooling, "input_grad", over_all, "weighted_pool-shared"),
     (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
