@@ -11,7 +11,7 @@ from jax.extend.core import primitives
 
 from jaxcnn.ops import shapes
 from jaxcnn.transforms.jaxprs import Rewriter, trace
-from jaxcnn.transforms.replacements import ours
+from jaxcnn.transforms.replacements import Kept, Replacement, replacement
 from jaxcnn.transforms.report import ExplicitReport, Operation, operation
 
 _TRANSPOSED = ("custom_linear_solve", "linear_call", "custom_transpose_call")  # JAX transposes what is inside
@@ -117,14 +117,14 @@ class _WithOurs(Rewriter):
     def instead(self, eqn):
         if eqn.primitive.name == "shard_map":
             return self.in_shard_map(eqn)
-        other = self.ours(eqn)
-        return other if isinstance(other, core.ClosedJaxpr) else None
+        found = self.replacement(eqn)
+        return found.jaxpr if isinstance(found, Replacement) else None
 
     def enters(self, eqn):
         return not _has_our_rule(eqn) and eqn.primitive.name not in _TRANSPOSED
 
-    def ours(self, eqn):
-        return ours(eqn)
+    def replacement(self, eqn):
+        return replacement(eqn)
 
     def in_shard_map(self, eqn):
         """What our ops trace to depends on it: it is traced anew. Outside of `jit` it knows no rules like ours."""
@@ -156,15 +156,15 @@ class _Recorder(_WithOurs):
         self.kept: list[Operation] = []
         self._around: list[core.JaxprEqn] = []
 
-    def ours(self, eqn):
-        other = super().ours(eqn)
-        if other is not None:
+    def replacement(self, eqn):
+        found = super().replacement(eqn)
+        if found is not None:
             transposed = [around.primitive.name for around in self._around if around.primitive.name in _TRANSPOSED]
-            reason = other if isinstance(other, str) else ""
+            reason = found.reason if isinstance(found, Kept) else ""
             if transposed:
                 reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
             (self.kept if reason else self.replaced).append(operation(eqn, self._around, reason))
-        return other
+        return found
 
     def enters(self, eqn):
         if eqn.primitive.name in _TRANSPOSED:

@@ -1,5 +1,6 @@
 """Which of our ops computes an equation of a jaxpr, or why none does."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -24,8 +25,22 @@ _GRADIENTS = (
 )
 
 
-def ours(eqn: core.JaxprEqn) -> core.ClosedJaxpr | str | None:
-    """A jaxpr of our op that computes what the equation does; or, in words, why there is none; None for other work."""
+@dataclass(frozen=True)
+class Replacement:
+    """Our op in place of an equation: a jaxpr that takes and gives what the equation does."""
+
+    jaxpr: core.ClosedJaxpr
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A convolution or pool that stays as it is, and why."""
+
+    reason: str
+
+
+def replacement(eqn: core.JaxprEqn) -> Replacement | Kept | None:
+    """What becomes of a convolution or a pool; None for an equation that is neither."""
     if eqn.primitive is primitives.conv_general_dilated_p:
         return _traced(partial(_convolution, **eqn.params), eqn)
     if eqn.primitive is primitives.reduce_window_max_p:
@@ -35,9 +50,9 @@ def ours(eqn: core.JaxprEqn) -> core.ClosedJaxpr | str | None:
     if eqn.primitive is primitives.reduce_window_p:
         return _generic_pool(eqn)
     if eqn.primitive is primitives.reduce_window_min_p:
-        return "it is a minimum"
+        return Kept("it is a minimum")
     if eqn.primitive in _GRADIENTS:
-        return "it is part of a gradient that the function takes itself"
+        return Kept("it is part of a gradient that the function takes itself")
     return None
 
 
@@ -59,22 +74,22 @@ def _traced(op, eqn):
     inputs = [atom.aval for atom in eqn.invars]
     others = sorted({str(type.dtype) for type in (*inputs, out)} - set(map(str, _FLOATS)))
     if others:
-        return f"it has {', '.join(others)}, not floating-point numbers"
+        return Kept(f"it has {', '.join(others)}, not floating-point numbers")
     if out.size == 0 or any(type.size == 0 for type in inputs):
-        return "it has no entries"
+        return Kept("it has no entries")
     if any(type.dtype != jax.dtypes.canonicalize_dtype(type.dtype) for type in inputs):
-        return "it has float64 where jax_enable_x64 is off"
+        return Kept("it has float64 where jax_enable_x64 is off")
     try:
         with eqn.ctx.manager:
-            return jax.make_jaxpr(lambda *args: _of_type(op(*args), out))(*inputs)
+            return Replacement(jax.make_jaxpr(lambda *args: _typed(op(*args), out))(*inputs))
     except ValueError as error:
-        return f"our op refuses it ({error})"
+        return Kept(f"our op refuses it ({error})")
     except jax.errors.InconclusiveDimensionOperation as error:
         reason, *_ = str(error).splitlines()
-        return f"our op needs sizes that are known ({reason})"
+        return Kept(f"our op needs sizes that are known ({reason})")
 
 
-def _of_type(y, expected):
+def _typed(y, expected):
     """y lying on a mesh with Explicit axes as is expected, and weakly typed if that is."""
     if AxisType.Explicit in expected.sharding.mesh.axis_types and jax.typeof(y).sharding != expected.sharding:
         y = jax.sharding.reshard(y, expected.sharding)
@@ -87,24 +102,24 @@ def _of_type(y, expected):
 def _generic_pool(eqn):
     """Where the reduction of two entries is written out, as any function may be."""
     if len(eqn.invars) != 2:
-        return "it reduces several arrays at once"
-    (_, start), reduction = eqn.invars, _name_of(eqn.params["jaxpr"])
+        return Kept("it reduces several arrays at once")
+    (_, start), reduction = eqn.invars, _only_primitive(eqn.params["jaxpr"])
     identity = {"max": -np.inf, "add": 0.0}.get(reduction or "")
     if identity is None or eqn.params["consts"]:
-        return "it is no maximum and no sum"
+        return Kept("it is no maximum and no sum")
     if not isinstance(start, core.Literal):
-        return "what it starts from is known at run time only"
+        return Kept("what it starts from is known at run time only")
     if start.val != identity:
-        return f"it starts from {start.val}, not {identity}"
+        return Kept(f"it starts from {start.val}, not {identity}")
     return _pool(reduction, eqn)
 
 
-def _name_of(jaxpr):
+def _only_primitive(jaxpr):
     """The one primitive that a function of two scalars consists of, or None."""
     if len(jaxpr.eqns) != 1 or jaxpr.outvars != jaxpr.eqns[0].outvars or set(jaxpr.eqns[0].invars) != set(jaxpr.invars):
         return None
     inner = list(core.jaxprs_in_params(jaxpr.eqns[0].params))
-    return _name_of(inner[0]) if inner else jaxpr.eqns[0].primitive.name
+    return _only_primitive(inner[0]) if inner else jaxpr.eqns[0].primitive.name
 
 
 def _pool(reduction, eqn):
@@ -114,13 +129,13 @@ def _pool(reduction, eqn):
         for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
     )
     if max(between, default=1) > 1:
-        return "there are zeros between the entries (base_dilation)"
+        return Kept("there are zeros between the entries (base_dilation)")
     if reduction == "add" and any(d > 1 and k > 1 for k, d in zip(window, dilation, strict=True)):
-        return "it is a sum over a window with window_dilation"
+        return Kept("it is a sum over a window with window_dilation")
     geometry = list(zip(window, stride, padding, dilation, strict=True))
     free = [axis for axis, (k, s, pads, _) in enumerate(geometry) if k == s == 1 and tuple(pads) == (0, 0)]
     if len(free) == len(geometry):
-        return "its window is a single entry"
+        return Kept("its window is a single entry")
     images, channels = free[:-1][:1], free[-1:]
     spatial = [axis for axis in range(len(geometry)) if axis not in (*images, *channels)]
     order = (*images, *spatial, *channels)
@@ -129,7 +144,7 @@ def _pool(reduction, eqn):
 
     image = [eqn.invars[0].aval.shape[axis] for axis in spatial]
     if reduction == "max" and any(map(shapes.is_symbolic, image)):
-        return "the size of its image is symbolic"
+        return Kept("the size of its image is symbolic")
 
     back = tuple(order.index(axis) for axis in range(len(order)))
 
