@@ -40,7 +40,8 @@ def batch_norm(
     Returns:
         (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
         running averages; they carry no gradient. In an empty batch they are 0. In float32 the variance of
-        entries beyond 1e19 is inf, where y is right still.
+        entries beyond 1e19 is inf, where y is right still, up to 8.5e37, a quarter of the largest number: 1/sqrt(var)
+        is too small for the dtype beyond.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name,

@@ -134,7 +134,6 @@ def test_values_of_lp_pool_out_of_range():
 
 def norms_of_windows(x, p, stride, v):
     """Of windows of 3: y, and of their sum the gradient, its derivative along v, and the size of what is summed."""
-    info = np.finfo(x.dtype)
     places = np.arange(0, x.size - 2, stride)[:, None] + np.arange(3)
     w, v, p = x[places].astype(np.longdouble), v[places].astype(np.longdouble), np.longdouble(p)
     m = w.max(axis=1, keepdims=True) + (w.max(axis=1, keepdims=True) == 0)
@@ -157,7 +156,7 @@ def norms_of_windows(x, p, stride, v):
     ("p", "dtype"), [*((p, np.float32) for p in (0.1, 0.5, 1.5, 2, 3, 6)), (0.5, np.float16), (2, np.float16)]
 )
 def test_lp_pool_of_entries_far_apart(p, dtype):
-    """From the smallest to the largest number of the dtype, with zeros, in long double; the second order where y, the gradient and it are."""
+    """From the smallest to the largest number of the dtype, with zeros; second order where the gradient is finite."""
     info, rng = np.finfo(dtype), np.random.default_rng(0)
     low, high = np.log([float(info.tiny), float(info.max)])
     x = np.exp(rng.uniform(low, high - 3, size=360)).astype(dtype)
