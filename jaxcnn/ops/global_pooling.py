@@ -20,7 +20,7 @@ from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.sharding import on_any_mesh
 from jaxcnn.ops.unfused import unfused
-from jaxcnn.ops.windows import in_pairs
+from jaxcnn.ops.windows import FEW_ENTRIES, in_pairs
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
@@ -108,7 +108,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     image = x.shape[1:-1]
     if any(map(shapes.is_symbolic, image)):
         return _max_of_symbolic(x)
-    return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
+    return _max_of_regions(x, image, (1,) * len(image), "global_max_pool").reshape(x.shape[0], x.shape[-1])
 
 
 @on_any_mesh
@@ -150,7 +150,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     image = x.shape[1:-1]
     shapes.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
-    y = _max_of_regions(x, image, shape)
+    y = _max_of_regions(x, image, shape, "adaptive_max_pool")
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
     return y, _indices(lax.stop_gradient(x), image, shape)
@@ -158,27 +158,30 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
 
 @on_any_mesh
 def _indices(x, image, shape):
+    dtype_of_places(image, "adaptive_max_pool")
     window = _windows(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
-def _max_of_regions_plain(x, image, shape):
+def _max_of_regions_plain(x, image, shape, function):
     window = _windows(image, shape)
     return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
-_max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2))
+_max_of_regions = jax.custom_vjp(on_any_mesh(_max_of_regions_plain), nondiff_argnums=(1, 2, 3))
 
 
-def _max_of_regions_fwd(x, image, shape):
+def _max_of_regions_fwd(x, image, shape, function):
     window = _windows(image, shape)
+    if window is None or window.volume > FEW_ENTRIES:
+        dtype_of_places(image, function)
     if window:
         return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
     return take_from_place(x, place), place
 
 
-def _max_of_regions_bwd(image, shape, winner, dy):
+def _max_of_regions_bwd(image, shape, function, winner, dy):
     """Each dy added to the place of its maximum."""
     window = _windows(image, shape)
     return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)

@@ -310,7 +310,7 @@ def mask(function, where, x):
     """`where` as bools of the rank of x, or None."""
     if where is None:
         return None
-    is_bool = shapes.is_array(where) and where.dtype == bool
+    is_bool = shapes.has_values(where) and where.dtype == bool
     shapes.require(is_bool, function, "where", "an array of bools", shapes.describe(where), TypeError)
     shape = (1,) * (x.ndim - where.ndim) + where.shape
     broadcasts = len(shape) == x.ndim and all(n in (1, m) for n, m in zip(shape, x.shape, strict=True))

@@ -224,12 +224,12 @@ def test_other_options_beyond_the_image():
     np.testing.assert_array_equal(jc.conv_transpose(x[:, :1], w, stride=2**64), x[:, :1])
     for f, message in (
         (lambda v: jc.max_pool(x, 2, padding=v), "max_pool: padding must be fewer than 2"),
-        (lambda v: jc.mean_pool(x, v, padding="SAME"), "mean_pool: padding must be fewer than 2"),
+        (lambda v: jc.mean_pool(x, v, padding="SAME"), "mean_pool: window must be such that padding .* fewer than 2"),
         (lambda v: jc.conv(x, w, padding=v), "conv: padding must be fewer than 2"),
-        (lambda v: jc.conv(x, jnp.ones((2, 1, 1)), dilation=v), "conv: padding must be fewer than 2"),
+        (lambda v: jc.conv(x, jnp.ones((2, 1, 1)), dilation=v), "conv: dilation must be such that padding"),
         (lambda v: jc.pad(x, v), "pad: width must be fewer than 2"),
         (lambda v: jc.conv_transpose(x, w, stride=v), "conv_transpose: stride must be for a result of fewer"),
-        (lambda v: jc.upsample(x, v), "upsample: shape must be of fewer"),
+        (lambda v: jc.upsample(x, v), "upsample: factor must be for a result of fewer"),
         (lambda v: jc.max_unpool(x, jnp.zeros(x.shape, int), v), "max_unpool: stride must be for a result of fewer"),
         (lambda v: jc.adaptive_max_pool(x, (v,)), "adaptive_max_pool: shape must be .* below 2"),
         (lambda v: jc.local_response_norm(x, size=v), "local_response_norm: size must be below"),
@@ -254,8 +254,10 @@ def test_places_of_large_images(shape):
     unpooled = partial(jc.max_unpool, window=2, shape=shape)
     jax.eval_shape(unpooled, zeros, zeros.astype(jnp.int64))
     with jax.enable_x64(False):
-        for f in [*calls, lambda x: jax.grad(lambda x: jnp.sum(jc.global_max_pool(x)))(x)]:
-            with pytest.raises(ValueError, match="max_pool: x must be of fewer than 2"):
+        names = ["max_pool", "max_pool", "adaptive_max_pool", "adaptive_max_pool", "global_max_pool"]
+        calls.append(lambda x: jax.grad(lambda x: jnp.sum(jc.global_max_pool(x)))(x))
+        for f, name in zip(calls, names, strict=True):
+            with pytest.raises(ValueError, match=f"^{name}: x must be of fewer than 2"):
                 jax.eval_shape(f, x)
         with pytest.raises(ValueError, match="max_unpool: shape must be of fewer than 2"):
             jax.eval_shape(unpooled, zeros, zeros.astype(jnp.int32))
