@@ -158,6 +158,8 @@ def separable_conv(
 
     def init(key, input_shape):
         *places, c = images_shape(function, input_shape)[1:]
+        if key is not ABSTRACT:
+            shapes.random_key(function, key)
         depth_key, point_key = (key if key is ABSTRACT else jax.random.fold_in(key, i) for i in range(2))
         depth = _new_filters(function, depth_key, input_shape, size, c * multiplier, c, False, initializer, **sliding)
         point = weights(function, point_key, (*(1,) * len(places), c * multiplier, channels), bias, initializer)
@@ -240,7 +242,7 @@ def _new_filters(
     **sliding: Any,
 ) -> Params:
     """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
-    x_shape = images_shape(function, input_shape)
+    x_shape, groups = images_shape(function, input_shape), max(groups, 1)
     w_shape = (*shapes.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
     divides = x_shape[-1] % groups == 0
     shapes.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
