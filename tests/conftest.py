@@ -4,6 +4,7 @@ Most of the time goes into compiling, so most tests leave XLA's optimizations ou
 and those that start a process, compile as users do.
 """
 
+import functools
 import gc
 import os
 
@@ -27,15 +28,20 @@ def _as_users_compile(request):
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@functools.cache
+def _programs():
+    """All that jaxcnn jits when it is imported. To look through the objects of a long session takes a second."""
+    jitted = type(jax.jit(lambda: None))
+    return [o for o in gc.get_objects() if type(o) is jitted and o.__module__.startswith("jaxcnn.")]
+
+
 @pytest.fixture
 def patch(monkeypatch):
     """`monkeypatch.setattr` for a part of our ops, of which JAX keeps what it traced before."""
 
     def forget():
-        jitted = type(jax.jit(forget))
-        for program in gc.get_objects():
-            if type(program) is jitted and program.__module__.startswith("jaxcnn."):
-                program.clear_cache()
+        for program in _programs():
+            program.clear_cache()
 
     def patched(where, name, value):
         monkeypatch.setattr(where, name, value)
