@@ -30,9 +30,21 @@ def _as_users_compile(request):
 
 @functools.cache
 def _programs():
-    """All that jaxcnn jits when it is imported. To look through the objects of a long session takes a second."""
+    """All that jaxcnn jits when it is imported."""
     jitted = type(jax.jit(lambda: None))
     return [o for o in gc.get_objects() if type(o) is jitted and o.__module__.startswith("jaxcnn.")]
+
+
+def _freeze(phase, info):
+    if phase == "stop" and info["generation"] == 2:
+        gc.freeze()
+
+
+def pytest_collection_finish():
+    """From here on a full collection of garbage looks at what is new only. JAX's caches keep the rest, millions of
+    objects, through all of which `_programs` would have to look as well."""
+    _programs()
+    gc.callbacks.append(_freeze)
 
 
 @pytest.fixture
