@@ -1,7 +1,7 @@
 """Tests run in float64 and turn silent conversions into errors: warnings, dtype promotion and rank broadcasting.
 
-Most of the time goes into compiling, so most tests leave XLA's optimizations out. Those that are marked `optimized`,
-and those that start a process, compile as users do.
+Most of the time goes into compiling, so most tests leave XLA's optimizations out. Those that are marked `optimized`
+compile as users do, and so do processes that a test starts, but for those of the experiments.
 """
 
 import functools
