@@ -33,8 +33,9 @@ calls = pytest.mark.parametrize(("f", "shapes", "argument", "pattern"), CALLS.va
 
 
 def drawn(f, shapes):
+    """Arguments with ties, and dy."""
     rng = np.random.default_rng(0)
-    args = [jnp.asarray(rng.standard_normal(shape)) for shape in shapes]
+    args = [jnp.asarray(rng.integers(-1, 2, shape) * 1.0) for shape in shapes]
     return args, jnp.asarray(rng.standard_normal(jax.eval_shape(f, *args).shape))
 
 
@@ -52,14 +53,15 @@ def test_a_gpu_has_a_program_of_its_own(f, shapes, argument, pattern):
 
 @calls
 def test_its_gradients_are_right(f, shapes, argument, pattern, patch):
-    """As JAX derives them of the plain function, and their own derivatives too."""
+    """The value, gradients as JAX derives them of the plain function, and their own derivatives."""
     args, dy = drawn(f, shapes)
+    along = [jnp.sin(jnp.arange(1.0, 1.0 + a.size)).reshape(a.shape) for a in args]
 
     def first_and_second(f):
         def gradients(args, dy):
             return jax.vjp(f, *args)[1](dy)
 
-        return quick(lambda args, dy: jax.jvp(gradients, (args, dy), (args, dy)))(args, dy)
+        return quick(lambda args, dy: (f(*args), jax.jvp(gradients, (args, dy), (along, dy))))(args, dy)
 
     expected = first_and_second(jc.derived(f))
     seen = []
