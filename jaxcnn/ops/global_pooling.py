@@ -4,6 +4,7 @@ Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.
 differ in size.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +32,8 @@ from jaxcnn.ops.winners import (
     take_from_place,
     window_max,
 )
+
+_FEW_REGIONS = 16  # that a place is in; each is one more pass over all places to compile
 
 Regions = int | Sequence[int | None] | np.ndarray | None
 
@@ -184,10 +187,41 @@ def _max_of_regions_fwd(x, image, shape, function):
 def _max_of_regions_bwd(image, shape, function, winner, dy):
     """Each dy added to the place of its maximum."""
     window = _windows(image, shape)
-    return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)
+    if window:
+        return (add_at_winner(dy, winner, window),)
+    scattered = partial(add_at_place, image=image)
+    axes = [_regions_of_places(n, m) for n, m in zip(image, shape, strict=True)]
+    if math.prod(map(len, axes)) > _FEW_REGIONS:
+        return (scattered(dy, winner),)
+    return (lax.platform_dependent(dy, winner, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),)
 
 
 defvjp(_max_of_regions, _max_of_regions_fwd, _max_of_regions_bwd)
+
+
+# On a GPU a scatter of bfloat16 adds up in float32 in memory, and takes another order each time.
+def _add_region_by_region(dy, place, axes):
+    """dx [N, *S, C]: each place adds up the dy of the regions that it is in, of those of which it is the maximum."""
+    dtype, image = place.dtype, [regions.shape[1] for regions in axes]
+    own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
+    for axis, n in enumerate(image, start=1):
+        own = own * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
+    dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), shapes.sum_dtype(dy.dtype))
+    for regions in itertools.product(*axes):
+        maximum, share = place, dy
+        for axis, region in enumerate(regions, start=1):
+            maximum = jnp.take(maximum, region, axis=axis, mode="fill", fill_value=-1)
+            share = jnp.take(share, region, axis=axis, mode="clip")
+        dx = dx + jnp.where(maximum == own, share, zero).astype(dx.dtype)
+    return dx.astype(dy.dtype)
+
+
+def _regions_of_places(n, m):
+    """Which of m regions each of n places is in, one after the other: [K, n]; m, which is no region, for no more."""
+    j = np.arange(n)
+    first, end = j * m // n, -(-(j + 1) * m // n)
+    k = np.arange(np.max(end - first))[:, None]
+    return np.where(first + k < end, first + k, m).astype(np.int32)
 
 
 def _place_of_maximum(x, shape):
