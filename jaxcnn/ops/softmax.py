@@ -6,19 +6,14 @@ row that holds NaN or inf, or nothing but -inf, is NaN; a single -inf is a share
 Half precision is computed in float32 and rounded once; a derivative that is had from Y is that of the rounded Y.
 """
 
-import operator
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
 from jaxcnn.ops.rules import defvjp
 from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.sharding import mesh_axes, on_any_mesh
-
-_LONGEST_ROW = 2**14  # entries; XLA writes no one kernel for rows twice as long
+from jaxcnn.ops.sharding import on_any_mesh
 
 
 def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
@@ -72,37 +67,9 @@ def _softmax_fwd(z, axes):
 
 
 def _softmax_bwd(axes, y, dy):
-    return (_row_by_row(_softmax_dz, y, dy, axes),)
-
-
-def _softmax_dz(y, dy, axes):
-    return y * (dy - jnp.sum(y * dy, axis=axes, keepdims=True))
-
-
-# On a GPU XLA writes one kernel for what begins with a reduction of rows that meets the same rows again, and for what
-# follows; it reads each row once. Other sums over rows are a kernel of their own, and another one reads all rows again.
-def _row_by_row(f, y, dy, axes):
-    """f(y, dy, axes) in float32 at least, rounded to the dtype of dy; a row of y is NaN as a whole or nowhere."""
-
-    def plainly(y, dy):
-        return f(shapes.wide(y), shapes.wide(dy), axes).astype(dy.dtype)
-
-    def in_one_kernel(y, dy):
-        return f(_at_most_its_largest(shapes.wide(y)), shapes.wide(dy), axes).astype(dy.dtype)
-
-    are_short_rows = axes == (y.ndim - 1,) and surely(operator.le, y.shape[-1], _LONGEST_ROW) and not mesh_axes(y)
-    return lax.platform_dependent(y, dy, cuda=in_one_kernel, default=plainly) if are_short_rows else plainly(y, dy)
-
-
-@jax.custom_jvp
-def _at_most_its_largest(y):
-    """y, as a reduction that meets it again: the smaller one of an entry and the largest one of its row."""
-    return jnp.minimum(y, jnp.max(y, axis=-1, keepdims=True, initial=-jnp.inf))
-
-
-@_at_most_its_largest.defjvp
-def _at_most_its_largest_jvp(primals, tangents):
-    return _at_most_its_largest(*primals), *tangents
+    wide_y, wide_dy = shapes.wide(y), shapes.wide(dy)
+    dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=axes, keepdims=True))
+    return (dz.astype(dy.dtype),)
 
 
 defvjp(_softmax, _softmax_fwd, _softmax_bwd)
@@ -148,11 +115,8 @@ def _log_softmax_fwd(z, axes):
 
 
 def _log_softmax_bwd(axes, y, dy):
-    return (_row_by_row(_log_softmax_dz, y, dy, axes),)
-
-
-def _log_softmax_dz(y, dy, axes):
-    return dy - jnp.exp(y) * jnp.sum(dy, axis=axes, keepdims=True)
+    dz = shapes.wide(dy) - jnp.exp(shapes.wide(y)) * jnp.sum(shapes.wide(dy), axis=axes, keepdims=True)
+    return (dz.astype(dy.dtype),)
 
 
 defvjp(_log_softmax, _log_softmax_fwd, _log_softmax_bwd)
