@@ -84,7 +84,9 @@ class Method:
             if kwargs.get("key") is not None:
                 shapes.random_key(function, kwargs["key"])
         if self.name == "init":
-            _require_static(function, "input_shape", args[1:], "jax.jit(model.init, static_argnums=1)")
+            _require_static(
+                function, "input_shape", (args[1:], kwargs.get("input_shape")), "jax.jit(model.init, static_argnums=1)"
+            )
         try:
             return self.__wrapped__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
         except RuntimeError:  # what JAX raises of an array that was donated
