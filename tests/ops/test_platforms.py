@@ -26,8 +26,6 @@ CALLS = {
     ),
     "mean_pool": (partial(jc.mean_pool, window=3, stride=2, padding=1), [(2, 7, 8, 3)], 0, "(?s)pad .*pad "),
     "adaptive_max_pool": (partial(jc.adaptive_max_pool, shape=(3, 7)), [(2, 7, 5, 3)], 0, r"(?s)\A(?!.*scatter)"),
-    "softmax": (jc.softmax, [(4, 5)], 0, "minimum"),
-    "log_softmax": (jc.log_softmax, [(2, 3, 4)], 0, "minimum"),
 }
 calls = pytest.mark.parametrize(("f", "shapes", "argument", "pattern"), CALLS.values(), ids=CALLS)
 
