@@ -19,6 +19,7 @@ import jax
 from jaxcnn import data, nn, train
 from jaxcnn.check import command
 from jaxcnn.train.checkpoint import require_orbax
+from jaxcnn.train.loop import tell
 
 _INTERRUPTED = 130
 
@@ -39,12 +40,14 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         self._known: list[str] = []
+        self._with_value: list[str] = []
         self._has_commands = False
         super().__init__(**options)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
         action = super().add_argument(*names, **options)
         self._known += action.option_strings
+        self._with_value += action.option_strings if action.nargs != 0 else []
         return action
 
     def add_subparsers(self, **options: Any) -> Any:
@@ -53,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Unknown options are refused first: what follows one would be taken for something else."""
-        args = list(sys.argv[1:] if args is None else args)
+        args = self._joined(sys.argv[1:] if args is None else args)
         for argument in args:
             if argument == "--" or (self._has_commands and not argument.startswith("-")):
                 break
@@ -62,11 +65,23 @@ class _Parser(argparse.ArgumentParser):
                 self.error(f"unrecognized arguments: {option}{self._meant(option)}")
         return super().parse_known_args(args, namespace)
 
+    def _joined(self, args: Sequence[str]) -> list[str]:
+        """A number below 0 behind an option is its value; argparse would take -1e-3 and -inf for options."""
+        result = []
+        for argument in args:
+            is_below = re.match(r"-([\d.]|(inf|nan)$)", argument)
+            if is_below and result and result[-1] in self._with_value:
+                result[-1] += f"={argument}"
+            else:
+                result.append(argument)
+        return result
+
     def _meant(self, option: str) -> str:
         name = option.lstrip("-").replace("_", "-").lower()
         known = [each.removeprefix("--") for each in self._known]
         alias = _ALIASES.get(name)
-        close = [alias] if alias in known else difflib.get_close_matches(name, known, 1)
+        longer = [each for each in known if each.startswith(name)]
+        close = [alias] if alias in known else longer or difflib.get_close_matches(name, known, 1)
         return f": did you mean --{close[0]}?" if close else ""
 
     def error(self, message: str) -> NoReturn:
@@ -108,12 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = chosen.run(chosen.parser, chosen)
     except KeyboardInterrupt:
-        print("jaxcnn: interrupted", file=sys.stderr)
+        tell("jaxcnn: interrupted")
         code = _INTERRUPTED
     if code == _INTERRUPTED and arguments is None:
         # If the interrupt came while it compiled, jaxlib 0.10.2 crashes as the interpreter shuts down.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
         os._exit(code)
     return code
 
@@ -179,10 +194,10 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         with _interrupts_kept() as interrupts:
             return _train_in(out, dataset, chosen, interrupts)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the epochs until then are in {out}", file=sys.stderr)
+        tell(f"{parser.prog}: interrupted; the epochs until then are in {out}")
         return _INTERRUPTED
     except (FloatingPointError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        tell(f"{parser.prog}: {error}")
         return 1
 
 
@@ -250,7 +265,7 @@ def _train_in(out: Path, dataset: data.Dataset, chosen: argparse.Namespace, inte
     state = train.init(model, optimizer, jax.random.key(chosen.seed), train_x.shape)
     parameters = nn.count_parameters(state.params)
     images = f"{len(train_x)} images to train on, {len(test_x)} held out"
-    print(f"{dataset.name}: {images}; {parameters:,} parameters; {jax.default_backend()}", file=sys.stderr)
+    tell(f"{dataset.name}: {images}; {parameters:,} parameters; {jax.default_backend()}")
 
     def batches(epoch):
         if interrupts:

@@ -1,9 +1,10 @@
 """Tests run in float64 and turn silent conversions into errors: warnings, dtype promotion and rank broadcasting.
 
-Most of the time goes into compiling, so most tests leave XLA's optimizations out. Those that are marked `optimized`,
-and those that start a process, compile as users do.
+Most of the time goes into compiling, so most tests leave XLA's optimizations out. Those that are marked `optimized`
+compile as users do, and so do processes that a test starts, but for those of the experiments.
 """
 
+import functools
 import gc
 import os
 
@@ -27,15 +28,32 @@ def _as_users_compile(request):
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@functools.cache
+def _programs():
+    """All that jaxcnn jits when it is imported."""
+    jitted = type(jax.jit(lambda: None))
+    return [o for o in gc.get_objects() if type(o) is jitted and o.__module__.startswith("jaxcnn.")]
+
+
+def _freeze(phase, info):
+    if phase == "stop" and info["generation"] == 2:
+        gc.freeze()
+
+
+def pytest_collection_finish():
+    """From here on a full collection of garbage looks at what is new only. JAX's caches keep the rest, millions of
+    objects, through all of which `_programs` would have to look as well."""
+    _programs()
+    gc.callbacks.append(_freeze)
+
+
 @pytest.fixture
 def patch(monkeypatch):
     """`monkeypatch.setattr` for a part of our ops, of which JAX keeps what it traced before."""
 
     def forget():
-        jitted = type(jax.jit(forget))
-        for program in gc.get_objects():
-            if type(program) is jitted and program.__module__.startswith("jaxcnn."):
-                program.clear_cache()
+        for program in _programs():
+            program.clear_cache()
 
     def patched(where, name, value):
         monkeypatch.setattr(where, name, value)

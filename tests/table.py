@@ -184,6 +184,8 @@ ACTIVATIONS = [
     jc.softmax,
     jc.log_softmax,
 ]
+# All these have the rule of relu, with another f.
+RULE_OF_RELU = {f.__name__ for f in ACTIVATIONS} - {"relu", "softmax", "log_softmax"}
 
 CASES = [
     Case(jc.conv, lambda n: ((n, 7, 5, 4), (3, 2, 4, 6), (6,)), "bias"),

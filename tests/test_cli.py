@@ -84,6 +84,13 @@ def test_each_run_has_a_folder_of_its_own_and_the_seed_decides(folder, tiny_mode
     assert first == second != third
 
 
+def test_a_run_whose_stderr_is_closed(folder, tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run("train", "digits", "--epochs", "1") == 0
+    assert capsys.readouterr().out.startswith("test accuracy")
+    assert len(metrics(folder / "runs" / "digits-1")) == 1
+
+
 def test_an_interrupted_run_leaves_its_metrics(folder, tiny_model, monkeypatch, capsys):
     batches = data.batches
 
@@ -156,6 +163,7 @@ BAD = [
     (["train", "digits", "--epochs", "1.5"], "argument --epochs: give a whole number from 1 to 1000000, not '1.5'"),
     (["train", "digits", "--epochs"], "argument --epochs: expected one argument"),
     (["train", "digits", "--epoch", "2"], "unrecognized arguments: --epoch: did you mean --epochs?"),
+    (["train", "digits", "--ep", "1"], "unrecognized arguments: --ep: did you mean --epochs?"),
     (["train", "--lr", "0.1", "digits"], "unrecognized arguments: --lr: did you mean --learning-rate?"),
     (["train", "digits", "--lr=0.1"], "unrecognized arguments: --lr: did you mean --learning-rate?"),
     (["train", "digits", "-lr", "0.1"], "unrecognized arguments: -lr: did you mean --learning-rate?"),
@@ -173,6 +181,8 @@ BAD = [
     (["train", "digits", "--learning-rate", "nan"], "argument --learning-rate: give a number above 0, not 'nan'"),
     (["train", "digits", "--learning-rate", "inf"], "argument --learning-rate: give a number above 0, not 'inf'"),
     (["train", "digits", "--learning-rate", "-1"], "argument --learning-rate: give a number above 0, not '-1'"),
+    (["train", "digits", "--learning-rate", "-1e-3"], "argument --learning-rate: give a number above 0, not '-1e-3'"),
+    (["train", "digits", "--learning-rate", "-inf"], "argument --learning-rate: give a number above 0, not '-inf'"),
     (["train", "digits", "--learning-rate", "fast"], "argument --learning-rate: give a number above 0, not 'fast'"),
     (["train", "digits", "--batch-size", "0"], "argument --batch-size: give a whole number of at least 1, not '0'"),
     (

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
-from jaxcnn.nn.layer import Layer, LayerLike, as_layer
+from jaxcnn.nn.layer import Layer, LayerLike, as_layer, knowing
 from jaxcnn.nn.members import apply_member, init_member, named_members
 from jaxcnn.ops import shapes
 
@@ -193,7 +193,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
         check_trees(f"nn.{name}", params, state, members)
         new_state = {}
         outputs = [
-            apply_member(i, member, layer, params, state, new_state, x, train, key)
+            apply_member(i, member, layer, params, state, new_state, x, train, key, x)
             for i, (member, layer) in enumerate(members.items())
         ]
         check(x.shape, *shapes_of(outputs))
@@ -202,7 +202,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
     def parts(input_shape):
         return [(member, layer, input_shape) for member, layer in members.items()]
 
-    return Layer(init, apply, name, parts)
+    return Layer(init, knowing(apply, *members.values()), name, parts)
 
 
 def _several(function, branches):

@@ -80,8 +80,13 @@ class Method:
         function = f"nn.{self.call.function.__name__}"
         if self.name == "apply":
             _require_static(function, "train", kwargs.get("train"), 'jax.jit(model.apply, static_argnames="train")')
+            shapes.flag(function, "train", kwargs.get("train", False))
+            if kwargs.get("key") is not None:
+                shapes.random_key(function, kwargs["key"])
         if self.name == "init":
-            _require_static(function, "input_shape", args[1:], "jax.jit(model.init, static_argnums=1)")
+            _require_static(
+                function, "input_shape", (args[1:], kwargs.get("input_shape")), "jax.jit(model.init, static_argnums=1)"
+            )
         try:
             return self.__wrapped__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
         except RuntimeError:  # what JAX raises of an array that was donated

@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
-from jaxcnn.nn.layer import Layer, LayerLike, as_layer
+from jaxcnn.nn.layer import Layer, LayerLike, as_layer, knowing, knows_its_input
 from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
 from jaxcnn.ops import shapes
 
@@ -89,11 +89,11 @@ def sequential(*layers: LayerLike) -> Layer:
 
     def apply(params, state, x, *, train=False, key=None):
         check_trees("nn.sequential", params, state, members)
-        new_state, is_input = {}, True
+        new_state, origin = {}, x
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, x)
-            x = apply_member(i, name, layer, params, state, new_state, x, train, key, is_input)
-            is_input = is_input and name not in params
+            x = apply_member(i, name, layer, params, state, new_state, x, train, key, origin)
+            origin = None if knows_its_input(layer) else origin
         return x, new_state
 
     def parts(input_shape):
@@ -104,7 +104,7 @@ def sequential(*layers: LayerLike) -> Layer:
                 shape = output_shape(layer, shape)
         return result
 
-    return Layer(init, apply, "sequential", parts)
+    return Layer(init, knowing(apply, *members.values()), "sequential", parts)
 
 
 @layer_maker
@@ -137,4 +137,4 @@ def remat(layer: LayerLike) -> Layer:
 
         return recomputed(params, state, x, key)
 
-    return replace(layer, apply=apply)
+    return replace(layer, apply=knowing(apply, layer))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.fitting import ABSTRACT, images_shape
+from jaxcnn.nn.fitting import ABSTRACT, Axes, axes_of_images, images_shape
 from jaxcnn.nn.layer import Layer, Params, leaf
 from jaxcnn.nn.parameters import HE_NORMAL, filled, weights
 from jaxcnn.ops import convolution, shapes, transposed_convolution
@@ -66,7 +66,7 @@ def conv(
         del train, key
         return convolution.conv(x, params["w"], params.get("b"), groups=groups, **sliding), state
 
-    return leaf("conv", init, apply, lambda params: _input_of(params["w"], -2, groups))
+    return leaf("conv", init, apply, lambda params, rank: _input_of(params["w"], -2, groups))
 
 
 @layer_maker
@@ -115,7 +115,7 @@ def depthwise_conv(
         del train, key
         return convolution.depthwise_conv(x, params["w"], params.get("b"), **sliding), state
 
-    return leaf("depthwise_conv", init, apply, lambda params: _input_of(params["w"], -1, 1 / multiplier))
+    return leaf("depthwise_conv", init, apply, lambda params, rank: _input_of(params["w"], -1, 1 / multiplier))
 
 
 @layer_maker
@@ -158,6 +158,8 @@ def separable_conv(
 
     def init(key, input_shape):
         *places, c = images_shape(function, input_shape)[1:]
+        if key is not ABSTRACT:
+            shapes.random_key(function, key)
         depth_key, point_key = (key if key is ABSTRACT else jax.random.fold_in(key, i) for i in range(2))
         depth = _new_filters(function, depth_key, input_shape, size, c * multiplier, c, False, initializer, **sliding)
         point = weights(function, point_key, (*(1,) * len(places), c * multiplier, channels), bias, initializer)
@@ -168,7 +170,7 @@ def separable_conv(
         w_depth, w_point, b = params["w_depth"], params["w_point"], params.get("b")
         return convolution.separable_conv(x, w_depth, w_point, b, **sliding), state
 
-    return leaf("separable_conv", init, apply, lambda params: _input_of(params["w_depth"], -1, 1 / multiplier))
+    return leaf("separable_conv", init, apply, lambda params, rank: _input_of(params["w_depth"], -1, 1 / multiplier))
 
 
 @layer_maker
@@ -225,7 +227,7 @@ def conv_transpose(
         del train, key
         return transposed_convolution.conv_transpose(x, params["w"], params.get("b"), **options), state
 
-    return leaf("conv_transpose", init, apply, lambda params: _input_of(params["w"], -1))
+    return leaf("conv_transpose", init, apply, lambda params, rank: _input_of(params["w"], -1))
 
 
 def _new_filters(
@@ -240,7 +242,7 @@ def _new_filters(
     **sliding: Any,
 ) -> Params:
     """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
-    x_shape = images_shape(function, input_shape)
+    x_shape, groups = images_shape(function, input_shape), max(groups, 1)
     w_shape = (*shapes.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
     divides = x_shape[-1] % groups == 0
     shapes.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
@@ -249,9 +251,9 @@ def _new_filters(
     return weights(function, key, w_shape, bias, initializer)
 
 
-def _input_of(w: jax.Array, axis: int, times: float = 1) -> tuple[int, int]:
-    """What filters are for: how many spatial axes, and channels, which are so many times as the axis is long."""
-    return w.ndim - 2, int(w.shape[axis] * times)
+def _input_of(w: jax.Array, axis: int, times: float = 1) -> Axes:
+    """The axes of the images that filters are for; there are so many times as many channels as the axis is long."""
+    return axes_of_images(w.ndim - 2, int(w.shape[axis] * times))
 
 
 def _transposed(w, groups):

@@ -102,7 +102,9 @@ def _around(layer, init, apply, inner):
     if not isinstance(layer.apply, Method):
         return Layer(init, apply, layer.name)
     input_of = getattr(inspect.unwrap(layer.apply), "input_of", None)
-    return leaf(layer.name, init, apply, None if input_of is None else lambda params: input_of(inner(params)))
+    return leaf(
+        layer.name, init, apply, None if input_of is None else lambda params, rank: input_of(inner(params), rank)
+    )
 
 
 def _filters(function, params):

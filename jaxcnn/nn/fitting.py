@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import surely
+
+Axes = tuple[int | str, ...]  # sizes, and names of what may be of any size
 
 ABSTRACT: Any = object()  # in place of a key: `init` gives the types of the arrays that it would draw
+CHANNELS_FIRST = ": channels are last"
 _LARGE = 1 << 20
 
 
@@ -32,10 +39,15 @@ class WrongTree(ValueError):
         expected = f'as init makes them, "{self.path}" {self.expected}'
         return self.of_x or f"{self.function}: {self.argument} must be {expected}, got {self.got}{self.hint}"
 
-    def enter(self, name: str, is_input: bool) -> None:
-        """Notes that it is in a layer of this name, and whether the input of that is the one of the layers around."""
+    def enter(self, name: str, is_input: bool, is_changed: bool) -> None:
+        """Notes that it is in a layer of this name, and whether the input of that is the one of the layers around.
+
+        Where a layer in between has changed its shape, the order of its axes cannot be told from that.
+        """
         self.path = f"{name}/{self.path}"
         self.of_x = self.of_x if is_input else None
+        if self.of_x and is_changed:
+            self.of_x = self.of_x.partition(CHANNELS_FIRST)[0]
 
 
 def check_trees(function: str, params: Any, state: Any, members: Any = None) -> None:
@@ -54,14 +66,24 @@ def check_fit(function, init, params, state, x_shape, input_of):
     try:
         wrong = _difference(init(ABSTRACT, ShapeOfX(x_shape)), params, state)
     except ValueError:
-        of_x = _wrong_input(function, init, params, state, x_shape, input_of)
-        if of_x:
-            raise WrongTree(function, "x", "", "", "", of_x) from None
+        expected = _shape_that_fits(init, params, state, x_shape, input_of)
+        if expected:
+            raise WrongTree(function, "x", "", "", "", _wrong_input(function, x_shape, expected)) from None
         raise
     if wrong:
-        of_x = _wrong_input(function, init, params, state, x_shape, input_of)
-        is_row = of_x is not None and len(x_shape) == 2
-        raise WrongTree(function, *wrong, of_x, ": for images of another size?" if is_row else "")
+        expected = _shape_that_fits(init, params, state, x_shape, input_of)
+        of_x = _wrong_input(function, x_shape, expected) if expected else None
+        other_size = expected and len(x_shape) == len(expected) and (len(x_shape) == 2 or x_shape[-1] == expected[-1])
+        raise WrongTree(function, *wrong, of_x=of_x, hint=": for images of another size?" if other_size else "")
+
+
+def refusal(init: Callable[..., Any], x_shape: tuple[int, ...]) -> ValueError | None:
+    """What init would say of an x of this shape: where the image is too small, that it is not the filters' fault."""
+    try:
+        jax.eval_shape(lambda: init(jax.random.key(0), ShapeOfX(x_shape)))
+    except ValueError as error:
+        return error
+    return None
 
 
 def _difference(expected, params, state):
@@ -78,41 +100,80 @@ def _difference(expected, params, state):
     return None
 
 
-def _wrong_input(function, init, params, state, x_shape, input_of):
-    """What is wrong with x, if the parameters are what init would make for another; else None."""
+def axes_of_images(spatial: int, channels: int | str) -> Axes:
+    """The axes of images, of which so many are spatial: names of those that may be of any size."""
+    names = {0: (), 1: ("W",), 2: ("H", "W"), 3: ("D", "H", "W")}
+    return ("N", *names.get(spatial, tuple(f"S{i + 1}" for i in range(spatial))), channels)
+
+
+def any_with_channels(params: Any, rank: int) -> Axes:
+    """The axes of an x that ends in as many channels as there are parameters of a kind."""
+    del rank
+    return "N", "...", next(iter(params.values())).shape[-1]
+
+
+def images_with_channels(params: Any, rank: int) -> Axes:
+    """As `any_with_channels`, with at least one spatial axis."""
+    return "N", "*S", any_with_channels(params, rank)[-1]
+
+
+def _shape_that_fits(init, params, state, x_shape, input_of):
+    """The axes of another x, for which init would make these parameters; None if there is none."""
     if input_of is None:
-        lengths = {leaf.shape for leaf in params.values() if shapes.is_array(leaf)}
-        first = len(x_shape) >= 3 and lengths == {(x_shape[1],)}
-        expected = f"[N, *S, {x_shape[1]}]" if first else ""
-        return f"{function}: x must be {expected}, got {list(x_shape)}: channels are last" if first else None
+        return None
     try:
-        spatial, channels = input_of(params)
-        fits = not _difference(init(ABSTRACT, ShapeOfX((1, *(_LARGE,) * spatial, channels))), params, state)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):  # of no such filters
+        expected = input_of(params, len(x_shape))
+        sizes = tuple({"N": 1}.get(n, _LARGE) if isinstance(n, str) else n for n in expected if n != "...")
+        fits = not _difference(init(ABSTRACT, ShapeOfX(sizes)), params, state)
+    except (AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):  # of no such filters
         return None
-    if not fits:
-        return None
-    axes = {0: ("N",), 1: ("N", "W"), 2: ("N", "H", "W"), 3: ("N", "D", "H", "W")}.get(spatial, ("N", "*S"))
-    expected = f"[{', '.join(axes)}, {channels}]"
-    return f"{function}: x must be {expected}, got {list(x_shape)}{_remedy(x_shape, spatial + 2, channels)}"
+    return expected if fits and not _has_axes(x_shape, expected) else None
 
 
-def _remedy(x_shape, count, channels):
-    """What would make an x of another shape one of `count` axes with so many channels."""
-    ends_in_channels = x_shape[-1:] == (channels,)
-    if len(x_shape) == count and count > 2 and x_shape[1] == channels:
-        return ": channels are last"
+def _has_axes(x_shape, expected):
+    sizes = [n == m or isinstance(m, str) for n, m in zip(x_shape, expected, strict=False)]
+    return len(x_shape) == len(expected) and not {"...", "*S"} & set(expected) and all(sizes)
+
+
+def _wrong_input(function, x_shape, expected):
+    """That x has another shape than `expected`, and what would mend it."""
+    axes = f"[{', '.join(map(str, expected))}]"
+    return f"{function}: x must be {axes}, got {list(x_shape)}{_remedy(x_shape, expected)}"
+
+
+def _remedy(x_shape, expected):
+    count, channels = len(expected) - ("..." in expected), expected[-1]
+    if set(expected) & {"...", "*S"}:
+        count = max(count, len(x_shape))
+    if len(x_shape) == count > 2 and x_shape[1] == channels != x_shape[-1]:
+        narrow = surely(operator.lt, x_shape[-1], channels)
+        return CHANNELS_FIRST + (", or init was given channels first" if narrow else "")
     if len(x_shape) == count + 1 and count > 2:
         return ": or init was given a shape without the batch axis"
-    if len(x_shape) == count - 1 and ends_in_channels:
+    if len(x_shape) == count - 1 and x_shape[-1:] == (channels,):
         return ": the batch axis is missing, x[None]"
     if len(x_shape) == count - 1 and channels == 1:
         return ": the axis of channels is missing, x[..., None]"
     if len(x_shape) == count - 1 and count > 2:
         return ": the axis of the batch or of the channels is missing"
-    if len(x_shape) == count - 2 and channels == 1:
-        return ": the axes of the batch and of the channels are missing, x[None, ..., None]"
+    if len(x_shape) == 2 and count > 3:
+        return _rows_or_image(x_shape, count - 2, channels)
     return ": nn.flatten() sorts images into rows" if count == 2 < len(x_shape) else ""
+
+
+def _rows_or_image(x_shape, spatial, channels):
+    """What makes images of two axes: of rows that have as many entries as square images, or of one image."""
+    height, width = x_shape
+    known = all(isinstance(n, int) for n in (height, width, channels))
+    side = round((width / channels) ** (1 / spatial)) if known and channels > 0 else 0
+    is_row = side > 0 and side**spatial * channels == width
+    shape = ", ".join(map(str, (-1, *(side,) * spatial, channels)))
+    rows = f"rows become images by x.reshape({shape})" if is_row else "rows must be reshaped to images"
+    is_image = known and spatial == 2 and channels == 1 and (height == width or not is_row)
+    if not is_image or max(height, width) > 4 * min(height, width):
+        return f": {rows}"
+    image = ": the axes of the batch and of the channels are missing, x[None, ..., None]"
+    return f"{image}; {rows}" if is_row else image
 
 
 def _described(leaf):

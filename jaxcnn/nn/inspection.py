@@ -94,6 +94,8 @@ def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None)
     10,442 parameters, and 32 numbers of state that is not trained
     """
     layer = as_layer("nn.summary", "model", model)
+    writes = file is None or hasattr(file, "write")
+    shapes.require(writes, "nn.summary", "file", "None or a file to write to", shapes.describe(file), TypeError)
     input_shape = shapes.shape("nn.summary", "input_shape", input_shape)
     params, state = abstract_init(layer, input_shape)
     rows = [("path", "output", "parameters", "number"), *_rows("", layer, input_shape)]

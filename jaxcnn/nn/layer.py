@@ -7,6 +7,7 @@ around, and whatever works on a tree (`jax.grad`, optax, a checkpoint) works on 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 
 from jaxcnn.nn.calls import Method, layer_maker, shown_as, written
-from jaxcnn.nn.fitting import check_fit, check_trees
+from jaxcnn.nn.fitting import Axes, check_fit, check_trees, refusal
 from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
@@ -22,9 +23,21 @@ Params = dict[str, Any]
 State = dict[str, Any]
 
 
-def _no_parts(input_shape: Shape) -> list[tuple[str, Layer, Shape]]:
-    del input_shape
-    return []
+class _NoParts:
+    """The parts of a layer that is made of no others. `help` shows it without an address, unlike a function."""
+
+    def __call__(self, input_shape: Shape) -> list[tuple[str, Layer, Shape]]:
+        del input_shape
+        return []
+
+    def __repr__(self) -> str:
+        return "no_parts"
+
+    def __reduce__(self) -> str:
+        return "_NO_PARTS"
+
+
+_NO_PARTS = _NoParts()
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +73,7 @@ class Layer:
     init: Callable[[jax.Array, Shape], tuple[Params, State]]
     apply: Callable[..., tuple[jax.Array, State]]
     name: str
-    parts: Callable[[Shape], list[tuple[str, Layer, Shape]]] = _no_parts
+    parts: Callable[[Shape], list[tuple[str, Layer, Shape]]] = _NO_PARTS
     numbered: bool = True
 
     def __repr__(self) -> str:
@@ -84,7 +97,9 @@ def leaf(
     name: str,
     init: Callable[..., tuple[Params, State]],
     apply: Callable[..., tuple[jax.Array, State]],
-    input_of: Callable[[Params], tuple[int, int]] | None = None,
+    input_of: Callable[[Params, int], Axes] | None = None,
+    *,
+    knows_axes: bool = True,
 ) -> Layer:
     """A layer of parameters of its own, which compares those that it is applied with to what `init` would make.
 
@@ -92,7 +107,9 @@ def leaf(
         name: its kind.
         init: given ABSTRACT in place of a key, it gives the types of the arrays that it would draw.
         apply: as that of a Layer.
-        input_of: how many spatial axes and channels filters are for, to know whether x is wrong or they.
+        input_of: input_of(params, how many axes x has) -> the axes that an x for them has, to know whether x is wrong
+            or they.
+        knows_axes: whether that tells how many there are, so that what passes this layer is no wrong x any more.
     """
     function = f"nn.{name}"
 
@@ -100,10 +117,28 @@ def leaf(
         check_trees(function, params, state)
         if shapes.is_array(x):
             check_fit(function, init, params, state, tuple(x.shape), input_of)
-        return apply(params, state, x, train=train, key=key)
+        try:
+            return apply(params, state, x, train=train, key=key)
+        except ValueError:
+            refused = refusal(init, tuple(x.shape)) if shapes.is_array(x) else None
+            if refused is not None:
+                raise refused from None
+            raise
 
     checked.input_of = input_of  # pyright: ignore[reportFunctionMemberAccess]
+    checked.knows_its_input = knows_axes and input_of is not None  # pyright: ignore[reportFunctionMemberAccess]
     return Layer(init, checked, name)
+
+
+def knows_its_input(layer: Layer) -> bool:
+    """Whether it refuses an x with other axes than it was made for; a layer of one's own may do so or not."""
+    return getattr(inspect.unwrap(layer.apply), "knows_its_input", False)
+
+
+def knowing(apply: Callable[..., tuple[jax.Array, State]], *members: Layer) -> Callable[..., tuple[jax.Array, State]]:
+    """The `apply` of a layer around others, which knows its input if one of them does."""
+    apply.knows_its_input = any(map(knows_its_input, members))  # pyright: ignore[reportFunctionMemberAccess]
+    return apply
 
 
 def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.fitting import checked_shape, rows_shape
+from jaxcnn.nn.fitting import any_with_channels, axes_of_images, checked_shape, rows_shape
 from jaxcnn.nn.layer import Layer, leaf, without_parameters
 from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, weights
 from jaxcnn.ops import dense as dense_op
@@ -49,7 +49,7 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
         del train, key
         return dense_op.dense(x, params["w"], params.get("b")), state
 
-    return leaf("dense", init, apply, lambda params: (0, params["w"].shape[0]))
+    return leaf("dense", init, apply, lambda params, rank: axes_of_images(0, params["w"].shape[0]))
 
 
 @layer_maker
@@ -97,7 +97,8 @@ def layer_scale(initial: float = 1e-6) -> Layer:
         x, gamma = shapes.floating("nn.layer_scale", x=x, gamma=params["gamma"])
         return x * jnp.broadcast_to(gamma, x.shape), state
 
-    return leaf("layer_scale", one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale")), apply)
+    init = one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale"))
+    return leaf("layer_scale", init, apply, any_with_channels, knows_axes=False)
 
 
 @layer_maker
@@ -120,4 +121,5 @@ def prelu() -> Layer:
         del train, key
         return rectifiers.prelu(x, params["a"]), state
 
-    return leaf("prelu", one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu")), apply)
+    init = one_per_channel("a", 0.25, partial(rows_shape, "nn.prelu"))
+    return leaf("prelu", init, apply, any_with_channels, knows_axes=False)

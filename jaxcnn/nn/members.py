@@ -47,23 +47,27 @@ def apply_member(
     x: jax.Array,
     train: bool,
     key: Any,
-    is_input: bool = True,
+    origin: Any,
 ) -> jax.Array:
-    """What comes out of member i; its state is entered into new_state. x is the input of all, or a member made it."""
+    """What comes out of member i; its state is entered into new_state.
+
+    The origin of x is what all members are applied to, or None where it went through one that knows what it takes.
+    """
     key = None if key is None else jax.random.fold_in(key, i)
-    with told_where(name, is_input):
+    is_changed = getattr(origin, "shape", None) != getattr(x, "shape", None)
+    with told_where(name, origin is not None, is_changed):
         y, own_state = layer.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=key)
     _enter(new_state, name, own_state)
     return y
 
 
 @contextmanager
-def told_where(name: str, is_input: bool = True) -> Iterator[None]:
+def told_where(name: str, is_input: bool = True, is_changed: bool = False) -> Iterator[None]:
     """Notes on an error in which layer it arose."""
     try:
         yield
     except WrongTree as error:
-        error.enter(name, is_input)
+        error.enter(name, is_input, is_changed)
         raise
     except (KeyError, TypeError, ValueError) as error:
         error.add_note(f"in {name}")

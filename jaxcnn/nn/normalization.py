@@ -7,13 +7,22 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
 from jax import lax
 from jax.nn.initializers import Initializer
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.fitting import checked_shape, images_shape, rows_shape
+from jaxcnn.nn.fitting import (
+    Axes,
+    any_with_channels,
+    axes_of_images,
+    checked_shape,
+    images_shape,
+    images_with_channels,
+    rows_shape,
+)
 from jaxcnn.nn.initializers import constant
-from jaxcnn.nn.layer import Layer, Shape, leaf, without_parameters
+from jaxcnn.nn.layer import Layer, Params, Shape, leaf, without_parameters
 from jaxcnn.nn.parameters import drawn, filled
 from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
 from jaxcnn.ops.geometry import surely
@@ -91,7 +100,7 @@ def batch_norm(
         wide = shapes.sum_dtype(running.dtype)
         return (1 - momentum) * running.astype(wide) + momentum * batch.astype(wide)
 
-    return leaf("batch_norm", init, apply)
+    return leaf("batch_norm", init, apply, any_with_channels, knows_axes=False)
 
 
 @layer_maker
@@ -116,7 +125,8 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """
     eps = shapes.number("nn.layer_norm", "eps", eps, 0)
     op = functools.partial(normalization.layer_norm, axes=axes, eps=eps)
-    return _norm("layer_norm", op, ("gamma", "beta"), functools.partial(_along, "nn.layer_norm", axes))
+    along, input_of = functools.partial(_along, "nn.layer_norm", axes), functools.partial(_input_of, axes)
+    return _norm("layer_norm", op, ("gamma", "beta"), along, input_of)
 
 
 @layer_maker
@@ -140,7 +150,8 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """
     eps = shapes.number("nn.rms_norm", "eps", eps, 0)
     op = functools.partial(normalization.rms_norm, axes=axes, eps=eps)
-    return _norm("rms_norm", op, ("gamma",), functools.partial(_along, "nn.rms_norm", axes))
+    along, input_of = functools.partial(_along, "nn.rms_norm", axes), functools.partial(_input_of, axes)
+    return _norm("rms_norm", op, ("gamma",), along, input_of)
 
 
 @layer_maker
@@ -199,8 +210,11 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     """
     eps = shapes.number("nn.instance_norm", "eps", eps, 0)
 
+    def along(input_shape):
+        return images_shape("nn.instance_norm", input_shape)[-1:]
+
     op = functools.partial(normalization.instance_norm, eps=eps)
-    return _norm("instance_norm", op, ("gamma", "beta"), lambda shape: images_shape("nn.instance_norm", shape)[-1:])
+    return _norm("instance_norm", op, ("gamma", "beta"), along, images_with_channels)
 
 
 @layer_maker
@@ -230,7 +244,7 @@ def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k
     return without_parameters("local_response_norm", op)
 
 
-def _norm(name, op, names, along) -> Layer:
+def _norm(name, op, names, along, input_of=any_with_channels) -> Layer:
     """The layer of an op with gamma, and beta if it is named, of the shape along(input_shape)."""
 
     def init(key, input_shape):
@@ -241,9 +255,22 @@ def _norm(name, op, names, along) -> Layer:
         del train, key
         return op(x, *(params[parameter] for parameter in names)), state
 
-    return leaf(name, init, apply)
+    return leaf(name, init, apply, input_of, knows_axes=False)
 
 
 def _along(function: str, axes: Any, input_shape: Any) -> Shape:
     x_shape = checked_shape(function, input_shape, lambda shape: True, ())
     return tuple(x_shape[axis] for axis in shapes.axes(function, "axes", axes, len(x_shape)))
+
+
+def _input_of(axes: Any, params: Params, rank: int) -> Axes:
+    """The axes of an x for parameters along some of its axes."""
+    gamma = params["gamma"].shape
+    given = [int(axis) for axis in np.ravel(axes)]
+    if given == [-1]:
+        return any_with_channels(params, rank)
+    rank = max(rank, *(axis + 1 if axis >= 0 else 1 - axis for axis in given))  # the first axis is that of the batch
+    result = list(axes_of_images(rank - 2, "C"))
+    for axis, size in zip(sorted(axis % rank for axis in given), gamma, strict=True):
+        result[axis] = size
+    return tuple(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape)
     expected = "a function of key, shape and dtype such as nn.he_normal()"
     shapes.called(function, "initializer", initializer, expected)
     shapes.random_key(function, key)
+    countable = 0 < math.prod(shape) < shapes.LONGEST
+    shapes.require(countable, function, "w", "of at least 1 and fewer than 2^48 entries", f"shape {list(shape)}")
     w = initializer(key, shape, jnp.float32)
     fits = shapes.is_array(w) and w.shape == shape
     shapes.require(fits, function, "initializer", expected, f"one that makes {shapes.describe(w)}", TypeError)

@@ -11,7 +11,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.fitting import images_shape
+from jaxcnn.nn.fitting import axes_of_images, images_shape, images_with_channels
 from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
 from jaxcnn.nn.parameters import filled, one_per_channel, required_key
 from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
@@ -175,10 +175,11 @@ def weighted_pool(
         del train, key
         return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
-    def input_of(params):
-        return params["w"].ndim - 1, params["w"].shape[-1]
+    def input_of(params, rank):
+        w = params["w"]
+        return axes_of_images(w.ndim, "C") if shared else axes_of_images(w.ndim - 1, w.shape[-1])
 
-    return leaf("weighted_pool", init, apply, None if shared else input_of)
+    return leaf("weighted_pool", init, apply, input_of)
 
 
 @layer_maker
@@ -205,7 +206,8 @@ def mixed_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Paddi
         del train, key
         return mixed_pooling.mixed_pool(x, params["share"], window, stride=stride, padding=padding), state
 
-    return leaf("mixed_pool", one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool")), apply)
+    init = one_per_channel("share", 0.5, partial(images_shape, "nn.mixed_pool"))
+    return leaf("mixed_pool", init, apply, images_with_channels, knows_axes=False)
 
 
 @layer_maker
@@ -236,7 +238,7 @@ def softmax_pool(window: PerAxis, *, stride: PerAxis | None = None, padding: Pad
         return mixed_pooling.softmax_pool(x, temperature, window, stride=stride, padding=padding), state
 
     init = one_per_channel("log_temperature", 0.0, partial(images_shape, "nn.softmax_pool"))
-    return leaf("softmax_pool", init, apply)
+    return leaf("softmax_pool", init, apply, images_with_channels, knows_axes=False)
 
 
 @layer_maker

@@ -39,7 +39,8 @@ def batch_norm(
     Returns:
         (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
         running averages; they carry no gradient. In an empty batch they are 0. In float32 the variance of
-        entries beyond 1e19 is inf, where y is right still.
+        entries beyond 1e19 is inf, where y is right still, up to 8.5e37, a quarter of the largest number: 1/sqrt(var)
+        is too small for the dtype beyond.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name,
@@ -58,14 +59,22 @@ def batch_norm(
     (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
-    is_name = axis_name is None or isinstance(axis_name, str | tuple)
-    expected = "the name of a mesh axis or a tuple of them"
-    shapes.require(is_name, "batch_norm", "axis_name", expected, shapes.describe(axis_name), TypeError)
-    names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
-    named = tuple((name, lax.axis_size(name)) for name in names)
+    named = _named("batch_norm", axis_name)
     where, axes = mask("batch_norm", where, x), tuple(range(x.ndim - 1))
     y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), where, axes, eps, named)
     return y, mean.reshape(-1), var.reshape(-1)
+
+
+def _named(function, axis_name):
+    """The name and size of each axis that the batch is spread over."""
+    names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
+    expected, got = "the name of a mesh axis or a tuple of them", shapes.describe(axis_name)
+    shapes.require(all(isinstance(name, str) for name in names), function, "axis_name", expected, got, TypeError)
+    try:
+        return tuple((name, lax.axis_size(name)) for name in names)
+    except NameError:
+        expected = "the name of an axis of the `shard_map` or `vmap` around"
+        shapes.require(False, function, "axis_name", expected, repr(axis_name), NameError)
 
 
 def batch_norm_inference(

@@ -219,14 +219,30 @@ def input_grad(dz, w, window, groups, arithmetic=LAX):
 
 def _dagger(w, groups):
     """W†_c = [W̌_1[c], ..., W̌_K[c]], channel c of all reversed filters: [*K, C/g, O] -> [*K, O/g, C]."""
-    reversed_filters = lax.rev(w, tuple(range(w.ndim - 2)))
     *k, c, o = w.shape
+    if groups == 1 and 1 in (c, o):
+        return lax.platform_dependent(w, cpu=_reversed_and_swapped, default=_swapped_and_reversed)
     if groups == 1:  # here and next XLA would keep the reshapes below, which change nothing
-        return jnp.swapaxes(reversed_filters, -2, -1)
+        return _reversed_and_swapped(w)
+    reversed_filters = _reversed(w)
     if c == 1 and o == groups:
         return reversed_filters
     grouped = reversed_filters.reshape(*k, c, groups, o // groups)
     return jnp.swapaxes(grouped, -3, -1).reshape(*k, o // groups, groups * c)
+
+
+def _reversed(w):
+    return lax.rev(w, tuple(range(w.ndim - 2)))
+
+
+def _reversed_and_swapped(w):
+    return jnp.swapaxes(_reversed(w), -2, -1)
+
+
+# A GPU has a kernel for input gradients, which XLA takes where the reversal is all that stands before the convolution.
+# Axes that are swapped become a part of that, but for one of length 1: then they are a reshape, which stays.
+def _swapped_and_reversed(w):
+    return _reversed(jnp.swapaxes(w, -2, -1))
 
 
 # One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. That is

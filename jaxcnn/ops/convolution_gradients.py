@@ -57,7 +57,7 @@ def conv_input_grad(
     dy, w = shapes.floating(function, dy=dy, w=w)
     x_shape = shapes.shape(function, "x_shape", x_shape)
     groups = shapes.integer(function, "groups", groups, 1)
-    window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups)
+    window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups, images="x_shape")
     shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
     return transposed_convolution(dy, w, None, window, groups)
 

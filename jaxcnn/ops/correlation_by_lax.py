@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -102,12 +103,35 @@ def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
     else:
         out_spec = (channels - 1, channels, *range(x.ndim - 2))
     layout = lax.ConvDimensionNumbers((channels, 0, *spatial), (channels, 0, *spatial), out_spec)
-    dw = _lax_convolution(x, dz, sliding, layout, arithmetic, batch_group_count=groups)
+    way = partial(_lax_convolution, sliding=sliding, layout=layout, arithmetic=arithmetic, batch_group_count=groups)
+    if any(_rows_behind(sliding)):
+        dw = lax.platform_dependent(x, dz, cpu=way, default=partial(way, crop=_cropped_but_rows_behind))
+    else:
+        dw = way(x, dz)
     return jnp.moveaxis(dw, out_spec[0], -2)
 
 
-def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, batch_group_count=1):
-    x, sliding = _cropped(x, sliding)
+# A crop is a copy of the images. A GPU's kernel for filter gradients needs none for the rows behind the last place that
+# no filter reached; there are fewer of them than the layer's stride, which is the dilation here. For more, or in front,
+# XLA does not take that kernel.
+def _rows_behind(sliding):
+    """How many such rows there are on each axis, as a negative padding behind."""
+    if not all(isinstance(width, int) for pads in sliding.padding for width in pads):
+        return [0] * len(sliding.padding)
+    axes = zip(sliding.padding, sliding.dilation, strict=True)
+    return [high if -d < high < 0 else 0 for (_, high), d in axes]
+
+
+def _cropped_but_rows_behind(x, sliding):
+    rows = _rows_behind(sliding)
+    padding = tuple((low, high - row) for (low, high), row in zip(sliding.padding, rows, strict=True))
+    x, sliding = _cropped(x, replace(sliding, padding=padding))
+    padding = tuple((low, high + row) for (low, high), row in zip(sliding.padding, rows, strict=True))
+    return x, replace(sliding, padding=padding)
+
+
+def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, batch_group_count=1, crop=None):
+    x, sliding = (crop or _cropped)(x, sliding)
     return lax.conv_general_dilated(
         x,
         w,

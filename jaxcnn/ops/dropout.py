@@ -15,6 +15,7 @@ from jaxcnn.ops.rules import custom_rule
 from jaxcnn.ops.shapes import PerAxis
 
 
+@shapes.key_first
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each entry with probability `rate` and scales the others, so that the mean stays.
 
@@ -43,6 +44,7 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return _dropout(key, x, _draw, (rate, x.shape))
 
 
+@shapes.key_first
 def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each channel of each image with probability `rate` and scales the others, so that the mean stays.
 
@@ -75,6 +77,7 @@ def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return _dropout(key, x, _draw, (rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])))
 
 
+@shapes.key_first
 def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each image with probability `rate` and scales the others: stochastic depth, if x is a residual branch.
 
@@ -107,6 +110,7 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return _dropout(key, x, _draw, (rate, (x.shape[0], *(1,) * (x.ndim - 1))))
 
 
+@shapes.key_first
 def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax.Array:
     """Drops blocks of each channel and scales what is left, so that the mean stays.
 

@@ -1,7 +1,8 @@
 """Weight and spectral normalisation: functions that make the filters of a layer from what is trained.
 
-The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O]. Their entries may be as small or
-as large as the dtype has them, though their squares are not.
+The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O]. Their entries may be as small
+as the dtype has them and as large, in `weight_norm` up to a quarter of its largest number, though their squares are
+not.
 """
 
 import math
@@ -26,7 +27,8 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
         g: the norm of each filter [O].
 
     Returns:
-        w, of the shape and dtype of v.
+        w, of the shape and dtype of v. Right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
+        float32.
 
     Raises:
         TypeError: v or g is no floating-point array, or the dtypes differ.

@@ -4,6 +4,7 @@ Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.
 differ in size.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.ops.geometry import Window
 from jaxcnn.ops.rules import custom_rule, without_rule
 from jaxcnn.ops.unfused import unfused
-from jaxcnn.ops.windows import in_pairs
+from jaxcnn.ops.windows import FEW_ENTRIES, in_pairs
 from jaxcnn.ops.winners import (
     add_at_place,
     add_at_winner,
@@ -30,6 +31,8 @@ from jaxcnn.ops.winners import (
     take_from_place,
     window_max,
 )
+
+_FEW_REGIONS = 16  # that a place is in; each is one more pass over all places to compile
 
 Regions = int | Sequence[int | None] | np.ndarray | None
 
@@ -104,7 +107,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     image = x.shape[1:-1]
     if any(map(shapes.is_symbolic, image)):
         return _max_of_symbolic(x)
-    return _max_of_regions(x, image, (1,) * len(image)).reshape(x.shape[0], x.shape[-1])
+    return _max_of_regions(x, image, (1,) * len(image), "global_max_pool").reshape(x.shape[0], x.shape[-1])
 
 
 @without_rule
@@ -146,7 +149,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     image = x.shape[1:-1]
     shapes.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
-    y = _max_of_regions(x, image, shape)
+    y = _max_of_regions(x, image, shape, "adaptive_max_pool")
     if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
     return y, _indices(lax.stop_gradient(x), image, shape)
@@ -154,30 +157,64 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
 
 @without_rule
 def _indices(x, image, shape):
+    dtype_of_places(image, "adaptive_max_pool")
     window = _windows(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
-def _max_of_regions_plain(x, image, shape):
+def _max_of_regions_plain(x, image, shape, function):
     window = _windows(image, shape)
     return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
-def _max_of_regions_fwd(x, image, shape):
+def _max_of_regions_fwd(x, image, shape, function):
     window = _windows(image, shape)
+    if window is None or window.volume > FEW_ENTRIES:
+        dtype_of_places(image, function)
     if window:
         return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
     return take_from_place(x, place), place
 
 
-def _max_of_regions_bwd(image, shape, winner, dy):
+def _max_of_regions_bwd(image, shape, function, winner, dy):
     """Each dy added to the place of its maximum."""
     window = _windows(image, shape)
-    return (add_at_winner(dy, winner, window) if window else add_at_place(dy, winner, image),)
+    if window:
+        return (add_at_winner(dy, winner, window),)
+    scattered = partial(add_at_place, image=image)
+    axes = [_regions_of_places(n, m) for n, m in zip(image, shape, strict=True)]
+    if math.prod(map(len, axes)) > _FEW_REGIONS:
+        return (scattered(dy, winner),)
+    return (lax.platform_dependent(dy, winner, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),)
 
 
 _max_of_regions = custom_rule(_max_of_regions_plain, _max_of_regions_fwd, _max_of_regions_bwd)
+
+
+# On a GPU a scatter of bfloat16 adds up in float32 in memory, and takes another order each time.
+def _add_region_by_region(dy, place, axes):
+    """dx [N, *S, C]: each place adds up the dy of the regions that it is in, of those of which it is the maximum."""
+    dtype, image = place.dtype, [regions.shape[1] for regions in axes]
+    own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
+    for axis, n in enumerate(image, start=1):
+        own = own * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
+    dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), shapes.sum_dtype(dy.dtype))
+    for regions in itertools.product(*axes):
+        maximum, share = place, dy
+        for axis, region in enumerate(regions, start=1):
+            maximum = jnp.take(maximum, region, axis=axis, mode="fill", fill_value=-1)
+            share = jnp.take(share, region, axis=axis, mode="clip")
+        dx = dx + jnp.where(maximum == own, share, zero).astype(dx.dtype)
+    return dx.astype(dy.dtype)
+
+
+def _regions_of_places(n, m):
+    """Which of m regions each of n places is in, one after the other: [K, n]; m, which is no region, for no more."""
+    j = np.arange(n)
+    first, end = j * m // n, -(-(j + 1) * m // n)
+    k = np.arange(np.max(end - first))[:, None]
+    return np.where(first + k < end, first + k, m).astype(np.int32)
 
 
 def _place_of_maximum(x, shape):

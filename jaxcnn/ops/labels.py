@@ -20,7 +20,7 @@ def mask(function, where, shape):
     """`where` as an array; TypeError unless it is None or one of bools, ValueError unless it has the given shape."""
     if where is None:
         return None
-    is_bools = shapes.is_array(where) and where.dtype == bool
+    is_bools = shapes.has_values(where) and where.dtype == bool
     shapes.require(is_bools, function, "where", "an array of bools", shapes.describe(where), TypeError)
     fits = where.shape == tuple(shape)
     shapes.require(fits, function, "where", f"bools {list(shape)}", shapes.describe(where))
@@ -34,7 +34,7 @@ def class_labels(function, labels, where, ignore_index, scores, *, argument="log
     shapes.require(classes > 0, function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
     mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
-    shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    shapes.require(shapes.has_values(labels), function, "labels", expected, shapes.describe(labels), TypeError)
     if distributions and labels.dtype == scores.dtype:
         shape, noun = scores.shape, "distributions"
     else:
@@ -49,7 +49,7 @@ def binary_labels(function, labels, where, ignore_index, logits, *, probabilitie
     """Labels 0 or 1, or probabilities if these are allowed, and which entries count, of the shape of the logits."""
     mask(function, where, logits.shape)
     expected = f"an array of bools, integers or {logits.dtype}" if probabilities else "an array of bools or integers"
-    shapes.require(shapes.is_array(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    shapes.require(shapes.has_values(labels), function, "labels", expected, shapes.describe(labels), TypeError)
     known = _are_integers(labels) or labels.dtype == bool or (probabilities and labels.dtype == logits.dtype)
     shapes.require(known, function, "labels", expected, shapes.describe(labels), TypeError)
     fits = labels.shape == logits.shape

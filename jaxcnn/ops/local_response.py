@@ -67,11 +67,11 @@ def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     wide = shapes.wide(x)
     wide_dy = dy.astype(wide.dtype)
     d, c = _divisor(wide, size, slope, k)
-    power, shrink = c**beta * d**-beta * c**beta, limits(wide.dtype)[2]
+    power, part = c**beta * d**-beta * c**beta, limits(wide.dtype)[2] ** 0.5
     behind, ahead = _reach(size)
-    # x_i x_j/d_i is near 1, but x_j may be too large for the dtype, and x_i/d_i too small: x_j is taken `shrink` times.
-    seen = _sum_around(wide_dy * power * (wide * (c * (c / shrink) / d)), ahead, behind)
-    return (power * wide_dy - 2 * slope * beta * (shrink * wide) * seen,)
+    # x_i x_j/d_i is near 1, but x_j may be too large for the dtype, and x_i/d_i too small: of x_j a part is taken.
+    seen = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), ahead, behind)
+    return (power * wide_dy - 2 * slope * beta * (part * wide) * seen,)
 
 
 _local_response_norm = custom_rule(_local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd)

@@ -6,7 +6,7 @@ They differ in the axes that the mean and the variance are taken over. For x [N,
     layer norm      C, or any         group norm      S and the channels of the group
 
 Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x. Entries may be
-as large as the dtype has them, up to a quarter of its largest number, though their squares are not.
+as large as a quarter of the largest number of the dtype, though their squares are beyond it.
 """
 
 import math
@@ -45,7 +45,8 @@ def layer_norm(
             is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x.
+        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number,
@@ -85,7 +86,8 @@ def rms_norm(
             is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x.
+        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
 
     Raises:
         TypeError: an array is not floating-point, axes are no ints, eps is no number, where no array of bools.
@@ -126,7 +128,8 @@ def group_norm(
             is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x.
+        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number,
@@ -170,7 +173,8 @@ def instance_norm(
             is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x.
+        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, where no array of
@@ -302,7 +306,7 @@ def mask(function, where, x):
     """`where` as bools of the rank of x, or None."""
     if where is None:
         return None
-    is_bool = shapes.is_array(where) and where.dtype == bool
+    is_bool = shapes.has_values(where) and where.dtype == bool
     shapes.require(is_bool, function, "where", "an array of bools", shapes.describe(where), TypeError)
     shape = (1,) * (x.ndim - where.ndim) + where.shape
     broadcasts = len(shape) == x.ndim and all(n in (1, m) for n, m in zip(shape, x.shape, strict=True))

@@ -73,7 +73,10 @@ def pixel_unshuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     factor = shapes.per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
     divides = all(n % f == 0 for n, f in zip(x.shape[1:-1], factor, strict=True))
     expected = f"[N, *S, C] with S multiples of factor {factor}"
-    shapes.require(divides, "pixel_unshuffle", "x", expected, shapes.describe(x))
+    names = [(f, n) for n, f in zip(x.shape[1:-1], factor, strict=True) if shapes.is_symbolic(n) and n % f != 0]
+    multiples, sizes = (", ".join(each) for each in ([f"{f}*{n}" for f, n in names], [str(n) for _, n in names]))
+    hint = f": export with {multiples} in the place of {sizes}" if names else ""
+    shapes.require(divides, "pixel_unshuffle", "x", expected, shapes.describe(x) + hint)
     return _pixel_unshuffle(x, factor)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from jaxcnn.ops import shapes
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
@@ -122,7 +123,8 @@ def lp_pool(
 
     Gradient: dx[j] = Σ_i (x[j] / y[i])^(p-1) dy[i] over the windows i that j is in, 0 from those whose sum is 0 or that
         nobody uses; for p < 1 infinite at an entry of 0 beside others. A second derivative that is infinite there, as
-        for p = 1.5, counts as 0. No power of a large or small entry leaves the dtype. Keeps x and y.
+        for p = 1.5, counts as 0. No power of a large or small entry leaves the dtype, however far apart they are, and
+        dx is right where y is inf as it is beyond the dtype while the entries are not. Keeps x and y.
 
     Source: Sermanet et al., Convolutional neural networks applied to house numbers digit classification, 2012; Gulcehre
         et al., Learned-norm pooling for deep feedforward and recurrent neural networks, 2014.
@@ -139,11 +141,11 @@ def lp_pool(
 
 
 def _lp_pool_plain(x, p, window):
-    return _norm(x, p, window, _to_the)
+    return _norm(x, p, window, _to_the, _plain_quotient_to_the)
 
 
 def _lp_pool_fwd(x, p, window):
-    y = _norm(x, p, window, _smoothly_to_the)
+    y = _norm(x, p, window, _smoothly_to_the, _share)
     return y, (x, y)
 
 
@@ -152,72 +154,141 @@ def _lp_pool_fwd(x, p, window):
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = Σ_i (x / y_i)^(p-1) dy_i over the windows i that a place is in, but for those of which y is 0."""
     x, y = map(shapes.wide, residuals)
-    farthest = float(jnp.finfo(x.dtype).max) ** (0.5 / max(abs(p - 1), 1))
-    size = jnp.abs(y)
-    is_moderate = _all((y == 0) | ((size > 1 / farthest) & (size < farthest))) & _all(jnp.abs(x) < farthest)
+    args = x, stored(y), shapes.wide(dy)
 
     def by_factors(x, y, dy):
         shares = float(window.volume) * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
-        return _times_power(shares, x, p - 1)
+        return _times(shares, _smoothly_to_the(x, p - 1), x, p)
 
     def by_ratios(x, y, dy):
-        def add(dx, y_i, dy_i):
-            is_zero = y_i == 0
-            ratio = jnp.where(is_zero, 1.0, _ratio(x, jnp.where(is_zero, 1.0, y_i)))
-            return dx + _times_power(jnp.where(is_zero, 0.0, dy_i), ratio, p - 1)
+        return _add_shares_of(x, y, jnp.ones_like(y), dy, p, window)
 
-        zero = np.zeros((), x.dtype)
-        return fold_windows(add, jnp.zeros_like(x), [(y, zero), (_as_if_whole(dy, window), zero)], seeing(window), 1)
+    def by_parts(x, y, dy):
+        """For windows whose entries are all within the dtype while y is not: of a part of y that is."""
+        part = 2.0 ** -min(math.ceil(math.log2(window.volume) / p) + 1, 60)
+        part = jnp.where(jnp.isinf(y), np.array(part, y.dtype), 1.0)
+        norm = _scaled_norm(x, p, window, _share, part)
+        return _add_shares_of(x, norm, part, dy, p, window)
 
-    args = x, stored(y), shapes.wide(dy)
-    dx = lax.cond(is_moderate, by_factors, by_ratios, *args) if _overlap(window) else by_ratios(*args)
+    def robustly(x, y, dy):
+        return lax.cond(jnp.any(jnp.isinf(y)), by_parts, by_ratios, x, y, dy)
+
+    dx = lax.cond(_is_moderate(*args, p), by_factors, robustly, *args) if _overlap(window) else robustly(*args)
     return (dx,)
 
 
 _lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd)
 
 
-@jax.custom_jvp
-def _ratio(x, y):
-    return x / y
+def _is_moderate(x, y, dy, p):
+    """Whether x^(p-1) y^(1-p) dy and its derivative are within the dtype, factor by factor."""
+    info = jnp.finfo(x.dtype)
+    most = float(info.max) ** (0.5 / max(abs(p - 1), 1))
+    least = 1 / most if p < 2 else min(float(info.tiny) ** (1 / (p - 1)), 1e-12)  # smaller ones are common
+    return _all(_within(x, 0.0 if p == 1 else least, most)) & _all(_within(y, 1 / most, most) & _within(dy, 0.0, most))
 
 
-@_ratio.defjvp
-def _ratio_jvp(primals, tangents):
-    """Without y², which JAX would divide by."""
-    (x, y), (dx, dy) = primals, tangents
-    ratio = x / y
-    return ratio, (dx - ratio * dy) / y
+def _add_shares_of(x, y, part, dy, p, window):
+    """Σ_i (x part_i / y_i)^(p-1) dy_i over the windows i that a place is in."""
+
+    def add(dx, y_i, part_i, dy_i):
+        is_zero = y_i == 0
+        share = _share(jnp.where(is_zero, 1.0, x), jnp.where(is_zero, 1.0, y_i), part_i, p - 1)
+        return dx + _times(jnp.where(is_zero, 0.0, dy_i), share, x, p)
+
+    zero, one = np.array([0, 1], x.dtype)
+    seen = [(y, zero), (part, one), (_as_if_whole(dy, window), zero)]
+    return fold_windows(add, jnp.zeros_like(x), seen, seeing(window), 1)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _share(x, y, part, q, k=0):
+    """(x part/y)^q (part/y)^k, 0 where x is unless q is whole; no factor leaves the dtype where the product does not.
+
+    JAX would divide by y^2, and by powers of x alone.
+    """
+    if k == 0:
+        return _quotient_to_the(x, y, part, q)
+    first = q // 2 if q == int(q) else q / 2
+    root = (jnp.sqrt(part) / jnp.sqrt(y)) ** k
+    return (_quotient_to_the(x, y, part, first) * root) * (_quotient_to_the(x, y, part, q - first) * root)
+
+
+@partial(_share.defjvp, symbolic_zeros=True)
+def _share_jvp(q, k, primals, tangents):
+    """∂/∂x = q (x/y)^(q-1) / y^(k+1), ∂/∂y = -(q + k) (x/y)^q / y^(k+1), the latter for y/part."""
+    (x, y, part), (dx, dy, _) = primals, tangents
+    tangent = jnp.zeros_like(x)
+    if q != 0 and not isinstance(dx, SymbolicZero):
+        tangent += q * _share(x, y, part, q - 1, k + 1) * dx
+    if q + k != 0 and not isinstance(dy, SymbolicZero):
+        tangent -= (q + k) * _share(x, y, part, q, k + 1) * (dy / part)
+    return _share(x, y, part, q, k), tangent
+
+
+def _quotient_to_the(x, y, part, q):
+    """(x part/y)^q, 0 where x is unless q is whole."""
+    if q == int(q) or q > 2:
+        return _smoothly_to_the(_divided(x * part, y), q)
+    is_zero = (x == 0) & ~jnp.isnan(y)
+    # The ratio may be too small for the dtype where its power is not: then that of a multiple by a power of 2.
+    exponent = jnp.finfo(x.dtype).maxexp // 2
+    is_small = jnp.abs(x) * part < y * 2.0 ** (-1.5 * exponent)
+    large, small, factor = (np.array(2.0**e, x.dtype) for e in (exponent, -exponent, -exponent * q))
+    ratio = x * jnp.where(is_small, large * part, part) / jnp.where(is_small, small * y, y)
+    power = jnp.where(is_zero, 1.0, ratio) ** q
+    return jnp.where(is_zero, 0.0, power * jnp.where(is_small, factor, 1.0) * jnp.where(is_small, factor, 1.0))
+
+
+def _divided(x, y):
+    """x/y, of whose square XLA does not make x^2 y^-2, as it would where it knows y."""
+    return jnp.where(jnp.isnan(x), x, x / y)
+
+
+def _plain_quotient_to_the(x, y, part, p):
+    """The same with an infinite derivative at 0. The power of a ratio that is too small counts for a p near 0 only."""
+    return _quotient_to_the(x, y, part, p) if p < 0.25 else _to_the(_divided(x * part, y), p)
 
 
 # The entries of a window are divided by the largest of them, m: their powers do not overflow, and those that underflow
 # are too small to count. As y is the same whatever m is, m has no derivative. Where windows overlap, that takes a power
 # for each of their entries, and is left out where all sums have their digits without it.
-def _norm(x, p, window, to_the):
+def _norm(x, p, window, to_the, quotient_to_the):
     """y = m (Σ (x/m)^p)^(1/p)."""
     x, dtype = shapes.wide(x), x.dtype
-
-    def scaled(x, few):
-        m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
-        is_zero = m == 0
-        scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, m)
-
-        def add(total, _, x_k):
-            return total + to_the(jnp.where(is_zero, 1.0, x_k / scale), p)
-
-        total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
-        return jnp.where(is_zero, 0.0, scale * _unless_zero(_as_if_whole(total, window), 1 / p))
 
     def unscaled(x):
         return _unless_zero(float(window.volume) * window_mean(to_the(x, p), window, inside(window)), 1 / p)
 
+    def scaled(x, few):
+        return _scaled_norm(x, p, window, quotient_to_the, 1.0, few)
+
     if not _overlap(window):
         return scaled(x, FEW_ENTRIES).astype(dtype)
-    size, info = jnp.abs(lax.stop_gradient(x)), jnp.finfo(x.dtype)
+    info = jnp.finfo(x.dtype)
     logs = math.log(info.tiny / info.eps), math.log(info.max) - math.log(window.volume)
     least, most = (math.exp(np.clip(log / p, math.log(info.tiny), math.log(info.max) - 1)) for log in logs)
-    is_moderate = _all((size == 0) | ((size > least) & (size < most)))
-    return lax.cond(is_moderate, unscaled, partial(scaled, few=1), x).astype(dtype)
+    return lax.cond(_all(_within(x, least, most)), unscaled, partial(scaled, few=1), x).astype(dtype)
+
+
+def _scaled_norm(x, p, window, quotient_to_the, part, few=1):
+    """part m (Σ (x/m)^p)^(1/p)."""
+    largest = float(jnp.finfo(x.dtype).max) / (4 if p < 32 else 1)  # whose reciprocal is within the dtype
+    m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
+    is_zero = m == 0
+    scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, jnp.minimum(m, largest))
+
+    def add(total, _, x_k):
+        return total + quotient_to_the(jnp.where(is_zero, 1.0, x_k), scale, 1.0, p)
+
+    total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
+    return jnp.where(is_zero, 0.0, scale * part * _unless_zero(_as_if_whole(total, window), 1 / p))
+
+
+def _within(a, least, most):
+    """Whether each entry is 0 or its size between the two."""
+    size = jnp.abs(lax.stop_gradient(a))
+    return (size == 0) | ((size > least) & (size < most))
 
 
 def _all(a):
@@ -250,12 +321,12 @@ def _smoothly_to_the(a, power):
     return _to_the(a, power) if power == int(power) else _unless_zero(a, power)
 
 
-def _times_power(dy, a, power):
-    """dy a^power; where a^power is infinite as a is 0, a dy of 0 is nobody's and stays 0."""
-    product = dy * _smoothly_to_the(a, power)
-    if power > 0 or power == int(power):
+def _times(dy, slope, x, p):
+    """dy times the slope at x, which is infinite where x is 0 if p < 1; a dy of 0 is nobody's and stays 0."""
+    product = dy * slope
+    if p >= 1:
         return product
-    infinite = (a == 0) & (dy != 0)
+    infinite = (x == 0) & (dy != 0)
     return jnp.where(infinite, lax.stop_gradient(dy) * np.array(np.inf, dy.dtype), product)
 
 

@@ -82,6 +82,7 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     factor = shapes.per_axis("upsample", "factor", factor, len(spatial))
     if shape is None:
         shape = tuple(max(f * (n - 1) + 1, 0) for n, f in zip(spatial, factor, strict=True))
+        shapes.short("upsample", "factor", shape, factor)
     shape = shapes.shape("upsample", "shape", shape)
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"

@@ -59,8 +59,8 @@ def _normal_distribution(z):
     return 0.5 * lax.erfc(-z / math.sqrt(2))
 
 
-def _gelu_slope(z, near):
-    return _normal_distribution(z) + near * jnp.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
+def _gelu_slope(_, near):
+    return _normal_distribution(near) + near * jnp.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
 
 
 _GELU = _self_gated(_normal_distribution, _gelu_slope)

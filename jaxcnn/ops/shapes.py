@@ -5,13 +5,14 @@ sentence, which names the function, the argument, what was expected and what cam
 other single values, then shapes and windows.
 """
 
+import functools
 import math
 import numbers
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.core
@@ -24,6 +25,9 @@ from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther,
 THICKEST = 2**24  # of the padding on a side
 LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
 _SHORT = "fewer than 2^48 places on an axis"
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 PerAxis = int | Sequence[int] | np.ndarray
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
@@ -54,6 +58,11 @@ def describe(value: Any) -> str:
 def is_array(value: Any) -> bool:
     """Whether it is an array of JAX or NumPy, or the shape and dtype of one."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def has_values(value: Any) -> bool:
+    """Whether it is an array of JAX or NumPy, traced or not, rather than the shape and dtype of one alone."""
+    return is_array(value) and not isinstance(value, jax.ShapeDtypeStruct)
 
 
 def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
@@ -116,7 +125,7 @@ def array(function: str, argument: str, value: Any) -> None:
 
 def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
     """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
-    is_integer = is_array(value) and jnp.issubdtype(value.dtype, jnp.integer)
+    is_integer = has_values(value) and jnp.issubdtype(value.dtype, jnp.integer)
     require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
     require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
     if not isinstance(value, jax.core.Tracer):
@@ -132,6 +141,18 @@ def random_key(function: str, key: Any) -> None:
         hint = ": the key comes first" if other and not isinstance(key, str) else ""
         hint = f": jax.random.key({key})" if type(key) is int else hint
         require(False, function, "key", "one JAX random key", describe(key) + hint, TypeError)
+
+
+def key_first(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function, which says that its key comes first before Python says that the other arguments do not fit."""
+
+    @functools.wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        if args:
+            random_key(function.__name__, args[0])
+        return function(*args, **kwargs)
+
+    return call
 
 
 def is_random_key(value: Any) -> bool:
@@ -259,7 +280,10 @@ def number(function: str, argument: str, value: Any, low: float = -math.inf, hig
     result = option(value)
     is_number = isinstance(result, numbers.Real) and not isinstance(result, bool)
     require(is_number, function, argument, expected, describe_option(value), TypeError)
-    result = float(result)
+    try:
+        result = float(result)
+    except OverflowError:
+        result = math.inf
     require(math.isfinite(result) and low <= result <= high, function, argument, expected, value)
     return result
 
@@ -274,7 +298,7 @@ def flag(function: str, argument: str, value: Any) -> bool:
 def choice(function: str, argument: str, value: Any, choices: Sequence[str]) -> str:
     """ValueError unless `value` is one of the strings in `choices`."""
     known = isinstance(value, str) and value in choices
-    require(known, function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
+    require(known, function, argument, "one of " + ", ".join(map(repr, choices)), " ".join(repr(value).split()))
     return value
 
 
@@ -296,15 +320,24 @@ def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
         require(False, function, argument, "a shape, a tuple of ints", describe_option(value) + hint, TypeError)
     assert sizes is not None
     result = tuple(n if is_symbolic(n) else integer(function, argument, n, 0) for n in sizes)
-    short = not any(surely(operator.ge, n, LONGEST) for n in result)
-    require(short, function, argument, f"of {_SHORT}", list(result))
+    is_short = not any(surely(operator.ge, n, LONGEST) for n in result)
+    require(is_short, function, argument, f"of {_SHORT}", list(result))
     return result
+
+
+def short(function: str, argument: str, image: Sequence[int], value: Any) -> None:
+    """ValueError if the value of an argument makes an image that is longer than XLA counts."""
+    is_short = not any(surely(operator.ge, n, LONGEST) for n in image)
+    require(is_short, function, argument, f"for a result of {_SHORT}", f"{value} for one of {list(image)}")
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """One or several axes of an array, counted from the front and in order; none twice."""
     several = options(value)
-    given = [integer(function, argument, axis) for axis in ((value,) if several is None else several)]
+    if several is None:
+        given = [integer(function, argument, value, expected="an int or several ints")]
+    else:
+        given = [integer(function, argument, axis) for axis in several]
     counted = sorted({axis % rank for axis in given if -rank <= axis < rank})
     expected = f"one or several different axes of an array that has {rank}"
     require(0 < len(counted) == len(given), function, argument, expected, value)
@@ -315,7 +348,9 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
     """`value` as one int per spatial axis: an int stands for all of them."""
     several = options(value)
     if several is None:
-        return (integer(function, argument, value, minimum),) * rank
+        either = f"an int of at least {minimum} or {rank} ints, one per spatial axis"
+        is_number = isinstance(option(value), numbers.Integral) and not isinstance(option(value), bool)
+        return (integer(function, argument, value, minimum, expected=None if is_number else either),) * rank
     expected = f"an int or {rank} ints, one per spatial axis"
     require(len(several) == rank, function, argument, expected, tuple(map(option, several)))
     return tuple(integer(function, argument, entry, minimum) for entry in several)
@@ -377,12 +412,16 @@ def window(
     dilation = per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
+    if isinstance(padding, str):
+        wide = "dilation" if any(d > 1 for d in no_farther(unpadded).dilation) else argument
+        thin(function, wide, padded.padding, f"such that padding {padding!r} has ")
     thin(function, "padding", padded.padding)
     result = reaching_the_end(padded) if ceil_mode else padded
     fits = not any(surely(operator.gt, e, n) for e, n in zip(result.extent, result.padded, strict=True))
     more = ", or by less than the stride" if ceil_mode else ""
     expected = f"no larger than the padded input {list(padded.padded)}{more}"
-    require(fits, function, argument, expected, f"a window that spans {list(result.extent)}")
+    dilated = f" with the dilation {dilation}" if result.extent != result.size else ""
+    require(fits, function, argument, expected, f"a window that spans {list(result.extent)}{dilated}")
     left = padded.known or all(map(may_be_left, padded.padded))
     require(left, function, "padding", f"such that something of {list(image)} is left", padding)
     return no_farther(result)
@@ -398,14 +437,15 @@ def filter_window(
     groups: Any,
     *,
     argument: str = "w",
+    images: str = "x",
 ) -> Window:
-    """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]."""
+    """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]; `images` names these."""
     groups = integer(function, "groups", groups, 1)
-    require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
-    same_axes(function, x_shape, argument, w_shape, "[*K, C/groups, O]")
+    require(len(x_shape) >= 3, function, images, "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
+    same_axes(function, x_shape, argument, w_shape, "[*K, C/groups, O]", images)
     *size, channels, filters = w_shape
     not_empty(function, argument, w_shape[:-2], w_shape)
-    channels_last(function, x_shape, w_shape, channels * groups)
+    channels_last(function, x_shape, w_shape, channels * groups, images)
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
@@ -414,21 +454,23 @@ def filter_window(
     return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
 
 
-def same_axes(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str) -> None:
+def same_axes(
+    function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str, images: str = "x"
+) -> None:
     """ValueError unless filters have as many axes as images. Where x has one less, that is more likely wrong."""
     if len(x_shape) + 1 == len(w_shape):
         expected = f"[N, *S, C] with {len(w_shape)} axes as {argument} {list(w_shape)} has"
         got = f"shape {list(x_shape)}: an image without the axis of its batch or of its channels?"
-        require(False, function, "x", expected, got)
-    expected = f"{layout} with {len(x_shape)} axes as x {list(x_shape)} has"
+        require(False, function, images, expected, got)
+    expected = f"{layout} with {len(x_shape)} axes as {images} {list(x_shape)} has"
     require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
 
 
-def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int) -> None:
+def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int, images: str = "x") -> None:
     """ValueError if images have the channels that filters are for in their second axis rather than in their last."""
     first = x_shape[1] == count and x_shape[-1] != count
     expected = f"[N, *S, {count}], channels last, or w for {x_shape[-1]} channels"
-    require(not first, function, "x", expected, f"x {list(x_shape)} and w {list(w_shape)}")
+    require(not first, function, images, expected, f"{images} {list(x_shape)} and w {list(w_shape)}")
 
 
 def depthwise_filters(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int]) -> None:
@@ -476,20 +518,24 @@ def transposed_window(
     between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
     thin(function, "padding", between)
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    axes = zip(spatial, stride, unpadded.extent, between, behind, strict=True)
+    axes = list(zip(spatial, stride, unpadded.extent, between, behind, strict=True))
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(map(may_be_left, (*image, *spatial)))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
-    short = not any(isinstance(n, int) and n >= LONGEST for n in image)
-    require(short, function, "stride", f"for a result of {_SHORT}", f"{list(stride)} for one of {list(image)}")
+    if all(isinstance(n, int) for n in image):
+        n, s, e, (low, high), more = axes[max(range(rank), key=lambda axis: image[axis])]
+        parts = {"stride": (n - 1) * s, "padding": -low - high, "dilation": e, "output_padding": more}
+        given = {"stride": list(stride), "padding": padding, "dilation": dilation, "output_padding": behind}
+        longest = max(parts, key=lambda name: parts[name])
+        short(function, longest, image, given[longest])
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
     return no_farther(replace(unpadded, image=image, padding=reached))
 
 
-def thin(function: str, argument: str, padding: Sequence[tuple[int, int]]) -> None:
+def thin(function: str, argument: str, padding: Sequence[tuple[int, int]], such: str = "") -> None:
     """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
     is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
-    require(is_thin, function, argument, "fewer than 2^24 places on each side", padding)
+    require(is_thin, function, argument, f"{such}fewer than 2^24 places on each side", padding)
 
 
 def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from jaxcnn.ops.windows import fold_entries, pooling_window, with_sight
 from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
+@shapes.key_first
 def stochastic_pool(
     key: jax.Array,
     x: jax.Array,

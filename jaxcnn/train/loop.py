@@ -171,8 +171,14 @@ def fit(
                 "seconds": round(time.perf_counter() - start, 3),
             }
             print(json.dumps(metrics), file=file, flush=True)
-            print(_line(metrics, epochs), file=sys.stderr, flush=True)
+            tell(_line(metrics, epochs))
     return state
+
+
+def tell(line: str) -> None:
+    """Prints on stderr, unless that is closed."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _line(metrics: dict[str, Any], epochs: int) -> str:
@@ -183,7 +189,7 @@ def _line(metrics: dict[str, Any], epochs: int) -> str:
 
 def _with_bar(pairs: Batches, label: str) -> AbstractContextManager[Iterable[tuple[Any, Any]]]:
     """The batches, with a progress bar that goes away at the end if stderr is a terminal and tqdm is installed."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return nullcontext(pairs)
     try:
         from tqdm import tqdm

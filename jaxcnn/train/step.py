@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ def init(
         input_shape: the shape of a batch, (N, *S, C); N does not matter.
 
     Returns:
-        A `TrainState` that shares no buffer with anything, itself included, so that a step may reuse all of them.
+        A `TrainState` that shares no buffer with anything, itself included, so that a step may reuse all of them. What
+        draws it is compiled once for equal models and shapes.
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, key no random key, input_shape no sequence of ints.
@@ -61,16 +63,22 @@ def init(
     _require_optimizer("train.init", optimizer)
     shapes.random_key("train.init", key)
     input_shape = shapes.shape("train.init", "input_shape", input_shape)
+    params, statistics, steps_key = _drawn(model, input_shape, key)
+    opt_state = _started(optimizer.init, params)
+    return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), steps_key)
 
-    @jax.jit
-    def draw(key):
-        params_key, steps_key = jax.random.split(key)
-        params, statistics = model.init(params_key, input_shape)
-        with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(params)
-        return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), steps_key)
 
-    return draw(key)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _drawn(model, input_shape, key):
+    params_key, steps_key = jax.random.split(key)
+    return *model.init(params_key, input_shape), steps_key
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _started(init, params):
+    """The state of an optimizer, by its `init`. Some keep the parameters in it: these are copies."""
+    with jax.numpy_dtype_promotion("standard"):
+        return init(jax.tree.map(jnp.copy, params))
 
 
 def make_step(
@@ -97,7 +105,8 @@ def make_step(
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.
-        TypeError, ValueError: from the first step, if state is no `TrainState`, and those of the layers and the loss.
+        TypeError, ValueError: from the first step, if state is no `TrainState` or that of another optimizer, and those
+            of the layers and the loss.
 
     Source: lecture, "Big Picture: What to Train".
 
@@ -131,6 +140,7 @@ def make_step(
         gradient = jax.value_and_grad(risk, has_aux=True)
         (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            _require_own_state(optimizer, state)
             updates, opt_state = update(
                 dparams,
                 state.opt_state,
@@ -192,6 +202,13 @@ def require_state(function: str, state: Any, fields: Sequence[str] = TrainState.
 def _require_optimizer(function: str, optimizer: Any) -> None:
     has_both = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
     shapes.require(has_both, function, "optimizer", "an optax optimizer", shapes.describe(optimizer), TypeError)
+
+
+def _require_own_state(optimizer: optax.GradientTransformation, state: TrainState) -> None:
+    """ValueError unless the optimizer would begin with a state of this structure."""
+    own = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    is_own, got = own == jax.tree.structure(state.opt_state), "an opt_state of another structure"
+    shapes.require(is_own, "step", "state", "what train.init makes for this optimizer", got)
 
 
 def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:

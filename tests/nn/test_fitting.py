@@ -114,6 +114,9 @@ def test_parameters_and_state_of_another_model(params, state, message):
         ((8, 8, 1), "conv: x must be [N, H, W, 1], got [8, 8, 1]: the batch axis is missing, x[None]"),
         ((2, 8, 8), "conv: x must be [N, H, W, 1], got [2, 8, 8]: the axis of channels is missing, x[..., None]"),
         ((8, 8), "conv: x must be [N, H, W, 1], got [8, 8]: the axes of the batch and of the channels are missing"),
+        ((2, 64), "conv: x must be [N, H, W, 1], got [2, 64]: rows become images by x.reshape(-1, 8, 8, 1)"),
+        ((2, 60), "conv: x must be [N, H, W, 1], got [2, 60]: rows must be reshaped to images"),
+        ((4, 4), "are missing, x[None, ..., None]; rows become images by x.reshape(-1, 2, 2, 1)"),
         ((2, 8, 8, 3), "conv: x must be [N, H, W, 1], got [2, 8, 8, 3]"),
         (
             (2, 8, 8, 8, 1),
@@ -175,19 +178,19 @@ def test_images_of_another_shape(x, message):
             (2, 3, 8, 8),
             "nn.weighted_pool: x must be [N, H, W, 3], got [2, 3, 8, 8]: ",
         ),
-        (nn.batch_norm(), (2, 3), (3,), "nn.batch_norm: x must be [N, *S, C] or [N, C], got [3]"),
+        (nn.batch_norm(), (2, 3), (3,), "nn.batch_norm: x must be [N, ..., 3], got [3]: the batch axis is missing"),
         (
             nn.batch_norm(),
             (2, 8, 8, 3),
             (2, 3, 8, 8),
-            "nn.batch_norm: x must be [N, *S, 3], got [2, 3, 8, 8]: channels ar",
+            "nn.batch_norm: x must be [N, ..., 3], got [2, 3, 8, 8]: channels a",
         ),
-        (nn.batch_norm(), (2, 8, 8, 3), (2, 8, 8, 4), 'must be as init makes them, "gamma" [4], got float32[3]'),
+        (nn.batch_norm(), (2, 8, 8, 3), (2, 8, 8, 4), "nn.batch_norm: x must be [N, ..., 3], got [2, 8, 8, 4]"),
         (
             nn.layer_norm(axes=(1, 2)),
             (2, 8, 8, 3),
             (2, 7, 8, 3),
-            'params must be as init makes them, "gamma" [7, 8], got ',
+            "nn.layer_norm: x must be [N, 8, 8, C], got [2, 7, 8, 3]",
         ),
         (
             nn.autoencoder(),
@@ -213,6 +216,87 @@ def test_a_layer_knows_what_its_input_should_be(layer, input_shape, x, message):
     params, state = jax.eval_shape(lambda: layer.init(KEY, input_shape))
     assert jax.eval_shape(layer.apply, params, state, array(*input_shape))
     assert message in said(layer, params, state, array(*x))
+
+
+OWN = nn.Layer(
+    lambda key, shape: ({"scale": jnp.ones(shape[-1], "float32")}, {}),
+    lambda params, state, x, *, train=False, key=None: (x * jnp.broadcast_to(params["scale"], x.shape), state),
+    "own",
+)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        nn.batch_norm(),
+        nn.group_norm(2),
+        nn.layer_norm(),
+        nn.rms_norm(),
+        nn.instance_norm(),
+        nn.prelu(),
+        nn.layer_scale(),
+        nn.sequential(nn.batch_norm(), jaxcnn.relu),
+        OWN,
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layers_that_take_any_number_of_axes_in_front_of_a_convolution(front):
+    model = nn.sequential(front, nn.remat(nn.conv(8, 3)), nn.conv(2, 1))
+    params, state = jax.eval_shape(lambda: model.init(KEY, (2, 8, 8, 4)))
+    unbatched = said(model, params, state, array(8, 8, 4))
+    assert unbatched == "nn.conv: x must be [N, H, W, 4], got [8, 8, 4]: the batch axis is missing, x[None]"
+    if front is not OWN:
+        for x in ((2, 8, 8), (2, 8, 8, 6), (2, 4, 8, 8)):
+            got = said(model, params, state, array(*x))
+            assert "4], got " + str(list(x)) + ": channels are last" * (x[1] == 4) == got[got.index("4]") :]
+    model = nn.sequential(nn.conv(4, 3), front, nn.conv(8, 3))
+    params, state = jax.eval_shape(lambda: model.init(KEY, SHAPE))
+    got = said(model, changed(params, "conv2/w", array(3, 3, 6, 8)), state, array(*SHAPE))
+    assert 'params must be as init makes them, "conv2/w" [3, 3, 4, 8], got float32[3, 3, 6, 8]' in got
+
+
+@pytest.mark.parametrize(
+    ("model", "input_shape", "x", "end"),
+    [
+        (
+            nn.layer_norm(axes=(1, 2, 3)),
+            (2, 8, 8, 3),
+            (2, 3, 8, 8),
+            "[N, 8, 8, 3], got [2, 3, 8, 8]: channels are last",
+        ),
+        (nn.rms_norm(axes=(-3, -2)), (2, 8, 8, 3), (8, 7, 3), "[N, 8, 8, C], got [8, 7, 3]"),
+        (nn.conv(4, 3), (2, 3, 64, 64), (2, 64, 64, 3), "channels are last, or init was given channels first"),
+        (nn.sequential(nn.max_pool(2), nn.conv(8, 3)), (2, 8, 8, 4), (2, 8, 8, 6), "[N, H, W, 4], got [2, 4, 4, 6]"),
+        (nn.conv(8, 3, padding="VALID"), (2, 8, 8, 4), (2, 1, 1, 4), "nn.conv: size must be no larger than the padded"),
+        (
+            nn.separable_conv(8, 3, padding="VALID"),
+            (2, 8, 8, 4),
+            (2, 1, 1, 4),
+            "nn.separable_conv: size must be no lar",
+        ),
+        (nn.weighted_pool(3), (2, 8, 8, 4), (2, 1, 1, 4), "nn.weighted_pool: window must be no larger than the padded"),
+        (
+            nn.weighted_pool(3, shared=True),
+            (2, 8, 8, 4),
+            (8, 8, 4),
+            "nn.weighted_pool: x must be [N, H, W, C], got [8,",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_image(model, input_shape, x, end):
+    got = said(model, *jax.eval_shape(lambda: model.init(KEY, input_shape)), array(*x))
+    assert end in got
+    assert "channels are last" in end or "channels are last" not in got
+
+
+def test_a_unet_of_symbolic_images():
+    model = nn.unet(depth=2, width=1)
+    params, state = jax.eval_shape(lambda: model.init(KEY, SHAPE))
+    n, h, w = jax.export.symbolic_shape("n, h, w")
+    x = array(n, 4 * h, 8 * w, 1)
+    assert jax.eval_shape(model.apply, params, state, x)[0].shape == (*x.shape[:-1], 2)
+    with pytest.raises(ValueError, match=r"^nn.unet: x must be .* a multiple of 2\^depth = 4, got \[n, h, 4\*w, 1\]"):
+        jax.eval_shape(model.apply, params, state, array(n, h, 4 * w, 1))
 
 
 def test_what_is_done_with_parameters_still_works():
@@ -257,6 +341,10 @@ def test_a_layer_of_ones_own_is_asked_nothing():
         (
             lambda: jax.jit(MODEL.init)(KEY, SHAPE),
             "nn.sequential: input_shape must be static: jax.jit.model.init, static_",
+        ),
+        (
+            lambda: jax.jit(MODEL.init)(KEY, input_shape=SHAPE),
+            "nn.sequential: input_shape must be static: jax.jit.model",
         ),
         (
             lambda: jax.jit(MODEL.apply)(*MODEL.init(KEY, SHAPE), jnp.ones(SHAPE), train=True),

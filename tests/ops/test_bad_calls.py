@@ -13,6 +13,7 @@ dy = np.zeros((2, 5, 4, 8), np.float32)
 row = np.zeros((2, 6), np.float32)
 c6, c8 = np.zeros(6, np.float32), np.zeros(8, np.float32)
 classes = np.zeros(2, np.int32)
+abstract = jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def key():
@@ -52,7 +53,7 @@ BAD_CALLS = [
         TypeError,
         "labels must be an array of integers or",
     ),
-    (lambda: jc.softmax(x, axis="last"), TypeError, "softmax: axis must be an int, got str 'last'"),
+    (lambda: jc.softmax(x, axis="last"), TypeError, "softmax: axis must be an int or several ints, got str 'last'"),
     (
         lambda: jc.log_softmax(x, axis=4),
         ValueError,
@@ -72,6 +73,54 @@ BAD_CALLS = [
         ValueError,
         "conv: w must be [*K, C/groups, O] with 4 axes as x [2, 5, 4, 6] has, got shape [2, 6, 8]",
     ),
+    # the argument that the user gave
+    (lambda: jc.conv_input_grad(dy, w, ()), ValueError, "conv_input_grad: x_shape must be [N, *S, C] with at least 3"),
+    (
+        lambda: jc.conv_input_grad(dy, w, (2, 5, 6)),
+        ValueError,
+        "conv_input_grad: x_shape must be [N, *S, C] with 4 axes",
+    ),
+    (lambda: jc.conv(x, w, dilation=2**30), ValueError, "conv: dilation must be such that padding 'SAME' has fewer"),
+    (
+        lambda: jc.mean_pool(x, 2**30, padding="SAME"),
+        ValueError,
+        "window must be such that padding 'SAME' has fewer th",
+    ),
+    (lambda: jc.max_pool(x, 2, dilation=9), ValueError, "a window that spans [10, 10] with the dilation (9, 9)"),
+    (
+        lambda: jc.conv_transpose(dy, w, dilation=2**60),
+        ValueError,
+        "conv_transpose: dilation must be for a result of fe",
+    ),
+    (
+        lambda: jc.conv_transpose(dy, w, padding=-(2**60)),
+        ValueError,
+        "conv_transpose: padding must be for a result of fe",
+    ),
+    (
+        lambda: jc.upsample(x, 2**60),
+        ValueError,
+        "upsample: factor must be for a result of fewer than 2^48 places on an",
+    ),
+    # no error of Python or XLA
+    (lambda: jc.elu(x, 10**400), ValueError, "elu: alpha must be a finite number, got 1000"),
+    (
+        lambda: jc.batch_norm(x, c6, c6, axis_name="b"),
+        NameError,
+        "batch_norm: axis_name must be the name of an axis of",
+    ),
+    (
+        lambda: jc.batch_norm(x, c6, c6, axis_name=(0,)),
+        TypeError,
+        "batch_norm: axis_name must be the name of a mesh axi",
+    ),
+    (
+        lambda: jc.resize(x, 2, np.eye(2)),
+        ValueError,
+        "resize: method must be one of 'nearest', 'linear', got array([[1.,",
+    ),
+    (lambda: jc.dice(x, abstract), TypeError, "dice: labels must be an array of integers or of float32, got float32["),
+    (lambda: jc.softmax(row, axis=None), TypeError, "softmax: axis must be an int or several ints, got NoneType None"),
     # what x has too much or too little of is said of x
     (
         lambda: jc.conv(x[0], w),
@@ -101,6 +150,17 @@ BAD_CALLS = [
         "dropout: key must be one JAX random key, got float32[2, 5",
     ),
     (lambda: jc.drop_block(x, key(), 0.5, 2), TypeError, ": the key comes first"),
+    (lambda: jc.drop_path(x, rate=0.5, key=key()), TypeError, "drop_path: key must be one JAX random key, got float32"),
+    (
+        lambda: jc.dropout(x, 0.5),
+        TypeError,
+        "dropout: key must be one JAX random key, got float32[2, 5, 4, 6]: the key",
+    ),
+    (
+        lambda: jc.stochastic_pool(x, 2, key=key()),
+        TypeError,
+        "stochastic_pool: key must be one JAX random key, got flo",
+    ),
     (lambda: jc.stochastic_pool(x, key(), 2), TypeError, "stochastic_pool: key must be one JAX random key, got float3"),
     (lambda: jc.conv(x, w[:, :, :3]), ValueError, "C/groups = 6/1 = 6, got shape [3, 2, 3, 8]"),
     (lambda: jc.conv(x, w[:0]), ValueError, "conv: w must be of at least 1 entry per spatial axis, got shape [0, 2, 6"),
@@ -187,7 +247,11 @@ BAD_CALLS = [
         ValueError,
         "layer_norm: axes must be one or several different axes of an array",
     ),
-    (lambda: jc.layer_norm(x, c6, c6, axes=1.0), TypeError, "layer_norm: axes must be an int, got float 1.0"),
+    (
+        lambda: jc.layer_norm(x, c6, c6, axes=1.0),
+        TypeError,
+        "layer_norm: axes must be an int or several ints, got float 1.0",
+    ),
     (lambda: jc.layer_norm(x, c6, c6.astype(np.float16)), TypeError, "layer_norm: beta must be float32 as gamma is"),
     (
         lambda: jc.layer_norm(np.float32(1), c6, c6),
@@ -257,8 +321,16 @@ BAD_CALLS = [
     (lambda: jc.conv(x, w, groups=0), ValueError, "conv: groups must be an int of at least 1, got 0"),
     (lambda: jc.conv(x, w, groups=2.0), TypeError, "conv: groups must be an int of at least 1, got float 2.0"),
     (lambda: jc.conv(x, w, stride=0), ValueError, "conv: stride must be an int of at least 1, got 0"),
-    (lambda: jc.conv(x, w, stride=True), TypeError, "conv: stride must be an int of at least 1, got bool True"),
-    (lambda: jc.conv(x, w, stride=jnp.ones((), int)), TypeError, "conv: stride must be an int of at least 1, got int"),
+    (
+        lambda: jc.conv(x, w, stride=True),
+        TypeError,
+        "stride must be an int of at least 1 or 2 ints, one per spatial axis, got bool True",
+    ),
+    (
+        lambda: jc.conv(x, w, stride=jnp.ones((), int)),
+        TypeError,
+        "conv: stride must be an int of at least 1 or 2 ints, one per spatial axis, got int",
+    ),
     (
         lambda: jc.conv(x, w, stride=(1, 2, 3)),
         ValueError,
@@ -270,7 +342,7 @@ BAD_CALLS = [
     (
         lambda: jc.mean_pool(x, 2, stride=1.5),
         TypeError,
-        "mean_pool: stride must be an int of at least 1, got float 1.5",
+        "mean_pool: stride must be an int of at least 1 or 2 ints, one per spatial axis, got float 1.5",
     ),
     (lambda: jc.downsample(x, 0), ValueError, "downsample: factor must be an int of at least 1, got 0"),
     (
@@ -283,7 +355,11 @@ BAD_CALLS = [
     (lambda: jc.pixel_shuffle(x, 0), ValueError, "pixel_shuffle: factor must be an int of at least 1, got 0"),
     (lambda: jc.pixel_shuffle(row, 2), ValueError, "pixel_shuffle: x must be [N, *S, C] with at least 3 axes, got"),
     (lambda: jc.pixel_unshuffle(x, 2), ValueError, "x must be [N, *S, C] with S multiples of factor (2, 2), got"),
-    (lambda: jc.pixel_unshuffle(x, 2.0), TypeError, "pixel_unshuffle: factor must be an int of at least 1, got float"),
+    (
+        lambda: jc.pixel_unshuffle(x, 2.0),
+        TypeError,
+        "pixel_unshuffle: factor must be an int of at least 1 or 2 ints, one per spatial axis, got float",
+    ),
     (lambda: jc.pixel_unshuffle(row, 2), ValueError, "pixel_unshuffle: x must be [N, *S, C] with at least 3 axes, got"),
     (lambda: jc.resize(row, 2), ValueError, "resize: x must be [N, *S, C] with at least 3 axes, got float32[2, 6]"),
     (lambda: jc.resize(x[:, :0], 2), ValueError, "x must be of at least 1 entry per spatial axis, got float32[2, 0"),
@@ -318,7 +394,11 @@ BAD_CALLS = [
         TypeError,
         "stride must be an int of at least 1, got int64[2]",
     ),
-    (lambda: jc.conv(x, w, stride=np.True_), TypeError, "stride must be an int of at least 1, got bool True"),
+    (
+        lambda: jc.conv(x, w, stride=np.True_),
+        TypeError,
+        "stride must be an int of at least 1 or 2 ints, one per spatial axis, got bool True",
+    ),
     (
         lambda: jc.conv(x, w, stride=np.array([1.0, 2.0])),
         TypeError,
@@ -327,7 +407,7 @@ BAD_CALLS = [
     (
         lambda: jax.jit(lambda s: jc.mean_pool(x, s))(2),
         TypeError,
-        "mean_pool: window must be an int of at least 1, got int64[] that is traced: options are static",
+        "window must be an int of at least 1 or 2 ints, one per spatial axis, got int64[] that is traced: options are",
     ),
     (
         lambda: jax.jit(lambda s: jc.conv(x, w, padding=s))(np.array([2, 2])),

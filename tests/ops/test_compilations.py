@@ -3,13 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from table import ACTIVATIONS, CASES
+from table import CASES, RULE_OF_RELU
 
 from jaxcnn import derived, explicit
 
-TRANSFORMED = ("conv", "conv_transpose", "max_pool", "mean_pool", "batch_norm", "spectral_norm", "softmax_pool")
-SAME_RULE = {f.__name__ for f in ACTIVATIONS} - {"relu", "gelu", "softmax"}
-ONE_OF_EACH = {case.name: case for case in reversed(CASES) if case.name not in SAME_RULE}.values()
+TRANSFORMED = ("conv", "max_pool", "batch_norm", "spectral_norm")
+ONE_OF_EACH = {case.name: case for case in reversed(CASES) if case.name not in RULE_OF_RELU - {"gelu"}}.values()
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

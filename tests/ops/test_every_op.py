@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilation import QUICK_TO_COMPILE
-from table import CASES
+from compilation import quick
+from table import CASES, RULE_OF_RELU
 
 import jaxcnn
 from jaxcnn import check, derived
@@ -18,6 +18,7 @@ FIRST_OF_EACH_OP = list({case.name: case for case in reversed(CASES)}.values())
 OTHER_WAYS = ("grouped", "large", "dilated", "masked", "overlapping", "side-by-side", "indices")  # to compute an op
 ONE_OF_EACH_WAY = [c for c in CASES if c in FIRST_OF_EACH_OP or any(way in c.note for way in OTHER_WAYS)]
 one_of_each_way = pytest.mark.parametrize("case", ONE_OF_EACH_WAY, ids=str)
+FIRST_OF_EACH_RULE = [case for case in FIRST_OF_EACH_OP if case.name not in RULE_OF_RELU]
 
 
 def _normal(like, seed=0):
@@ -74,7 +75,7 @@ def test_gradient_is_the_difference_quotient(case):
     if isinstance(dy, tuple):
         dy = (dy[0], *map(jnp.zeros_like, dy[1:]))  # statistics carry no gradient
 
-    @partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
+    @quick
     def slopes(args):
         def along(t):
             return _inner(dy, case.f(*(a + t * d for a, d in zip(args, v, strict=True))))
@@ -85,7 +86,7 @@ def test_gradient_is_the_difference_quotient(case):
     np.testing.assert_allclose(slope, quotient, rtol=1e-6, atol=1e-7)
 
 
-@every_op
+@one_of_each_way
 def test_second_order(case):
     """Hessian-vector products, reverse over reverse and forward over reverse, as JAX derives them twice."""
     args = case.args()
@@ -98,26 +99,28 @@ def test_second_order(case):
     def both(args):
         return products(case.f, args), products(derived(case.f), args)
 
-    got, expected = jax.jit(both, compiler_options=QUICK_TO_COMPILE)(args)
+    got, expected = quick(both)(args)
     _assert_close(got, expected, 1e-9)
 
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=pytest.mark.optimized) if c in FIRST_OF_EACH_OP else c for c in CASES],
+    [pytest.param(c, marks=pytest.mark.optimized) if c in FIRST_OF_EACH_RULE else c for c in CASES],
     ids=str,
 )
 def test_dtype_is_kept_and_precision_is_that_of_the_dtype(case):
-    """The first call of each op compiles as users do; others are not called in float16."""
+    """The first call of each rule compiles as users do; others are not called in float16."""
+    of_rule = case in FIRST_OF_EACH_RULE
 
     def both(dy, args):
         return case.f(*args), _gradient(case.f)(dy, args)
 
-    dtypes = (jnp.float32, jnp.bfloat16, jnp.float16) if case in FIRST_OF_EACH_OP else (jnp.float32, jnp.bfloat16)
+    dtypes = (jnp.float32, jnp.bfloat16, jnp.float16) if of_rule else (jnp.float32, jnp.bfloat16)
     inputs = [(_normal(jax.eval_shape(case.f, *args)), args) for args in map(case.args, dtypes)]
     wide = jax.tree.map(lambda a: np.asarray(a, np.float64), inputs)
-    outputs = jax.jit(lambda inputs: [both(*pair) for pair in inputs])(inputs)
-    reference = jax.jit(both, compiler_options=QUICK_TO_COMPILE)
+    compiled = jax.jit if of_rule else quick
+    outputs = compiled(lambda inputs: [both(*pair) for pair in inputs])(inputs)
+    reference = quick(both)
     for dtype, got, pair in zip(dtypes, outputs, wide, strict=True):
         y, grads = got
         assert [g.dtype for g in grads] == [dtype for _ in pair[1]]
@@ -127,7 +130,7 @@ def test_dtype_is_kept_and_precision_is_that_of_the_dtype(case):
             np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=tolerance)
 
 
-@one_of_each_way
+@pytest.mark.parametrize("case", [c for c in ONE_OF_EACH_WAY if c.name not in RULE_OF_RELU], ids=str)
 def test_transforms_agree(case):
     """The gradient under jit, vmap, scan and remat, and with all of them nested, is the gradient without.
 
@@ -146,7 +149,7 @@ def test_transforms_agree(case):
         )
         return _inner(jax.tree.map(lambda d: jnp.stack([d, d])[None], dy), outputs)
 
-    @partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
+    @quick
     def transformed(pair):
         first, second = zip(*pair, strict=True)
         of_pair = [jax.vmap(gradient)(pair), jax.grad(nested)(pair)]
@@ -168,6 +171,6 @@ def test_transforms_agree(case):
 @every_op
 def test_empty_batch(case):
     args = case.args(batch=0)
-    y, grads = jax.jit(lambda args: (case.f(*args), jax.vjp(case.f, *args)[1](case.f(*args))))(args)
+    y, grads = quick(lambda args: (case.f(*args), jax.vjp(case.f, *args)[1](case.f(*args))))(args)
     assert [g.shape for g in grads] == [a.shape for a in args]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, grads)))

@@ -36,7 +36,7 @@ def test_squared_error_of_half_precision_whose_difference_is_beyond_it():
 
 SCALE = 1.0507009873554805  # λ of selu
 SELU = SCALE * 1.6732632423543772
-# f and f' at -inf, and at inf, where None is f(z) = z; f'' is 0
+# f and f' at -inf, and at inf, where None is f(z) = z; f'' and the third are 0
 FAR = {
     "relu": ((0, 0), (None, 1)),
     "leaky_relu": ((0, 0), (None, 1)),
@@ -63,7 +63,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16])
 def test_activations_far_out_are_their_limits(dtype):
-    """The value, f' and f'', up to ±inf; NaN stays NaN."""
+    """The value and three derivatives, up to ±inf; NaN stays NaN."""
     largest = float(jnp.finfo(dtype).max)
     far = np.array([min(z, largest) for z in (1e4, 1e10, 1e20, 1e30, largest)] + [np.inf])
     z = jnp.asarray(np.concatenate([-far, far, [np.nan]]), dtype)
@@ -72,12 +72,16 @@ def test_activations_far_out_are_their_limits(dtype):
         def slope(z):
             return jax.vjp(f, z)[1](jnp.ones_like(z))[0]
 
-        return f(z), slope(z), jax.vjp(slope, z)[1](jnp.ones_like(z))[0], jax.jvp(slope, (z,), (jnp.ones_like(z),))[1]
+        def second(z):
+            return jax.jvp(slope, (z,), (jnp.ones_like(z),))[1]
+
+        third = jax.jvp(second, (z,), (jnp.ones_like(z),))[1]
+        return f(z), slope(z), jax.vjp(slope, z)[1](jnp.ones_like(z))[0], second(z), third
 
     for name, got in jax.jit(lambda: {key: derivatives(f) for key, f in ACTIVATIONS.items()})().items():
         (low, low_slope), (high, high_slope) = FAR[name.removesuffix("-tanh")]
         values = [high if high is not None else high_slope * float(entry) for entry in z[len(far) : -1]]
-        y, slope, *second = (np.asarray(a, np.float64) for a in got)
+        y, slope, *further = (np.asarray(a, np.float64) for a in got)
         rtol = 2 * float(jnp.finfo(dtype).eps)
         with np.errstate(over="ignore"):
             expected = np.array([low] * len(far) + values).astype(dtype).astype(float)
@@ -85,7 +89,7 @@ def test_activations_far_out_are_their_limits(dtype):
         np.testing.assert_allclose(y[:-1], expected, rtol=max(rtol, 2e-4), err_msg=name)
         slopes = np.repeat([low_slope, high_slope], len(far))
         np.testing.assert_allclose(slope[:-1], slopes, rtol=rtol, atol=2e-8, err_msg=name)
-        np.testing.assert_allclose([a[:-1] for a in second], 0, atol=1e-11, err_msg=name)
+        np.testing.assert_allclose([a[:-1] for a in further], 0, atol=1e-11, err_msg=name)
         assert np.isnan(y[-1]), name
     for name in ("silu", "gelu-tanh", "softsign"):  # the rule is the same outside jit
         assert np.isfinite(jax.vjp(ACTIVATIONS[name], z[:-1])[1](jnp.ones_like(z[:-1]))[0]).all()

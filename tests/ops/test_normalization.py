@@ -264,6 +264,43 @@ def test_running_statistics_do_not_stall():
     np.testing.assert_allclose(state["mean"], 1 - 0.999**3, rtol=1e-5)
 
 
+def test_entries_of_a_quarter_of_the_largest_number():
+    """Of both signs, in float64; of `spectral_norm` up to the largest number itself."""
+    rng, largest = np.random.default_rng(0), float(np.finfo(np.float32).max)
+    signs, dy = rng.choice([-1.0, 1.0], size=(4, 6, 5)), rng.normal(size=(4, 6, 5)) * 1e30
+    x, ones, zeros = signs * rng.uniform(0.9, 1, size=signs.shape) * largest / 4, np.ones(5), np.zeros(5)
+
+    def gradient(x, axes, centred):
+        mean = (lambda a: a.mean(axes, keepdims=True)) if centred else lambda a: 0
+        r = 1 / np.sqrt(np.square(x - mean(x)).mean(axes, keepdims=True))
+        y = (x - mean(x)) * r
+        return y, r * (dy - mean(dy) - y * (dy * y).mean(axes, keepdims=True))
+
+    cases = [
+        (lambda x, *args: jc.batch_norm(x, *args)[0], (0, 1), True, (ones, zeros)),
+        (jc.layer_norm, 2, True, (ones, zeros)),
+        (jc.rms_norm, 2, False, (ones,)),
+        (jc.weight_norm, (0, 1), False, (24**0.5 * ones,)),
+    ]
+    for f, axes, centred, args in cases:
+
+        @quick
+        def value_and_gradient(x, dy, f=f, args=args):
+            y, back = jax.vjp(lambda x: f(x, *map(single, args)), x)
+            return y, *back(dy)
+
+        for got, expected in zip(value_and_gradient(*map(single, (x, dy))), gradient(x, axes, centred), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6 * abs(expected).max())
+    w = signs[0] * largest
+    _, s, v = np.linalg.svd(signs[0])
+    y = quick(lambda w: jc.spectral_norm(w, single(v[0]), iterations=1)[0])(single(w))
+    np.testing.assert_allclose(y, signs[0] / s[0], rtol=1e-5)
+
+
+def single(a):
+    return jnp.asarray(a, jnp.float32)
+
+
 def test_local_response_of_squares_beyond_the_dtype():
     """y = x d^-3/4 with d = x²/2 + x'²/2 of the channel before; the gradient is small there, and that of 1 its own."""
     x = jnp.array([1e20, 1, 2, 3e30], jnp.float32)
@@ -274,6 +311,9 @@ def test_local_response_of_squares_beyond_the_dtype():
     np.testing.assert_allclose(y, np.asarray(x, float) * d**-0.75, rtol=1e-6)
     dx = d[0] ** -0.75 - 0.75 * 1e40 * d[0] ** -1.75 - 0.75 * 1e20 * d[1] ** -1.75
     np.testing.assert_allclose(gradient[0], dx, rtol=1e-5)
+    back = quick(lambda x, dy: jax.vjp(f, x)[1](dy)[0])
+    rows, dy = jnp.array([[1e20, 1], [1, 2]], jnp.float32), jnp.full((2, 2), 1e15, jnp.float32)
+    np.testing.assert_allclose(back(rows, dy)[1], 1e15 * back(rows, dy / dy)[1], rtol=1e-5)
 
 
 def test_weight_norm_sets_the_length_of_each_filter():

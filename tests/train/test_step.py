@@ -108,6 +108,32 @@ def test_the_step_is_compiled_once():
     assert traces == [(6, 2)]
 
 
+def test_the_parameters_of_equal_models_are_drawn_by_one_program():
+    """The optimizer may be another: it is the model whose parameters take long to compile."""
+    traces = []
+
+    def counted(key, shape, dtype=jnp.float32):
+        traces.append(shape)
+        return jax.random.normal(key, shape, dtype)
+
+    def start(optimizer, key, features=2):
+        return train.init(nn.dense(features, initializer=counted), optimizer, key, X.shape).params["w"]
+
+    first, second = start(SGD, KEY), start(train.sgd(0.1), jax.random.fold_in(KEY, 1))
+    assert traces == [(3, 2)]
+    assert not np.array_equal(first, second)
+    start(SGD, KEY, features=4)
+    assert traces == [(3, 2), (3, 4)]
+
+
+def test_a_state_of_another_optimizer():
+    model = nn.dense(2)
+    state = train.init(model, optax.adam(0.1), KEY, X.shape)
+    for optimizer in (SGD, optax.sgd(0.1)):
+        with pytest.raises(ValueError, match=r"^step: state must be what train\.init makes for this optimizer, got"):
+            train.make_step(model, optimizer)(state, X, Y)
+
+
 def test_a_step_reuses_the_buffers_of_the_state():
     model, optimizer = small_model(), train.sgd(0.1)
     before = train.init(model, optimizer, KEY, X.shape)

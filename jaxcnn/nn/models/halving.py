@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 import jax
 
 from jaxcnn.nn.fitting import ShapeOfX, WrongTree, checked_shape
-from jaxcnn.nn.layer import Layer
+from jaxcnn.nn.layer import Layer, knowing
 from jaxcnn.ops import shapes
+from jaxcnn.ops.geometry import surely
 
 
 def halved_images(function: str, model: Layer, depth: int, channels: int | None = None) -> Layer:
     """The model, which says of which number the sides must be multiples, and how many channels it takes if that is set.
 
-    With symbolic sizes nothing is known.
+    Symbolic sizes are multiples where it can be proved: 4*h is one of 4, h is none.
     """
     multiple = 2**depth
     axes, more = f"N, *S, {'C' if channels is None else channels}", f" with S a multiple of 2^depth = {multiple}"
 
     def fits(shape):
-        sides = [n for n in shape[1:-1] if isinstance(n, int)]
-        return len(shape) >= 3 and channels in (None, shape[-1]) and not any(n % multiple for n in sides)
+        halved = all(surely(operator.eq, n % multiple, 0) for n in shape[1:-1])
+        return len(shape) >= 3 and channels in (None, shape[-1]) and halved
 
     def init(key, input_shape):
         return model.init(key, checked_shape(function, input_shape, fits, (axes,), more))
@@ -34,7 +36,7 @@ def halved_images(function: str, model: Layer, depth: int, channels: int | None 
             raise _known_by_the_filters(model, params, state, x) or error from None
         return model.apply(params, state, x, **options)
 
-    return replace(model, init=init, apply=apply)
+    return replace(model, init=init, apply=knowing(apply, model))
 
 
 def _known_by_the_filters(model, params, state, x):
