@@ -32,7 +32,7 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
 
     A module of `flax.nnx` that changes itself when it is called, as batch norm and dropout do in training, cannot be
     closed over or passed: Flax raises an error about trace levels. Pass its state, by `nnx.split`, put it together by
-    `nnx.merge(..., copy=True)` inside f, and return the new state; README has an example.
+    `nnx.merge(..., copy=True)` inside f, and return the new state; jaxcnn/transforms/README.md has an example.
 
     Args:
         f: any function. What it is called with may be anything: all of it reaches f as it came.

@@ -15,7 +15,7 @@ from jax.extend import core
 _OF_NNX = (
     "jaxcnn traces f by itself, where a module of flax.nnx from outside cannot change itself, as batch norm and "
     "dropout do: pass its state in place of it, by nnx.split, put it together by nnx.merge(..., copy=True) inside f, "
-    "and return the new state; README has an example."
+    "and return the new state; jaxcnn/transforms/README.md has an example."
 )
 
 
