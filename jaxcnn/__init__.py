@@ -10,29 +10,29 @@ from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
-from jaxcnn.ops.pooling import lp_pool, mean_pool, weighted_pool
+from jaxcnn.ops.mean_pooling import lp_pool, mean_pool, weighted_pool
 from jaxcnn.ops.mixed_pooling import mixed_pool, softmax_pool
 from jaxcnn.ops.stochastic_pooling import stochastic_pool, stochastic_pool_inference
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool
 from jaxcnn.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from jaxcnn.ops.resize import resize
 from jaxcnn.ops.padding import pad
-from jaxcnn.ops.rectifiers import celu, elu, leaky_relu, prelu, relu, selu, softplus
-from jaxcnn.ops.self_gated import gelu, hard_silu, mish, silu
-from jaxcnn.ops.sigmoids import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh
-from jaxcnn.ops.softmax import log_softmax, softmax
+from jaxcnn.ops.activations.rectifiers import celu, elu, leaky_relu, prelu, relu, selu, softplus
+from jaxcnn.ops.activations.self_gated import gelu, hard_silu, mish, silu
+from jaxcnn.ops.activations.sigmoids import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh
+from jaxcnn.ops.activations.softmax import log_softmax, softmax
 from jaxcnn.ops.dense import dense, flatten
 from jaxcnn.ops.batch_normalization import batch_norm, batch_norm_inference
 from jaxcnn.ops.normalization import group_norm, instance_norm, layer_norm, rms_norm
 from jaxcnn.ops.local_response import local_response_norm
 from jaxcnn.ops.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.ops.dropout import drop_block, drop_path, dropout, spatial_dropout
-from jaxcnn.ops.cross_entropy import kl_divergence, nll, softmax_cross_entropy
-from jaxcnn.ops.binary_cross_entropy import focal, sigmoid_cross_entropy
-from jaxcnn.ops.hinge import hinge
-from jaxcnn.ops.dice import dice
-from jaxcnn.ops.regression import huber, mean_absolute_error, mean_squared_error
-from jaxcnn.ops.penalty import l1_penalty, l2_penalty
+from jaxcnn.ops.losses.cross_entropy import kl_divergence, nll, softmax_cross_entropy
+from jaxcnn.ops.losses.binary_cross_entropy import focal, sigmoid_cross_entropy
+from jaxcnn.ops.losses.hinge import hinge
+from jaxcnn.ops.losses.dice import dice
+from jaxcnn.ops.losses.regression import huber, mean_absolute_error, mean_squared_error
+from jaxcnn.ops.losses.penalty import l1_penalty, l2_penalty
 from jaxcnn.transforms import derived, explicit, explicit_report, jit
 from jaxcnn import check, data, nn, train
 

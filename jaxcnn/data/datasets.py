@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 
 @dataclass(frozen=True)

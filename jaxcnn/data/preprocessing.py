@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 
 def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

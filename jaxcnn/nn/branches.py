@@ -7,12 +7,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer, knowing
 from jaxcnn.nn.members import apply_member, init_member, named_members
-from jaxcnn.ops import shapes
 
 
 @layer_maker

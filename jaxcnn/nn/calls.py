@@ -14,7 +14,7 @@ import jax
 import jax.core
 import numpy as np
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 if TYPE_CHECKING:
     from jaxcnn.nn.layer import Layer

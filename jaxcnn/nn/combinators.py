@@ -7,12 +7,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
 from jaxcnn.nn.layer import Layer, LayerLike, as_layer, knowing, knows_its_input
 from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
-from jaxcnn.ops import shapes
 
 
 def named(name: str, layer: LayerLike) -> Layer:
@@ -62,7 +62,7 @@ def sequential(*layers: LayerLike) -> Layer:
         An error in a layer carries a note that says in which.
 
     >>> from jaxcnn import nn
-    >>> from jaxcnn.ops.rectifiers import relu
+    >>> from jaxcnn.ops.activations.rectifiers import relu
     >>> model = nn.sequential(nn.conv(16, 3), relu, nn.max_pool(2), nn.flatten(), nn.dense(10))
     >>> params, state = model.init(jax.random.key(0), (1, 8, 8, 1))
     >>> sorted(params), state

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from jaxcnn.contract import shapes
+from jaxcnn.contract.shapes import Padding, Pads, PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import ABSTRACT, Axes, axes_of_images, images_shape
 from jaxcnn.nn.layer import Layer, Params, leaf
 from jaxcnn.nn.parameters import HE_NORMAL, filled, weights
-from jaxcnn.ops import convolution, shapes, transposed_convolution
-from jaxcnn.ops.shapes import Padding, Pads, PerAxis
+from jaxcnn.ops import convolution, transposed_convolution
 
 
 @layer_maker

@@ -7,12 +7,12 @@ from functools import partial
 
 import jax
 
+from jaxcnn.contract import shapes
+from jaxcnn.contract.shapes import PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, leaf, no_parameters
 from jaxcnn.nn.parameters import required_key
 from jaxcnn.ops import dropout as ops
-from jaxcnn.ops import shapes
-from jaxcnn.ops.shapes import PerAxis
 
 
 @layer_maker

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import Method, layer_maker
 from jaxcnn.nn.fitting import ABSTRACT
 from jaxcnn.nn.layer import Layer, leaf
 from jaxcnn.nn.parameters import filled
-from jaxcnn.ops import filter_normalization, shapes
+from jaxcnn.ops import filter_normalization
 
 
 @layer_maker

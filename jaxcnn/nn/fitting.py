@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import surely
 
 Axes = tuple[int | str, ...]  # sizes, and names of what may be of any size
 

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
-from jaxcnn.ops import shapes
 
 
 def output_shape(model: LayerLike, input_shape: Shape) -> Shape:

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import Method, layer_maker, shown_as, written
 from jaxcnn.nn.fitting import Axes, check_fit, check_trees, refusal
-from jaxcnn.ops import shapes
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]

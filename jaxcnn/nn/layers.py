@@ -7,12 +7,13 @@ from functools import partial
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import any_with_channels, axes_of_images, checked_shape, rows_shape
 from jaxcnn.nn.layer import Layer, leaf, without_parameters
 from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, weights
 from jaxcnn.ops import dense as dense_op
-from jaxcnn.ops import rectifiers, shapes
+from jaxcnn.ops.activations import rectifiers
 
 
 @layer_maker

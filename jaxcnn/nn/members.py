@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.fitting import WrongTree
 from jaxcnn.nn.inspection import applied_shape
 from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
-from jaxcnn.ops import shapes
 
 
 def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> dict[str, Layer]:

@@ -11,6 +11,9 @@ import numpy as np
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import surely
+from jaxcnn.contract.shapes import PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import (
     Axes,
@@ -24,9 +27,7 @@ from jaxcnn.nn.fitting import (
 from jaxcnn.nn.initializers import constant
 from jaxcnn.nn.layer import Layer, Params, Shape, leaf, without_parameters
 from jaxcnn.nn.parameters import drawn, filled
-from jaxcnn.ops import batch_normalization, local_response, normalization, shapes
-from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.ops import batch_normalization, local_response, normalization
 
 _ONES = constant(1.0)
 

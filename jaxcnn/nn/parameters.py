@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.fitting import ABSTRACT
 from jaxcnn.nn.initializers import he_normal
 from jaxcnn.nn.layer import Params, Shape, State
-from jaxcnn.ops import shapes
 
 HE_NORMAL = he_normal()
 

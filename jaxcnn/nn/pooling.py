@@ -10,13 +10,14 @@ from functools import partial
 
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
+from jaxcnn.contract.shapes import Padding, PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import axes_of_images, images_shape, images_with_channels
 from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
 from jaxcnn.nn.parameters import filled, one_per_channel, required_key
-from jaxcnn.ops import global_pooling, max_pooling, mixed_pooling, pooling, shapes, stochastic_pooling
+from jaxcnn.ops import global_pooling, max_pooling, mean_pooling, mixed_pooling, stochastic_pooling
 from jaxcnn.ops.global_pooling import Regions
-from jaxcnn.ops.shapes import Padding, PerAxis
 
 
 @layer_maker
@@ -74,7 +75,7 @@ def mean_pool(
     """
     options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     options |= {"count_include_pad": count_include_pad, "divisor": divisor}
-    return without_parameters("mean_pool", partial(pooling.mean_pool, window=window, **options))
+    return without_parameters("mean_pool", partial(mean_pooling.mean_pool, window=window, **options))
 
 
 @layer_maker
@@ -95,7 +96,7 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     (1, 4, 4, 3)
     """
     return without_parameters(
-        "lp_pool", partial(pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
+        "lp_pool", partial(mean_pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
     )
 
 
@@ -173,7 +174,7 @@ def weighted_pool(
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        return pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
+        return mean_pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
     def input_of(params, rank):
         w = params["w"]

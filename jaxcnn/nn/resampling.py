@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 
+from jaxcnn.contract.shapes import Pads, PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, without_parameters
 from jaxcnn.ops import padding
 from jaxcnn.ops import pixel_shuffle as pixel_ops
 from jaxcnn.ops import resize as resize_op
-from jaxcnn.ops.shapes import Pads, PerAxis
 
 
 @layer_maker

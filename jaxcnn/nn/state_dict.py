@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.inspection import abstract_init
 from jaxcnn.nn.layer import LayerLike, Params, Shape, State, as_layer
-from jaxcnn.ops import shapes
 
 _FUNCTION = "nn.load_state_dict"
 _LEAVES = {

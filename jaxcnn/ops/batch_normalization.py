@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.normalization import checked, mask, normalise, per_channel, standardised
-from jaxcnn.ops.rules import custom_rule
 
 
 def batch_norm(

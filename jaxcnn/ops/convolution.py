@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.correlation import LAX, Sliding, correlate, correlate_over_batch
-from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Padding, PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.kernels.correlation.correlate import LAX, Sliding, correlate, correlate_over_batch
 
 
 def conv(

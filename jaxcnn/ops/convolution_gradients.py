@@ -6,10 +6,10 @@ other and the convolution: ⟨Conv(X | W), dZ⟩ is linear in X, in W and in dZ,
 
 import jax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Padding, PerAxis
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Padding, PerAxis
 from jaxcnn.ops.transposed_convolution import transposed_convolution
 
 

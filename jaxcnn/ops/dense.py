@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import surely
+from jaxcnn.contract.rules import custom_rule
 
 
 def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:

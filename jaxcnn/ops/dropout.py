@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
 
 
 @shapes.key_first

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.normalization import normalise, per_channel
-from jaxcnn.ops.rules import custom_rule
 
 
 def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.kernels.correlation.correlate import Arithmetic
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.correlation import Arithmetic
-from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import custom_rule
 
 
 def conv_general_dilated(

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
-from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import custom_rule, without_rule
-from jaxcnn.ops.unfused import unfused
-from jaxcnn.ops.windows import FEW_ENTRIES, in_pairs
-from jaxcnn.ops.winners import (
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.rules import custom_rule, without_rule
+from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
+from jaxcnn.kernels.unfused import unfused
+from jaxcnn.kernels.windows import FEW_ENTRIES, in_pairs
+from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
     dtype_of_places,

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.squares import limits, unless
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.kernels.squares import limits, unless
 
 
 def local_response_norm(

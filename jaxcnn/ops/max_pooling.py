@@ -10,11 +10,11 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule, without_rule
-from jaxcnn.ops.shapes import Padding, Pads, PerAxis
-from jaxcnn.ops.windows import pooling_window, with_sight
-from jaxcnn.ops.winners import (
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule, without_rule
+from jaxcnn.contract.shapes import Padding, Pads, PerAxis
+from jaxcnn.kernels.windows import pooling_window, with_sight
+from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
     dtype_of_places,

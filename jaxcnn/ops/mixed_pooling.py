@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import seeing
-from jaxcnn.ops.means import add_shares, window_mean
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.windows import fold_entries, fold_windows, pooling_window, with_sight
-from jaxcnn.ops.winners import add_at_winner, max_and_winner, window_max
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.kernels.means import add_shares, window_mean
+from jaxcnn.kernels.windows import fold_entries, fold_windows, pooling_window, with_sight
+from jaxcnn.kernels.winners import add_at_winner, max_and_winner, window_max
 
 
 def mixed_pool(

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
-from jaxcnn.ops.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
+from jaxcnn.kernels.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
 
 
 def layer_norm(

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import may_be_left, surely
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Pads
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import may_be_left, surely
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Pads
 
 
 def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:

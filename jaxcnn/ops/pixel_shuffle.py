@@ -4,9 +4,9 @@ import math
 
 import jax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
 
 
 def pixel_shuffle(x: jax.Array, factor: PerAxis) -> jax.Array:

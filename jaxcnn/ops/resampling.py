@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import surely
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
 
 
 def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.axis_sums import Terms, sum_terms, transposed
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
+from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 
 
 def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.windows import fold_entries, pooling_window, with_sight
-from jaxcnn.ops.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
+from jaxcnn.kernels.windows import fold_entries, pooling_window, with_sight
+from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
 @shapes.key_first

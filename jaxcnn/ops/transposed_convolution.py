@@ -8,11 +8,11 @@ and the convolution is the backward pass.
 import jax
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Pads, PerAxis
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
-from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Pads, PerAxis
 
 
 def conv_transpose(

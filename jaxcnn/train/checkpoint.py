@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 
 def save(path: str | PathLike[str], tree: Any) -> None:

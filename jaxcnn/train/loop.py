@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
-from jaxcnn.ops import shapes
-from jaxcnn.ops.cross_entropy import softmax_cross_entropy
+from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.step import Loss, TrainState, require_state
 from jaxcnn.transforms import jit
 

@@ -13,10 +13,10 @@ import jax.core
 import jax.numpy as jnp
 import optax
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
-from jaxcnn.ops import shapes
-from jaxcnn.ops.cross_entropy import softmax_cross_entropy
+from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.transforms import jit
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 from jaxcnn.transforms.jaxprs import every_equation
 
 _OPTION = "xla_multiheap_size_constraint_per_heap"

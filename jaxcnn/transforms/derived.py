@@ -6,7 +6,7 @@ from typing import Any
 
 from jax.extend import core
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 from jaxcnn.transforms.jaxprs import Rewriter
 
 

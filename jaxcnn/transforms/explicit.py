@@ -9,7 +9,7 @@ import jax.core
 from jax.extend import core
 from jax.extend.core import primitives
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 from jaxcnn.transforms.jaxprs import Rewriter, trace
 from jaxcnn.transforms.replacements import Kept, Replacement, replacement
 from jaxcnn.transforms.report import ExplicitReport, Operation, operation

@@ -12,10 +12,10 @@ from jax.extend import core
 from jax.extend.core import primitives
 from jax.sharding import AxisType
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.max_pooling import max_pool
-from jaxcnn.ops.pooling import mean_pool
+from jaxcnn.ops.mean_pooling import mean_pool
 
 _FLOATS = tuple(map(jnp.dtype, (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)))
 _GRADIENTS = (

@@ -20,7 +20,7 @@ from compilation import QUICK_TO_COMPILE
 from jax import lax
 
 import jaxcnn
-from jaxcnn.ops import correlation
+from jaxcnn.kernels.correlation import correlate
 from jaxcnn.transforms.jaxprs import every_equation
 
 COUNTS = {
@@ -479,7 +479,7 @@ def test_the_settings_are_many_and_of_every_kind():
 def test_conv_as_elsewhere_than_on_a_cpu(op, number, patch):
     """Here a CPU computes what other platforms compute."""
     for way in ("_way_on_cpu", "_way_over_batch_on_cpu"):
-        patch(correlation, way, lambda *args, **options: None)
+        patch(correlate, way, lambda *args, **options: None)
     setting = SETTINGS[op][number % len(SETTINGS[op])]
     groups = {"groups": setting.groups} if op == "conv" else {}
     ours = partial(getattr(jaxcnn, op), **setting.sliding, dilation=setting.dilation, **groups)
@@ -494,13 +494,13 @@ def test_same_sliding_written_otherwise(setting):
     """Doubled distances, slabs of the filter as filters, and shifts of what its entries make."""
     rng = np.random.default_rng(setting.number)
     x, w = map(rng.standard_normal, (setting.x, setting.w))
-    sliding = correlation.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
+    sliding = correlate.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
 
     def convolutions(x, w):
-        f = partial(correlation.lax_correlate, groups=1, arithmetic=correlation.LAX)
-        others = [correlation.by_slab(f, x, w, sliding, x.dtype)] if x.ndim > 3 else []
+        f = partial(correlate.lax_correlate, groups=1, arithmetic=correlate.LAX)
+        others = [correlate.by_slab(f, x, w, sliding, x.dtype)] if x.ndim > 3 else []
         if max(setting.strides) == 1:
-            others.append(correlation.by_shifts(x, w, sliding, correlation.LAX))
+            others.append(correlate.by_shifts(x, w, sliding, correlate.LAX))
         return f(x, w, sliding), [f(x, w, sliding.doubled()), *others]
 
     expected, others = jax.jit(convolutions, compiler_options=QUICK_TO_COMPILE)(x, w)
@@ -532,9 +532,9 @@ WAYS = [
 
 
 def test_every_way_to_compute_a_correlation_is_among_the_settings(patch):
-    ways = {name: Mock(wraps=getattr(correlation, name)) for name in WAYS}
+    ways = {name: Mock(wraps=getattr(correlate, name)) for name in WAYS}
     for name, way in ways.items():
-        patch(correlation, name, way)
+        patch(correlate, name, way)
     for setting in (*SETTINGS["conv"][::3], *SETTINGS["conv"][-20:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))

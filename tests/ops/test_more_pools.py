@@ -11,8 +11,8 @@ import pytest
 from compilation import QUICK_TO_COMPILE, quick_vjp
 
 import jaxcnn as jc
-from jaxcnn.ops import shapes
-from jaxcnn.ops.windows import windows_over_places
+from jaxcnn.contract import shapes
+from jaxcnn.kernels.windows import windows_over_places
 
 RNG = np.random.default_rng(0)
 quick = partial(jax.jit, compiler_options=QUICK_TO_COMPILE)

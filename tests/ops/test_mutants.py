@@ -17,41 +17,36 @@ from table import CASES
 
 import jaxcnn.ops
 from jaxcnn import check
+from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.rules import defvjp
+from jaxcnn.kernels import means, winners
+from jaxcnn.kernels.correlation import correlate
 from jaxcnn.ops import (
     batch_normalization,
-    binary_cross_entropy,
     convolution,
     convolution_gradients,
-    correlation,
-    cross_entropy,
     dense,
-    dice,
     dropout,
     filter_normalization,
     general_convolution,
-    hinge,
     local_response,
     max_pooling,
-    means,
+    mean_pooling,
     mixed_pooling,
     normalization,
     padding,
     pixel_shuffle,
-    pooling,
-    regression,
     resampling,
     resize,
     stochastic_pooling,
     transposed_convolution,
-    winners,
 )
-from jaxcnn.ops.geometry import Window
-from jaxcnn.ops.reduction import masked
-from jaxcnn.ops.rules import defvjp
+from jaxcnn.ops.losses import binary_cross_entropy, cross_entropy, dice, hinge, regression
+from jaxcnn.ops.losses.reduction import masked
 
 RULES = {
     value.__name__: value
-    for module in pkgutil.iter_modules(jaxcnn.ops.__path__, "jaxcnn.ops.")
+    for module in pkgutil.walk_packages(jaxcnn.ops.__path__, "jaxcnn.ops.")
     for value in vars(importlib.import_module(module.name)).values()
     if isinstance(value, jax.custom_vjp)
 }
@@ -125,7 +120,7 @@ def spread_evenly(dy, winner, window):
 def without_y(p, window, residuals, dy):
     """x^(p-1) alone."""
     x, y = residuals
-    return pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
+    return mean_pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
 
 
 def shares_swapped(window, residuals, dy):
@@ -311,7 +306,7 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
-    (pooling._lp_pool, "bwd", without_y, "lp_pool"),
+    (mean_pooling._lp_pool, "bwd", without_y, "lp_pool"),
     (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
     (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
     (stochastic_pooling._stochastic_pool_inference, "bwd", constant_probabilities, "stochastic_pool_inference"),
@@ -344,12 +339,12 @@ WRAPPED = [
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (general_convolution, "input_grad", over_all, "conv_general_dilated"),
     (general_convolution, "filter_grad", last_image_dropped, "conv_general_dilated"),
-    (correlation, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
+    (correlate, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (Window, "input_grad_padding", shifted, "mean_pool-overlapping"),
-    (pooling, "filter_grad", last_image_dropped, "weighted_pool"),
-    (pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (mean_pooling, "filter_grad", last_image_dropped, "weighted_pool"),
+    (mean_pooling, "input_grad", over_all, "weighted_pool-shared"),
     (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-ties"),

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxcnn
 from jaxcnn import derived, explicit, explicit_report
-from jaxcnn.ops import general_convolution, max_pooling, pooling
+from jaxcnn.ops import general_convolution, max_pooling, mean_pooling
 
 compiled = partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
 rng = np.random.default_rng(0)
@@ -176,7 +176,11 @@ def test_not_compiled():
 @pytest.mark.parametrize("name", [name for name in NESTINGS if not name.startswith("custom")])
 def test_broken_rules_show(name, patch):
     """Three ops are on the way to w; where f goes through them twice, by way of x as well, there is no one factor."""
-    for module, part in ((general_convolution, "filter_grad"), (max_pooling, "add_at_winner"), (pooling, "add_shares")):
+    for module, part in (
+        (general_convolution, "filter_grad"),
+        (max_pooling, "add_at_winner"),
+        (mean_pooling, "add_shares"),
+    ):
         right = getattr(module, part)
         patch(module, part, partial(lambda rule, *args: 3 * rule(*args), right))
     f = NESTINGS[name](lambda x, w: net(x, w))  # not what JAX may have traced with the right rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -9,9 +10,8 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
-from jaxcnn.ops import shapes
+from jaxcnn.ops.activations.rectifiers import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
-from jaxcnn.ops.rectifiers import relu
 
 # feature maps of the first convolution, and how many convolutions each stage behind it has
 _STAGES = {3: (256, (1,)), 5: (128, (1, 1, 1)), 11: (64, (2, 2, 3, 2)), 18: (64, (4, 4, 4, 4))}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.models.halving import halved_images
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rectifiers import relu
+from jaxcnn.ops.activations.rectifiers import relu
 
 
 @layer_maker

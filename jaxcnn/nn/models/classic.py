@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -11,10 +12,9 @@ from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import adaptive_mean_pool, max_pool, mean_pool
-from jaxcnn.ops import shapes
+from jaxcnn.ops.activations.rectifiers import relu
+from jaxcnn.ops.activations.sigmoids import tanh
 from jaxcnn.ops.global_pooling import global_mean_pool
-from jaxcnn.ops.rectifiers import relu
-from jaxcnn.ops.sigmoids import tanh
 
 
 @layer_maker

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jax.nn.initializers import truncated_normal
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -14,9 +15,8 @@ from jaxcnn.nn.dropout import drop_path
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, layer_scale
 from jaxcnn.nn.normalization import layer_norm
-from jaxcnn.ops import shapes
+from jaxcnn.ops.activations.self_gated import gelu
 from jaxcnn.ops.global_pooling import global_mean_pool
-from jaxcnn.ops.self_gated import gelu
 
 _INITIALIZER = truncated_normal(0.02)
 

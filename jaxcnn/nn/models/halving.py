@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import jax
 
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import surely
 from jaxcnn.nn.fitting import ShapeOfX, WrongTree, checked_shape
 from jaxcnn.nn.layer import Layer, knowing
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import surely
 
 
 def halved_images(function: str, model: Layer, depth: int, channels: int | None = None) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -13,9 +14,8 @@ from jaxcnn.nn.dropout import dropout
 from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
-from jaxcnn.ops import shapes
+from jaxcnn.ops.activations.rectifiers import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
-from jaxcnn.ops.rectifiers import relu
 
 # feature maps and stride of each depthwise separable block
 _V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))

@@ -11,6 +11,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
@@ -20,9 +21,8 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.layers import dense
 from jaxcnn.nn.normalization import batch_norm
 from jaxcnn.nn.pooling import max_pool
-from jaxcnn.ops import shapes
+from jaxcnn.ops.activations.rectifiers import relu
 from jaxcnn.ops.global_pooling import global_mean_pool
-from jaxcnn.ops.rectifiers import relu
 from jaxcnn.ops.resampling import downsample
 
 # how many blocks the four stages have

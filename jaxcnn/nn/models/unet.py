@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.branches import skip
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -10,8 +11,7 @@ from jaxcnn.nn.layer import Layer, LayerLike
 from jaxcnn.nn.models.halving import halved_images
 from jaxcnn.nn.normalization import batch_norm as batch_norm_layer
 from jaxcnn.nn.pooling import max_pool
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rectifiers import relu
+from jaxcnn.ops.activations.rectifiers import relu
 
 
 @layer_maker

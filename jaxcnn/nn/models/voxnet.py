@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from jaxcnn.contract import shapes
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -11,8 +12,7 @@ from jaxcnn.nn.dropout import dropout
 from jaxcnn.nn.layer import Layer
 from jaxcnn.nn.layers import dense, flatten
 from jaxcnn.nn.pooling import max_pool
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rectifiers import leaky_relu, relu
+from jaxcnn.ops.activations.rectifiers import leaky_relu, relu
 
 
 @layer_maker

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.shapes import require, sum_dtype
-from jaxcnn.ops.sharding import mesh_axes
-from jaxcnn.ops.unfused import unfused
-from jaxcnn.ops.windows import (
+from jaxcnn.contract.shapes import require, sum_dtype
+from jaxcnn.contract.sharding import mesh_axes
+from jaxcnn.kernels.unfused import unfused
+from jaxcnn.kernels.windows import (
     FEW_ENTRIES,
     entries,
     entries_over_places,

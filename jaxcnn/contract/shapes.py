@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.ops.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
+from jaxcnn.contract.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
 
 THICKEST = 2**24  # of the padding on a side
 LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program

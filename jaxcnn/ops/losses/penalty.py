@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
 
 
 def l2_penalty(params: Any) -> jax.Array:

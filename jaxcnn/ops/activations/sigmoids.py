@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.activation import Activation, activate, keep_y, keep_z
+from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
 
 def sigmoid(z: jax.Array) -> jax.Array:

@@ -11,9 +11,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.reduction import masked
-from jaxcnn.ops.rules import without_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import without_rule
+from jaxcnn.ops.losses.reduction import masked
 
 
 def mask(function, where, shape):

@@ -6,10 +6,10 @@ Lecture: "Big Picture: What to Train": the empirical risk R = 1/B Σ_b L(θ_b, v
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, distribution
-from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.ops.losses.labels import class_labels, distribution
+from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
 
 
 def hinge(

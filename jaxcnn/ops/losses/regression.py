@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import mask
-from jaxcnn.ops.reduction import REDUCTIONS, masked, reduce, spread
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.ops.losses.labels import mask
+from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, reduce, spread
 
 
 def mean_squared_error(

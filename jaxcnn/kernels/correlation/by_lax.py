@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.geometry import surely
-from jaxcnn.ops.sharding import mesh_axes
+from jaxcnn.contract.geometry import surely
+from jaxcnn.contract.sharding import mesh_axes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 SIZES, STEPS = st.integers(1, 30), st.integers(1, 6)
 PAIRS = st.tuples(st.integers(-4, 9), st.integers(-4, 9))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
 
 
 def limits(dtype):

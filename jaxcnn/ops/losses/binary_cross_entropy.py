@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import binary_labels, marked
-from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.ops.losses.labels import binary_labels, marked
+from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
 
 
 def sigmoid_cross_entropy(

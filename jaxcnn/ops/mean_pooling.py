@@ -14,14 +14,14 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxcnn.ops import shapes
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
+from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows, pooling_window, with_sight
+from jaxcnn.kernels.winners import stored, window_max
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
-from jaxcnn.ops.geometry import seeing
-from jaxcnn.ops.means import add_shares, divisor, inside, window_mean
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import Padding, PerAxis
-from jaxcnn.ops.windows import FEW_ENTRIES, fold_entries, fold_windows, pooling_window, with_sight
-from jaxcnn.ops.winners import stored, window_max
 
 
 def mean_pool(

@@ -19,8 +19,10 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxcnn.ops.correlation_by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
-from jaxcnn.ops.correlation_by_parts import (
+from jaxcnn.contract.shapes import sum_dtype
+from jaxcnn.contract.sharding import mesh_axes
+from jaxcnn.kernels.correlation.by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
+from jaxcnn.kernels.correlation.by_parts import (
     by_dealt_group,
     by_group,
     by_residue,
@@ -30,7 +32,7 @@ from jaxcnn.ops.correlation_by_parts import (
     by_swap_over_batch,
     by_upsampled_slab,
 )
-from jaxcnn.ops.correlation_by_products import (
+from jaxcnn.kernels.correlation.by_products import (
     by_entry,
     by_entry_and_rows_over_batch,
     by_entry_over_batch,
@@ -42,9 +44,7 @@ from jaxcnn.ops.correlation_by_products import (
     of_one_entry,
     of_one_place_over_batch,
 )
-from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.sharding import mesh_axes
-from jaxcnn.ops.unfused import unfused
+from jaxcnn.kernels.unfused import unfused
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import Activation, activate, keep_z
+from jaxcnn.contract import shapes
+from jaxcnn.ops.activations.entrywise import Activation, activate, keep_z
 
 
 def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.shapes import sum_dtype
-from jaxcnn.ops.sharding import mesh_axes
-from jaxcnn.ops.sums import sums
-from jaxcnn.ops.windows import in_pairs
+from jaxcnn.contract.shapes import sum_dtype
+from jaxcnn.contract.sharding import mesh_axes
+from jaxcnn.kernels.sums import sums
+from jaxcnn.kernels.windows import in_pairs
 
 _MANY_TERMS = 16  # fewer additions of one entry after the other overlap with those of the next entry
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.labels import class_labels, distribution, mask, unknown
-from jaxcnn.ops.reduction import REDUCTIONS, masked, product, reduce, spread
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.ops.losses.labels import class_labels, distribution, mask, unknown
+from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
 
 
 def softmax_cross_entropy(

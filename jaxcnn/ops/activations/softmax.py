@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
-from jaxcnn.ops.shapes import PerAxis
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.contract.shapes import PerAxis
 
 
 def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.geometry import seeing, sees_everywhere
-from jaxcnn.ops.shapes import Window
+from jaxcnn.contract import shapes
+from jaxcnn.contract.geometry import seeing, sees_everywhere
+from jaxcnn.contract.shapes import Window
 
 FEW_ENTRIES = 64  # beyond, an unrolled loop over the entries takes seconds to compile
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
 
 
 class Activation(NamedTuple):

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.correlation_by_lax import Sliding
-from jaxcnn.ops.sums import sums
-from jaxcnn.ops.windows import in_pairs
+from jaxcnn.kernels.correlation.by_lax import Sliding
+from jaxcnn.kernels.sums import sums
+from jaxcnn.kernels.windows import in_pairs
 
 _FEW_CHANNELS = 8  # a convolution of fewer is slow
 

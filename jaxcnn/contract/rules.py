@@ -22,7 +22,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import Literal
 
-from jaxcnn.ops.sharding import as_arguments, as_one_program, on_any_mesh
+from jaxcnn.contract.sharding import as_arguments, as_one_program, on_any_mesh
 
 
 @jax.tree_util.register_static

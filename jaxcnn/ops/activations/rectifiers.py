@@ -7,9 +7,9 @@ That of `prelu`, whose slope is learnt, is below.
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.ops import shapes
-from jaxcnn.ops.activation import Activation, activate, keep_y, keep_z
-from jaxcnn.ops.rules import custom_rule
+from jaxcnn.contract import shapes
+from jaxcnn.contract.rules import custom_rule
+from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
 
 def relu(z: jax.Array) -> jax.Array:
