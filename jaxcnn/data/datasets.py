@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def load(name: str) -> Dataset:
     >>> digits.train_x.shape, digits.test_x.shape
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
-    shapes.choice("data.load", "name", name, NAMES)
+    arguments.choice("data.load", "name", name, NAMES)
     return _LOADERS[name]()
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 
 
 def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,9 +22,11 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> mean.tolist(), std.tolist()
     ([2.0, 7.0], [1.0, 1.0])
     """
-    shapes.array("data.fit_standardization", "x", x)
+    arguments.array("data.fit_standardization", "x", x)
     fits = x.ndim >= 2 and x.size > 0
-    shapes.require(fits, "data.fit_standardization", "x", "[N, *S, C] with at least one image", shapes.describe(x))
+    arguments.require(
+        fits, "data.fit_standardization", "x", "[N, *S, C] with at least one image", arguments.describe(x)
+    )
     axes = tuple(range(x.ndim - 1))
     mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
     constant = x.max(axes) == x.min(axes)
@@ -50,11 +52,13 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     >>> standardize(x, *fit_standardization(x)).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    shapes.array("data.standardize", "x", x)
+    arguments.array("data.standardize", "x", x)
     for argument, value in (("mean", mean), ("std", std)):
-        shapes.array("data.standardize", argument, value)
+        arguments.array("data.standardize", argument, value)
         fits = value.shape == x.shape[-1:]
-        shapes.require(fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", shapes.describe(value))
+        arguments.require(
+            fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", arguments.describe(value)
+        )
     dtype, per_channel = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
     return (x.astype(dtype) - mean.astype(dtype).reshape(per_channel)) / std.astype(dtype).reshape(per_channel)
 
@@ -88,12 +92,14 @@ def batches(
     """
     function = "data.batches"
     for argument, value in (("x", x), ("y", y)):
-        shapes.array(function, argument, value)
-        shapes.require(value.ndim > 0, function, argument, "[N, ...] with at least 1 axis", shapes.describe(value))
-    shapes.require(len(x) == len(y), function, "y", f"{len(x)} labels as there are images", shapes.describe(y))
-    batch_size = shapes.integer(function, "batch_size", batch_size, 1)
-    shapes.require(batch_size <= len(x), function, "batch_size", f"from 1 to the {len(x)} images", batch_size)
-    seed, epoch = shapes.integer(function, "seed", seed, 0), shapes.integer(function, "epoch", epoch, 0)
+        arguments.array(function, argument, value)
+        arguments.require(
+            value.ndim > 0, function, argument, "[N, ...] with at least 1 axis", arguments.describe(value)
+        )
+    arguments.require(len(x) == len(y), function, "y", f"{len(x)} labels as there are images", arguments.describe(y))
+    batch_size = arguments.integer(function, "batch_size", batch_size, 1)
+    arguments.require(batch_size <= len(x), function, "batch_size", f"from 1 to the {len(x)} images", batch_size)
+    seed, epoch = arguments.integer(function, "seed", seed, 0), arguments.integer(function, "epoch", epoch, 0)
     order = np.random.default_rng((seed, epoch)).permutation(len(x))
     steps = len(x) // batch_size
     return [(x[chosen], y[chosen]) for chosen in order[: steps * batch_size].reshape(steps, batch_size)]

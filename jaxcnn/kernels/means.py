@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn.contract.arguments import is_symbolic
 from jaxcnn.contract.geometry import seeing, surely
-from jaxcnn.contract.shapes import is_symbolic, sum_dtype
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.kernels.windows import in_pairs, joined_blocks, over_blocks
 
 _SMALL_BOX = 4  # on a CPU, measured inside a network: at 3x3 one axis after the other is three times as fast

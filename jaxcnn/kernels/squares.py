@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract.precision import widen
 
 
 def limits(dtype):
@@ -30,7 +30,7 @@ def square_sums(x, mean, where, axes, factors, named):
     """
 
     def total(factor, x, mean, where):
-        squares = jnp.square(present(difference(shapes.wide(x), mean) * factor, where))
+        squares = jnp.square(present(difference(widen(x), mean) * factor, where))
         return over_devices(sum_along(squares, axes), named)
 
     def others(*arrays):
@@ -44,8 +44,8 @@ def square_sums(x, mean, where, axes, factors, named):
 
 def sum_of_parts(x, axes, part):
     """The sum of part x along the axes, where that of x may be beyond the dtype."""
-    total = sum_along(shapes.wide(x), axes)
-    return unless(jnp.isfinite(total), total * part, lambda x: sum_along(shapes.wide(x) * part, axes), x)
+    total = sum_along(widen(x), axes)
+    return unless(jnp.isfinite(total), total * part, lambda x: sum_along(widen(x) * part, axes), x)
 
 
 def unless(fine, instead, f, *arrays):

@@ -1,15 +1,10 @@
 """The windows of an image one entry at a time: from the image to the windows, and from the windows to the image."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-
-from jaxcnn.contract import shapes
-from jaxcnn.contract.geometry import seeing, sees_everywhere
-from jaxcnn.contract.shapes import Window
 
 FEW_ENTRIES = 64  # beyond, an unrolled loop over the entries takes seconds to compile
 
@@ -153,20 +148,3 @@ def _box(a, first, size):
 
 def _padded(x, window, outside):
     return lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
-
-
-def with_sight(function: str, window: Window) -> Window:
-    """The window without the entries that see no image; ValueError unless every place of it has one that does."""
-    expected = f"such that every window of size {window.size} sees an entry of the image"
-    shapes.require(sees_everywhere(window), function, "padding", expected, window.padding)
-    return seeing(window)
-
-
-def pooling_window(
-    function: str, x: Any, window: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: Any = False
-) -> Window:
-    """The checked window of a pool over x [N, *S, C]; the stride is the size by default."""
-    shapes.images(function, x)
-    stride = window if stride is None else stride
-    ceil_mode = shapes.flag(function, "ceil_mode", ceil_mode)
-    return shapes.window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract.shapes import require, sum_dtype
+from jaxcnn.contract.arguments import require
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.unfused import unfused
 from jaxcnn.kernels.windows import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
@@ -48,7 +48,7 @@ def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
     def check(x, body, around=None):
         around = x if around is None else around
         expected, got = f"of the output shape {list(body)} of body", f"output shape {list(around)}"
-        shapes.require(body == around, "nn.residual", "shortcut", expected, got)
+        arguments.require(body == around, "nn.residual", "shortcut", expected, got)
 
     def join(x, y, around=None):
         return y + (x if around is None else around)
@@ -86,7 +86,7 @@ def parallel(*branches: LayerLike, join: Callable[..., Any] | None = None) -> La
     """
     members = _several("nn.parallel", branches)
     if join is not None:
-        shapes.called("nn.parallel", "join", join, "a function of the outputs")
+        arguments.called("nn.parallel", "join", join, "a function of the outputs")
 
     def joined(x, *outputs):
         return outputs if join is None else join(*outputs)
@@ -120,14 +120,14 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     (1, 8, 8, 28)
     """
     members = _several("nn.concatenate", branches)
-    axis = shapes.integer("nn.concatenate", "axis", axis)
+    axis = arguments.integer("nn.concatenate", "axis", axis)
 
     def check(x, *outputs):
-        (counted,) = shapes.axes("nn.concatenate", "axis", axis, len(outputs[0]))
-        shapes.require(counted > 0, "nn.concatenate", "axis", "another one than that of the batch", axis)
+        (counted,) = arguments.axes("nn.concatenate", "axis", axis, len(outputs[0]))
+        arguments.require(counted > 0, "nn.concatenate", "axis", "another one than that of the batch", axis)
         same = len({_without(axis, y) for y in outputs}) == 1
         got = "output shapes " + ", ".join(str(list(y)) for y in outputs)
-        shapes.require(same, "nn.concatenate", "branches", f"of one output shape but for axis {axis}", got)
+        arguments.require(same, "nn.concatenate", "branches", f"of one output shape but for axis {axis}", got)
 
     return _branching("concatenate", members, check, lambda x, *outputs: jnp.concatenate(outputs, axis))
 
@@ -161,12 +161,12 @@ def skip(inner: LayerLike, *, crop: bool = False) -> Layer:
     (1, 28, 28, 16)
     """
     members = {"inner": as_layer("nn.skip", "inner", inner)}
-    crop = shapes.flag("nn.skip", "crop", crop)
+    crop = arguments.flag("nn.skip", "crop", crop)
 
     def check(x, y):
         fits = len(x) == len(y) and all(n == m or (crop and n > m) for n, m in zip(x[:-1], y[:-1], strict=True))
         expected = f"of an output shape that is {list(x)} but for the channels" + (", or less" if crop else "")
-        shapes.require(fits, "nn.skip", "inner", expected, f"output shape {list(y)}")
+        arguments.require(fits, "nn.skip", "inner", expected, f"output shape {list(y)}")
 
     def join(x, y):
         starts = [(n - m) // 2 for n, m in zip(x.shape[1:-1], y.shape[1:-1], strict=True)]
@@ -180,7 +180,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
     """The layer y = join(x, member_1(x), ..., member_B(x)); check sees the shapes of the same."""
 
     def init(key, input_shape):
-        shapes.random_key(f"nn.{name}", key)
+        arguments.random_key(f"nn.{name}", key)
         params, state = {}, {}
         outputs = [
             init_member(i, member, layer, key, input_shape, params, state)
@@ -206,7 +206,7 @@ def _branching(name: str, members: dict[str, Layer], check: Callable[..., None],
 
 
 def _several(function, branches):
-    shapes.require(len(branches) > 0, function, "branches", "at least one", "none")
+    arguments.require(len(branches) > 0, function, "branches", "at least one", "none")
     return named_members(function, "branches", branches)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.core
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 
 if TYPE_CHECKING:
     from jaxcnn.nn.layer import Layer
@@ -80,9 +80,9 @@ class Method:
         function = f"nn.{self.call.function.__name__}"
         if self.name == "apply":
             _require_static(function, "train", kwargs.get("train"), 'jax.jit(model.apply, static_argnames="train")')
-            shapes.flag(function, "train", kwargs.get("train", False))
+            arguments.flag(function, "train", kwargs.get("train", False))
             if kwargs.get("key") is not None:
-                shapes.random_key(function, kwargs["key"])
+                arguments.random_key(function, kwargs["key"])
         if self.name == "init":
             _require_static(
                 function, "input_shape", (args[1:], kwargs.get("input_shape")), "jax.jit(model.init, static_argnums=1)"
@@ -91,7 +91,7 @@ class Method:
             return self.__wrapped__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
         except RuntimeError:  # what JAX raises of an array that was donated
             for argument, value in zip(("params", "state", "x"), args, strict=False):
-                shapes.not_used_up(function, argument, value)
+                arguments.not_used_up(function, argument, value)
             raise
 
     def __reduce__(self):
@@ -101,7 +101,7 @@ class Method:
 def _require_static(function: str, argument: str, value: Any, remedy: str) -> None:
     """TypeError if `jax.jit` has made a Python value an array that has no value yet."""
     ints = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, jax.core.Tracer) and leaf.shape == ()]
-    shapes.require(not ints, function, argument, f"static: {remedy}", "a traced value", TypeError)
+    arguments.require(not ints, function, argument, f"static: {remedy}", "a traced value", TypeError)
 
 
 def _method(call: Call, name: str) -> Method:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
@@ -35,7 +35,7 @@ def named(name: str, layer: LayerLike) -> Layer:
     (64, 10)
     """
     fits = isinstance(name, str) and name != "" and "/" not in name
-    shapes.require(fits, "nn.named", "name", 'a string that is not empty and has no "/"', repr(name))
+    arguments.require(fits, "nn.named", "name", 'a string that is not empty and has no "/"', repr(name))
     return replace(as_layer("nn.named", "layer", layer), name=name, numbered=False)
 
 
@@ -77,10 +77,10 @@ def sequential(*layers: LayerLike) -> Layer:
         """x: the input of a layer or its shape; if there are several arrays, a tuple of them or of theirs."""
         count = sum(isinstance(y, tuple | jax.Array | np.ndarray) for y in x) if isinstance(x, tuple) else 0
         got = f"{count}: nn.parallel has a join for them"
-        shapes.require(count == 0, "nn.sequential", f"the input of {name}", "one array", got)
+        arguments.require(count == 0, "nn.sequential", f"the input of {name}", "one array", got)
 
     def init(key, input_shape):
-        shapes.random_key("nn.sequential", key)
+        arguments.random_key("nn.sequential", key)
         params, state, shape = {}, {}, input_shape
         for i, (name, layer) in enumerate(members.items()):
             one_array(name, shape)

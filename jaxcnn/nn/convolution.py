@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.contract import shapes
-from jaxcnn.contract.shapes import Padding, Pads, PerAxis
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.window_arguments import Padding, Pads
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import ABSTRACT, Axes, axes_of_images, images_shape
 from jaxcnn.nn.layer import Layer, Params, leaf
@@ -53,10 +54,10 @@ def conv(
     >>> params["w"].shape, params["b"].shape
     ((3, 3, 3, 16), (16,))
     """
-    channels = shapes.integer("nn.conv", "channels", channels, 1)
-    groups = shapes.integer("nn.conv", "groups", groups, 1)
-    bias = shapes.flag("nn.conv", "bias", bias)
-    shapes.require(channels % groups == 0, "nn.conv", "channels", f"a multiple of groups = {groups}", channels)
+    channels = arguments.integer("nn.conv", "channels", channels, 1)
+    groups = arguments.integer("nn.conv", "groups", groups, 1)
+    bias = arguments.flag("nn.conv", "bias", bias)
+    arguments.require(channels % groups == 0, "nn.conv", "channels", f"a multiple of groups = {groups}", channels)
 
     sliding = {"stride": stride, "padding": padding, "dilation": dilation}
 
@@ -100,8 +101,8 @@ def depthwise_conv(
     >>> params["w"].shape
     (3, 3, 1, 32)
     """
-    multiplier = shapes.integer("nn.depthwise_conv", "multiplier", multiplier, 1)
-    bias = shapes.flag("nn.depthwise_conv", "bias", bias)
+    multiplier = arguments.integer("nn.depthwise_conv", "multiplier", multiplier, 1)
+    bias = arguments.flag("nn.depthwise_conv", "bias", bias)
 
     sliding = {"stride": stride, "padding": padding, "dilation": dilation}
 
@@ -152,15 +153,15 @@ def separable_conv(
     ((3, 3, 1, 16), (1, 1, 16, 32))
     """
     function = "nn.separable_conv"
-    channels = shapes.integer(function, "channels", channels, 1)
-    multiplier = shapes.integer(function, "multiplier", multiplier, 1)
-    bias = shapes.flag(function, "bias", bias)
+    channels = arguments.integer(function, "channels", channels, 1)
+    multiplier = arguments.integer(function, "multiplier", multiplier, 1)
+    bias = arguments.flag(function, "bias", bias)
     sliding = {"stride": stride, "padding": padding, "dilation": dilation}
 
     def init(key, input_shape):
         *places, c = images_shape(function, input_shape)[1:]
         if key is not ABSTRACT:
-            shapes.random_key(function, key)
+            arguments.random_key(function, key)
         depth_key, point_key = (key if key is ABSTRACT else jax.random.fold_in(key, i) for i in range(2))
         depth = _new_filters(function, depth_key, input_shape, size, c * multiplier, c, False, initializer, **sliding)
         point = weights(function, point_key, (*(1,) * len(places), c * multiplier, channels), bias, initializer)
@@ -208,19 +209,19 @@ def conv_transpose(
     (1, 28, 28, 8)
     """
     function = "nn.conv_transpose"
-    channels = shapes.integer(function, "channels", channels, 1)
-    groups = shapes.integer(function, "groups", groups, 1)
-    bias = shapes.flag(function, "bias", bias)
-    shapes.require(channels % groups == 0, function, "channels", f"a multiple of groups = {groups}", channels)
+    channels = arguments.integer(function, "channels", channels, 1)
+    groups = arguments.integer(function, "groups", groups, 1)
+    bias = arguments.flag(function, "bias", bias)
+    arguments.require(channels % groups == 0, function, "channels", f"a multiple of groups = {groups}", channels)
     options = {"stride": stride, "padding": padding, "output_padding": output_padding}
     options |= {"dilation": dilation, "groups": groups}
 
     def init(key, input_shape):
         x_shape = images_shape(function, input_shape)
-        size_ = shapes.per_axis(function, "size", size, len(x_shape) - 2)
+        size_ = window_arguments.per_axis(function, "size", size, len(x_shape) - 2)
         w_shape = (*size_, channels // groups, x_shape[-1])
         if key is not ABSTRACT:
-            shapes.transposed_window(function, x_shape, w_shape, **options)
+            window_arguments.transposed_window(function, x_shape, w_shape, **options)
         params = weights(function, key, (*size_, x_shape[-1] // groups, channels), bias, initializer)
         return {**params, "w": filled(key, w_shape, 0) if key is ABSTRACT else _transposed(params["w"], groups)}, {}
 
@@ -244,11 +245,11 @@ def _new_filters(
 ) -> Params:
     """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
     x_shape, groups = images_shape(function, input_shape), max(groups, 1)
-    w_shape = (*shapes.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
+    w_shape = (*window_arguments.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
     divides = x_shape[-1] % groups == 0
-    shapes.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
+    arguments.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     if key is not ABSTRACT:
-        shapes.filter_window(function, x_shape, w_shape, groups=groups, **sliding, argument="size")
+        window_arguments.filter_window(function, x_shape, w_shape, groups=groups, **sliding, argument="size")
     return weights(function, key, w_shape, bias, initializer)
 
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import jax
 
-from jaxcnn.contract import shapes
-from jaxcnn.contract.shapes import PerAxis
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, leaf, no_parameters
 from jaxcnn.nn.parameters import required_key
@@ -105,7 +105,7 @@ def drop_block(rate: float, block: PerAxis) -> Layer:
 
 def _random(name: str, drop: Callable[..., jax.Array], rate: float) -> Layer:
     function = f"nn.{name}"
-    rate = shapes.number(function, "rate", rate, 0, 1)
+    rate = arguments.number(function, "rate", rate, 0, 1)
 
     def apply(params, state, x, *, train=False, key=None):
         del params

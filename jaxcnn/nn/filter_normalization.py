@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import Method, layer_maker
 from jaxcnn.nn.fitting import ABSTRACT
 from jaxcnn.nn.layer import Layer, leaf
@@ -95,7 +95,7 @@ def spectral_norm(layer: Layer) -> Layer:
 
 
 def _check_layer(function: str, layer: Any) -> None:
-    shapes.require(isinstance(layer, Layer), function, "layer", "a Layer", shapes.describe(layer), TypeError)
+    arguments.require(isinstance(layer, Layer), function, "layer", "a Layer", arguments.describe(layer), TypeError)
 
 
 def _around(layer, init, apply, inner):
@@ -111,5 +111,5 @@ def _around(layer, init, apply, inner):
 def _filters(function, params):
     """w, and the other params."""
     has_filters = "w" in params and params["w"].ndim >= 2
-    shapes.require(has_filters, function, "layer", 'one with a param "w" [..., O]', f"params {sorted(params)}")
+    arguments.require(has_filters, function, "layer", 'one with a param "w" [..., O]', f"params {sorted(params)}")
     return params["w"], {name: value for name, value in params.items() if name != "w"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import surely
 
 Axes = tuple[int | str, ...]  # sizes, and names of what may be of any size
@@ -55,7 +55,7 @@ def check_trees(function: str, params: Any, state: Any, members: Any = None) -> 
     for argument, tree in (("params", params), ("state", state)):
         if not isinstance(tree, Mapping):  # to describe it takes time
             expected = "nested dicts as init gives them"
-            shapes.require(False, function, argument, expected, shapes.describe(tree), TypeError)
+            arguments.require(False, function, argument, expected, arguments.describe(tree), TypeError)
         for name in tree if members is not None else ():
             if name not in members:
                 raise WrongTree(function, argument, str(name), "not among them", _described(tree[name]))
@@ -92,7 +92,7 @@ def _difference(expected, params, state):
         for name, type_ in template.items():
             if name not in given:
                 return argument, name, str(list(type_.shape)), "none of this name"
-            if not shapes.is_array(given[name]) or given[name].shape != type_.shape:
+            if not arguments.is_array(given[name]) or given[name].shape != type_.shape:
                 return argument, name, str(list(type_.shape)), _described(given[name])
         for name in given:
             if name not in template:
@@ -177,7 +177,9 @@ def _rows_or_image(x_shape, spatial, channels):
 
 
 def _described(leaf):
-    return f"those of {', '.join(map(str, leaf)) or 'nothing'}" if isinstance(leaf, Mapping) else shapes.describe(leaf)
+    return (
+        f"those of {', '.join(map(str, leaf)) or 'nothing'}" if isinstance(leaf, Mapping) else arguments.describe(leaf)
+    )
 
 
 def checked_shape(
@@ -185,10 +187,10 @@ def checked_shape(
 ) -> tuple[int, ...]:
     """The shape of a batch as a tuple; ValueError unless it fits. `axes` says which there are, or are as well."""
     of_x = isinstance(input_shape, ShapeOfX)
-    shape = tuple(input_shape) if of_x else shapes.shape(function, "input_shape", input_shape)
+    shape = tuple(input_shape) if of_x else arguments.shape(function, "input_shape", input_shape)
     expected = " or ".join(f"[{names}]" if of_x else f"({names})" for names in axes) + more
     got = list(shape) if of_x else shape
-    shapes.require(fits(shape), function, "x" if of_x else "input_shape", expected, got)
+    arguments.require(fits(shape), function, "x" if of_x else "input_shape", expected, got)
     return shape
 
 

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
 
 
@@ -31,7 +31,7 @@ def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
     (5, 14, 14, 16)
     """
     layer = as_layer("nn.output_shape", "model", model)
-    input_shape = shapes.shape("nn.output_shape", "input_shape", input_shape)
+    input_shape = arguments.shape("nn.output_shape", "input_shape", input_shape)
     return applied_shape(layer, *abstract_init(layer, input_shape), input_shape)
 
 
@@ -42,7 +42,7 @@ def abstract_init(layer: Layer, input_shape: Shape) -> tuple[Any, Any]:
 
 def applied_shape(layer: Layer, params: Any, state: Any, input_shape: Shape) -> Any:
     """The shape that comes out of a layer with these parameters, arrays or abstract."""
-    x = jax.ShapeDtypeStruct(shapes.shape(layer.name, "input_shape", input_shape), jnp.float32)
+    x = jax.ShapeDtypeStruct(arguments.shape(layer.name, "input_shape", input_shape), jnp.float32)
     return shapes_of(jax.eval_shape(lambda params, state, x: layer.apply(params, state, x)[0], params, state, x))
 
 
@@ -68,8 +68,10 @@ def count_parameters(params: Any) -> int:
     """
     leaves = jax.tree.leaves(params)
     for leaf in leaves:
-        has_shape = shapes.is_array(leaf)
-        shapes.require(has_shape, "nn.count_parameters", "params", "a tree of arrays", shapes.describe(leaf), TypeError)
+        has_shape = arguments.is_array(leaf)
+        arguments.require(
+            has_shape, "nn.count_parameters", "params", "a tree of arrays", arguments.describe(leaf), TypeError
+        )
     return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
@@ -95,8 +97,8 @@ def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None)
     """
     layer = as_layer("nn.summary", "model", model)
     writes = file is None or hasattr(file, "write")
-    shapes.require(writes, "nn.summary", "file", "None or a file to write to", shapes.describe(file), TypeError)
-    input_shape = shapes.shape("nn.summary", "input_shape", input_shape)
+    arguments.require(writes, "nn.summary", "file", "None or a file to write to", arguments.describe(file), TypeError)
+    input_shape = arguments.shape("nn.summary", "input_shape", input_shape)
     params, state = abstract_init(layer, input_shape)
     rows = [("path", "output", "parameters", "number"), *_rows("", layer, input_shape)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

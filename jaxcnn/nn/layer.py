@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import Method, layer_maker, shown_as, written
 from jaxcnn.nn.fitting import Axes, check_fit, check_trees, refusal
 
@@ -115,12 +115,12 @@ def leaf(
 
     def checked(params, state, x, *, train=False, key=None):
         check_trees(function, params, state)
-        if shapes.is_array(x):
+        if arguments.is_array(x):
             check_fit(function, init, params, state, tuple(x.shape), input_of)
         try:
             return apply(params, state, x, train=train, key=key)
         except ValueError:
-            refused = refusal(init, tuple(x.shape)) if shapes.is_array(x) else None
+            refused = refusal(init, tuple(x.shape)) if arguments.is_array(x) else None
             if refused is not None:
                 raise refused from None
             raise
@@ -159,8 +159,8 @@ def as_layer(function: str, argument: str, value: Any) -> Layer:
     makes = getattr(value, "__annotations__", {}).get("return")
     forgotten = made_by.startswith("jaxcnn.nn.") and makes == "Layer"
     called = f"the layer nn.{getattr(value, '__name__', '')}(...) that it makes"
-    shapes.require(not forgotten, function, argument, called, "the function", TypeError)
-    shapes.called(function, argument, value, "a Layer or a function of an array")
+    arguments.require(not forgotten, function, argument, called, "the function", TypeError)
+    arguments.called(function, argument, value, "a Layer or a function of an array")
     return function_layer(value)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import any_with_channels, axes_of_images, checked_shape, rows_shape
 from jaxcnn.nn.layer import Layer, leaf, without_parameters
@@ -38,8 +38,8 @@ def dense(features: int, *, bias: bool = True, initializer: Initializer = HE_NOR
     >>> params["w"].shape
     (64, 10)
     """
-    features = shapes.integer("nn.dense", "features", features, 1)
-    bias = shapes.flag("nn.dense", "bias", bias)
+    features = arguments.integer("nn.dense", "features", features, 1)
+    bias = arguments.flag("nn.dense", "bias", bias)
 
     def init(key, input_shape):
         more = ": nn.flatten() sorts images into rows"
@@ -91,11 +91,11 @@ def layer_scale(initial: float = 1e-6) -> Layer:
     >>> params["gamma"]
     Array([0.5, 0.5], dtype=float32)
     """
-    initial = shapes.number("nn.layer_scale", "initial", initial)
+    initial = arguments.number("nn.layer_scale", "initial", initial)
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        x, gamma = shapes.floating("nn.layer_scale", x=x, gamma=params["gamma"])
+        x, gamma = arguments.floating("nn.layer_scale", x=x, gamma=params["gamma"])
         return x * jnp.broadcast_to(gamma, x.shape), state
 
     init = one_per_channel("gamma", initial, partial(rows_shape, "nn.layer_scale"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.fitting import WrongTree
 from jaxcnn.nn.inspection import applied_shape
 from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
@@ -22,7 +22,7 @@ def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> 
         layer = as_layer(function, f"{argument}[{i}]", layer)
         kinds[layer.name] += layer.numbered
         name = f"{layer.name}{kinds[layer.name]}" if layer.numbered else layer.name
-        shapes.require(name not in members, function, argument, "of different names", f"two called {name!r}")
+        arguments.require(name not in members, function, argument, "of different names", f"two called {name!r}")
         members[name] = layer
     return members
 

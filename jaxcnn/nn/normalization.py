@@ -11,9 +11,10 @@ import numpy as np
 from jax import lax
 from jax.nn.initializers import Initializer
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import surely
-from jaxcnn.contract.shapes import PerAxis
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import (
     Axes,
@@ -75,8 +76,8 @@ def batch_norm(
     >>> state["mean"], state["var"]
     (Array([2.], dtype=float32), Array([20.9], dtype=float32))
     """
-    momentum = shapes.number("nn.batch_norm", "momentum", momentum, 0, 1)
-    eps = shapes.number("nn.batch_norm", "eps", eps, 0)
+    momentum = arguments.number("nn.batch_norm", "momentum", momentum, 0, 1)
+    eps = arguments.number("nn.batch_norm", "eps", eps, 0)
 
     def init(key, input_shape):
         channels = rows_shape("nn.batch_norm", input_shape)[-1]
@@ -94,11 +95,11 @@ def batch_norm(
         y, mean, var = batch_normalization.batch_norm(x, gamma, beta, eps=eps, axis_name=axis_name)
         count = math.prod(x.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         expected = "of at least 2 entries per channel when train=True"
-        shapes.require(not surely(operator.le, count, 1), "nn.batch_norm", "x", expected, shapes.describe(x))
+        arguments.require(not surely(operator.le, count, 1), "nn.batch_norm", "x", expected, arguments.describe(x))
         return y, {"mean": moved(state["mean"], mean), "var": moved(state["var"], var * (count / (count - 1)))}
 
     def moved(running, batch):
-        wide = shapes.sum_dtype(running.dtype)
+        wide = sum_dtype(running.dtype)
         return (1 - momentum) * running.astype(wide) + momentum * batch.astype(wide)
 
     return leaf("batch_norm", init, apply, any_with_channels, knows_axes=False)
@@ -124,7 +125,7 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
     """
-    eps = shapes.number("nn.layer_norm", "eps", eps, 0)
+    eps = arguments.number("nn.layer_norm", "eps", eps, 0)
     op = functools.partial(normalization.layer_norm, axes=axes, eps=eps)
     along, input_of = functools.partial(_along, "nn.layer_norm", axes), functools.partial(_input_of, axes)
     return _norm("layer_norm", op, ("gamma", "beta"), along, input_of)
@@ -149,7 +150,7 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     >>> params["gamma"]
     Array([1., 1., 1.], dtype=float32)
     """
-    eps = shapes.number("nn.rms_norm", "eps", eps, 0)
+    eps = arguments.number("nn.rms_norm", "eps", eps, 0)
     op = functools.partial(normalization.rms_norm, axes=axes, eps=eps)
     along, input_of = functools.partial(_along, "nn.rms_norm", axes), functools.partial(_input_of, axes)
     return _norm("rms_norm", op, ("gamma",), along, input_of)
@@ -177,13 +178,13 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     >>> jnp.round(y, 2)
     Array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
-    groups = shapes.integer("nn.group_norm", "groups", groups, 1)
-    eps = shapes.number("nn.group_norm", "eps", eps, 0)
+    groups = arguments.integer("nn.group_norm", "groups", groups, 1)
+    eps = arguments.number("nn.group_norm", "eps", eps, 0)
 
     def along(input_shape):
         channels = rows_shape("nn.group_norm", input_shape)[-1]
         expected = f"a divisor of the {channels} channels"
-        shapes.require(channels % groups == 0, "nn.group_norm", "groups", expected, groups)
+        arguments.require(channels % groups == 0, "nn.group_norm", "groups", expected, groups)
         return (channels,)
 
     op = functools.partial(normalization.group_norm, groups=groups, eps=eps)
@@ -209,7 +210,7 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     >>> params["beta"]
     Array([0., 0., 0.], dtype=float32)
     """
-    eps = shapes.number("nn.instance_norm", "eps", eps, 0)
+    eps = arguments.number("nn.instance_norm", "eps", eps, 0)
 
     def along(input_shape):
         return images_shape("nn.instance_norm", input_shape)[-1:]
@@ -239,8 +240,8 @@ def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k
     Array([[0.5, 0.4]], dtype=float32)
     """
     function = "nn.local_response_norm"
-    size = shapes.integer(function, "size", size, 1)
-    powers = {name: shapes.number(function, name, v, 0) for name, v in (("alpha", alpha), ("beta", beta), ("k", k))}
+    size = arguments.integer(function, "size", size, 1)
+    powers = {name: arguments.number(function, name, v, 0) for name, v in (("alpha", alpha), ("beta", beta), ("k", k))}
     op = functools.partial(local_response.local_response_norm, size=size, **powers)
     return without_parameters("local_response_norm", op)
 
@@ -261,7 +262,7 @@ def _norm(name, op, names, along, input_of=any_with_channels) -> Layer:
 
 def _along(function: str, axes: Any, input_shape: Any) -> Shape:
     x_shape = checked_shape(function, input_shape, lambda shape: True, ())
-    return tuple(x_shape[axis] for axis in shapes.axes(function, "axes", axes, len(x_shape)))
+    return tuple(x_shape[axis] for axis in arguments.axes(function, "axes", axes, len(x_shape)))
 
 
 def _input_of(axes: Any, params: Params, rank: int) -> Axes:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.fitting import ABSTRACT
 from jaxcnn.nn.initializers import he_normal
 from jaxcnn.nn.layer import Params, Shape, State
@@ -23,13 +23,13 @@ def drawn(function: str, initializer: Initializer, key: jax.Array, shape: Shape)
     if key is ABSTRACT:
         return filled(key, shape, 0)
     expected = "a function of key, shape and dtype such as nn.he_normal()"
-    shapes.called(function, "initializer", initializer, expected)
-    shapes.random_key(function, key)
-    countable = 0 < math.prod(shape) < shapes.LONGEST
-    shapes.require(countable, function, "w", "of at least 1 and fewer than 2^48 entries", f"shape {list(shape)}")
+    arguments.called(function, "initializer", initializer, expected)
+    arguments.random_key(function, key)
+    countable = 0 < math.prod(shape) < arguments.LONGEST
+    arguments.require(countable, function, "w", "of at least 1 and fewer than 2^48 entries", f"shape {list(shape)}")
     w = initializer(key, shape, jnp.float32)
-    fits = shapes.is_array(w) and w.shape == shape
-    shapes.require(fits, function, "initializer", expected, f"one that makes {shapes.describe(w)}", TypeError)
+    fits = arguments.is_array(w) and w.shape == shape
+    arguments.require(fits, function, "initializer", expected, f"one that makes {arguments.describe(w)}", TypeError)
     return w
 
 
@@ -57,5 +57,5 @@ def one_per_channel(
 
 def required_key(function: str, key: Any) -> jax.Array:
     """The key of a layer that is random in training; ValueError if there is none."""
-    shapes.require(key is not None, function, "key", "a JAX random key when train=True", key)
+    arguments.require(key is not None, function, "key", "a JAX random key when train=True", key)
     return key

@@ -10,8 +10,9 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import axes_of_images, images_shape, images_with_channels
 from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
@@ -163,12 +164,12 @@ def weighted_pool(
     >>> params["w"].shape, float(params["w"][0, 0, 0])
     ((2, 2, 3), 0.25)
     """
-    shared = shapes.flag("nn.weighted_pool", "shared", shared)
+    shared = arguments.flag("nn.weighted_pool", "shared", shared)
 
     def init(key, input_shape):
         x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
-        geometry = shapes.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
+        geometry = window_arguments.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
         return {"w": filled(key, w_shape, 1 / geometry.volume)}, {}
 

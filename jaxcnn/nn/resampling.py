@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from jaxcnn.contract.shapes import Pads, PerAxis
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.window_arguments import Pads
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.layer import Layer, without_parameters
 from jaxcnn.ops import padding

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.inspection import abstract_init
 from jaxcnn.nn.layer import LayerLike, Params, Shape, State, as_layer
 
@@ -61,7 +61,7 @@ def load_state_dict(
     (3, 3, 3, 4)
     """
     layer = as_layer(_FUNCTION, "model", model)
-    template = abstract_init(layer, shapes.shape(_FUNCTION, "input_shape", input_shape))
+    template = abstract_init(layer, arguments.shape(_FUNCTION, "input_shape", input_shape))
     arrays = _read(source)
     leaves = jax.tree_util.tree_leaves_with_path(template)
     expected = {_name(path): _channels_first(leaf.shape) for path, leaf in leaves}
@@ -72,7 +72,7 @@ def load_state_dict(
         for name, shape in expected.items()
         if name in arrays and arrays[name].shape != shape
     ]
-    shapes.require(not wrong, _FUNCTION, "source", "the weights of this model", ", ".join(wrong))
+    arguments.require(not wrong, _FUNCTION, "source", "the weights of this model", ", ".join(wrong))
 
     def converted(path, leaf):
         array = arrays[_name(path)]
@@ -98,19 +98,21 @@ def _read(source) -> dict[str, np.ndarray]:
     weights = source if isinstance(source, Mapping) else _read_file(source)
     for name in weights:
         is_name = isinstance(name, str)
-        shapes.require(is_name, _FUNCTION, "source", "arrays by name", f"a name {shapes.describe(name)}", TypeError)
+        arguments.require(
+            is_name, _FUNCTION, "source", "arrays by name", f"a name {arguments.describe(name)}", TypeError
+        )
     return {name: _array(name, value) for name, value in weights.items() if "num_batches_tracked" not in name}
 
 
 def _read_file(path) -> Mapping[str, np.ndarray]:
-    shapes.path(_FUNCTION, "source", path, "a path or a dict")
+    arguments.path(_FUNCTION, "source", path, "a path or a dict")
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError as error:
         raise ImportError('to read a safetensors file takes safetensors: pip install "jaxcnn[train]"') from error
     expected = "a safetensors file"
-    shapes.require(not Path(path).is_dir(), _FUNCTION, "source", expected, f"the folder {path}")
+    arguments.require(not Path(path).is_dir(), _FUNCTION, "source", expected, f"the folder {path}")
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -126,6 +128,6 @@ def _array(name, value) -> np.ndarray:
     except (RuntimeError, TypeError, ValueError) as error:  # what PyTorch raises: on a GPU, with grad, bfloat16
         raise TypeError(f"{_FUNCTION}: source must be arrays that NumPy can read, got {name}: {error}") from error
     is_number = jnp.issubdtype(array.dtype, jnp.number) and not jnp.issubdtype(array.dtype, jnp.complexfloating)
-    got = f"{name} {shapes.describe(array)}"
-    shapes.require(is_number, _FUNCTION, "source", "arrays of real numbers", got, TypeError)
+    got = f"{name} {arguments.describe(array)}"
+    arguments.require(is_number, _FUNCTION, "source", "arrays of real numbers", got, TypeError)
     return array

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.normalization import checked, mask, normalise, per_channel, standardised
 
@@ -68,13 +69,13 @@ def batch_norm(
 def _named(function, axis_name):
     """The name and size of each axis that the batch is spread over."""
     names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
-    expected, got = "the name of a mesh axis or a tuple of them", shapes.describe(axis_name)
-    shapes.require(all(isinstance(name, str) for name in names), function, "axis_name", expected, got, TypeError)
+    expected, got = "the name of a mesh axis or a tuple of them", arguments.describe(axis_name)
+    arguments.require(all(isinstance(name, str) for name in names), function, "axis_name", expected, got, TypeError)
     try:
         return tuple((name, lax.axis_size(name)) for name in names)
     except NameError:
         expected = "the name of an axis of the `shard_map` or `vmap` around"
-        shapes.require(False, function, "axis_name", expected, repr(axis_name), NameError)
+        arguments.require(False, function, "axis_name", expected, repr(axis_name), NameError)
 
 
 def batch_norm_inference(
@@ -106,9 +107,9 @@ def batch_norm_inference(
     Array([-1.,  1.], dtype=float32)
     """
     x, gamma, beta, eps = checked("batch_norm_inference", x, gamma, beta, eps)
-    mean, var = shapes.floating("batch_norm_inference", mean=mean, var=var)
-    shapes.vector("batch_norm_inference", "mean", mean, x.shape[-1])
-    shapes.vector("batch_norm_inference", "var", var, x.shape[-1])
+    mean, var = arguments.floating("batch_norm_inference", mean=mean, var=var)
+    arguments.vector("batch_norm_inference", "mean", mean, x.shape[-1])
+    arguments.vector("batch_norm_inference", "var", var, x.shape[-1])
     return _batch_norm_inference(x, gamma, beta, mean, var, eps)
 
 
@@ -140,7 +141,7 @@ _batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inf
 
 def _wide_channels(a, x):
     """a [C] in the dtype that x is computed in, with axes of length 1 for all others of x."""
-    return per_channel(a, x).astype(shapes.sum_dtype(x.dtype))
+    return per_channel(a, x).astype(sum_dtype(x.dtype))
 
 
 def _channel_sum(a):

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.kernels.correlation.correlate import LAX, Sliding, correlate, correlate_over_batch
 
 
@@ -99,10 +100,10 @@ def depthwise_conv(
     >>> depthwise_conv(jnp.ones((1, 4, 2)), jnp.array([[[1.0, 10.0]]]))[0, 0]
     Array([ 1., 10.], dtype=float32)
     """
-    x, w = shapes.floating("depthwise_conv", x=x, w=w)
-    shapes.images("depthwise_conv", x)
-    shapes.channels("depthwise_conv", x)
-    shapes.depthwise_filters("depthwise_conv", x.shape, "w", w.shape)
+    x, w = arguments.floating("depthwise_conv", x=x, w=w)
+    arguments.images("depthwise_conv", x)
+    arguments.channels("depthwise_conv", x)
+    window_arguments.depthwise_filters("depthwise_conv", x.shape, "w", w.shape)
     return _checked_conv("depthwise_conv", x, w, b, stride, padding, dilation, groups=x.shape[-1])
 
 
@@ -142,24 +143,26 @@ def separable_conv(
     Array([11., 11., 11.], dtype=float32)
     """
     function = "separable_conv"
-    x, w_depth, w_point = shapes.floating(function, x=x, w_depth=w_depth, w_point=w_point)
-    shapes.images(function, x)
-    shapes.channels(function, x)
-    shapes.depthwise_filters(function, x.shape, "w_depth", w_depth.shape)
+    x, w_depth, w_point = arguments.floating(function, x=x, w_depth=w_depth, w_point=w_point)
+    arguments.images(function, x)
+    arguments.channels(function, x)
+    window_arguments.depthwise_filters(function, x.shape, "w_depth", w_depth.shape)
     ones, channels = (1,) * (x.ndim - 2), w_depth.shape[-1:]
     fits = w_point.shape[:-1] == (*ones, *channels)
     expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"
-    shapes.require(fits, function, "w_point", expected, shapes.describe(w_point))
+    arguments.require(fits, function, "w_point", expected, arguments.describe(w_point))
     h = _checked_conv(function, x, w_depth, None, stride, padding, dilation, x.shape[-1], filters="w_depth")
     return _checked_conv(function, h, w_point, b, 1, "VALID", 1, 1)
 
 
 def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
-    x, w, b = shapes.with_bias(function, {"x": x, filters: w}, b)
-    groups = shapes.integer(function, "groups", groups, 1)
-    window = shapes.filter_window(function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters)
+    x, w, b = arguments.with_bias(function, {"x": x, filters: w}, b)
+    groups = arguments.integer(function, "groups", groups, 1)
+    window = window_arguments.filter_window(
+        function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters
+    )
     if b is not None:
-        shapes.vector(function, "b", b, w.shape[-1])
+        arguments.vector(function, "b", b, w.shape[-1])
     return _conv(x, w, b, window, groups)
 
 

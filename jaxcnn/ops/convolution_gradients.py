@@ -6,9 +6,10 @@ other and the convolution: ⟨Conv(X | W), dZ⟩ is linear in X, in W and in dZ,
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 from jaxcnn.ops.transposed_convolution import transposed_convolution
 
@@ -54,11 +55,13 @@ def conv_input_grad(
            [3.000e+02, 3.400e+03, 4.000e+03]], dtype=float32)
     """
     function = "conv_input_grad"
-    dy, w = shapes.floating(function, dy=dy, w=w)
-    x_shape = shapes.shape(function, "x_shape", x_shape)
-    groups = shapes.integer(function, "groups", groups, 1)
-    window = shapes.filter_window(function, x_shape, w.shape, stride, padding, dilation, groups, images="x_shape")
-    shapes.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
+    dy, w = arguments.floating(function, dy=dy, w=w)
+    x_shape = arguments.shape(function, "x_shape", x_shape)
+    groups = arguments.integer(function, "groups", groups, 1)
+    window = window_arguments.filter_window(
+        function, x_shape, w.shape, stride, padding, dilation, groups, images="x_shape"
+    )
+    arguments.cotangent(function, dy, (x_shape[0], *window.output, w.shape[-1]))
     return transposed_convolution(dy, w, None, window, groups)
 
 
@@ -100,11 +103,13 @@ def conv_filter_grad(
            [12., 14.]], dtype=float32)
     """
     function = "conv_filter_grad"
-    x, dy = shapes.floating(function, x=x, dy=dy)
-    w_shape = shapes.shape(function, "w_shape", w_shape)
-    groups = shapes.integer(function, "groups", groups, 1)
-    window = shapes.filter_window(function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape")
-    shapes.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
+    x, dy = arguments.floating(function, x=x, dy=dy)
+    w_shape = arguments.shape(function, "w_shape", w_shape)
+    groups = arguments.integer(function, "groups", groups, 1)
+    window = window_arguments.filter_window(
+        function, x.shape, w_shape, stride, padding, dilation, groups, argument="w_shape"
+    )
+    arguments.cotangent(function, dy, (x.shape[0], *window.output, w_shape[-1]))
     return _conv_filter_grad(x, dy, window, groups)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import surely
 from jaxcnn.contract.rules import custom_rule
 
@@ -39,12 +39,12 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[1.0], [10.0]]), jnp.array([0.5]))
     Array([[21.5]], dtype=float32)
     """
-    x, w, b = shapes.with_bias("dense", {"x": x, "w": w}, b)
-    shapes.require(x.ndim >= 1, "dense", "x", "[..., I] with at least 1 axis", shapes.describe(x))
+    x, w, b = arguments.with_bias("dense", {"x": x, "w": w}, b)
+    arguments.require(x.ndim >= 1, "dense", "x", "[..., I] with at least 1 axis", arguments.describe(x))
     fits = w.ndim == 2 and w.shape[0] == x.shape[-1]
-    shapes.require(fits, "dense", "w", f"[I, O] with I = {x.shape[-1]} as x has", shapes.describe(w))
+    arguments.require(fits, "dense", "w", f"[I, O] with I = {x.shape[-1]} as x has", arguments.describe(w))
     if b is not None:
-        shapes.vector("dense", "b", b, w.shape[1])
+        arguments.vector("dense", "b", b, w.shape[1])
     return _dense(x, w, b)
 
 
@@ -91,10 +91,10 @@ def flatten(x: jax.Array) -> jax.Array:
     >>> flatten(jnp.ones((2, 4, 4, 3))).shape
     (2, 48)
     """
-    (x,) = shapes.floating("flatten", x=x)
-    shapes.require(x.ndim >= 1, "flatten", "x", "[N, ...] with at least 1 axis", shapes.describe(x))
+    (x,) = arguments.floating("flatten", x=x)
+    arguments.require(x.ndim >= 1, "flatten", "x", "[N, ...] with at least 1 axis", arguments.describe(x))
     expected = "[N, ...] of a known size, or one that surely is not negative"
-    shapes.require(surely(operator.ge, math.prod(x.shape[1:]), 0), "flatten", "x", expected, shapes.describe(x))
+    arguments.require(surely(operator.ge, math.prod(x.shape[1:]), 0), "flatten", "x", expected, arguments.describe(x))
     return _flatten(x, x.shape[1:])
 
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 
 
-@shapes.key_first
+@arguments.key_first
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each entry with probability `rate` and scales the others, so that the mean stays.
 
@@ -44,7 +45,7 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return _dropout(key, x, _draw, (rate, x.shape))
 
 
-@shapes.key_first
+@arguments.key_first
 def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each channel of each image with probability `rate` and scales the others, so that the mean stays.
 
@@ -73,11 +74,11 @@ def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
            [2., 0., 2., 2.]], dtype=float32)
     """
     key, x, rate = _checked("spatial_dropout", key, x, rate)
-    shapes.images("spatial_dropout", x)
+    arguments.images("spatial_dropout", x)
     return _dropout(key, x, _draw, (rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])))
 
 
-@shapes.key_first
+@arguments.key_first
 def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """Drops each image with probability `rate` and scales the others: stochastic depth, if x is a residual branch.
 
@@ -106,11 +107,11 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
            [2., 2.]], dtype=float32)
     """
     key, x, rate = _checked("drop_path", key, x, rate)
-    shapes.require(x.ndim >= 1, "drop_path", "x", "[N, ...] with at least 1 axis", shapes.describe(x))
+    arguments.require(x.ndim >= 1, "drop_path", "x", "[N, ...] with at least 1 axis", arguments.describe(x))
     return _dropout(key, x, _draw, (rate, (x.shape[0], *(1,) * (x.ndim - 1))))
 
 
-@shapes.key_first
+@arguments.key_first
 def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax.Array:
     """Drops blocks of each channel and scales what is left, so that the mean stays.
 
@@ -141,15 +142,15 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
     Array([0., 0., 2., 2., 2., 2., 0., 0.], dtype=float32)
     """
     key, x, rate = _checked("drop_block", key, x, rate)
-    shapes.images("drop_block", x)
-    shapes.known_image("drop_block", x)
-    blocks = shapes.window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
+    arguments.images("drop_block", x)
+    arguments.known_image("drop_block", x)
+    blocks = window_arguments.window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
     return _dropout(key, x, _draw_blocks, (rate, x.shape, blocks))
 
 
 def _dropout_plain(key, x, draw, options):
     """`draw` gives the mask and the share of it by which the rest is scaled."""
-    wide = shapes.wide(x)
+    wide = widen(x)
     kept, share = draw(key, wide.dtype, *options)
     return jnp.where(kept, wide / share, 0.0).astype(x.dtype)
 
@@ -188,6 +189,6 @@ def _draw_blocks(key, dtype, rate, shape, blocks):
 
 
 def _checked(function, key, x, rate):
-    shapes.random_key(function, key)
-    (x,) = shapes.floating(function, x=x)
-    return key, x, shapes.number(function, "rate", rate, 0, 1)
+    arguments.random_key(function, key)
+    (x,) = arguments.floating(function, x=x)
+    return key, x, arguments.number(function, "rate", rate, 0, 1)

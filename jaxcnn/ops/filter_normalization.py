@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.normalization import normalise, per_channel
 
@@ -41,12 +42,12 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
     >>> weight_norm(jnp.array([[3.0], [4.0]]), jnp.array([10.0]))[:, 0]
     Array([6., 8.], dtype=float32)
     """
-    v, g = shapes.floating("weight_norm", v=v, g=g)
-    shapes.require(v.ndim >= 2, "weight_norm", "v", "[..., O] with at least 2 axes", shapes.describe(v))
-    shapes.vector("weight_norm", "g", g, v.shape[-1])
+    v, g = arguments.floating("weight_norm", v=v, g=g)
+    arguments.require(v.ndim >= 2, "weight_norm", "v", "[..., O] with at least 2 axes", arguments.describe(v))
+    arguments.vector("weight_norm", "g", g, v.shape[-1])
     count = max(math.prod(v.shape[:-1]), 1)
     # An RMS norm: ‖v‖ = sqrt(count · mean(v²)).
-    gamma = per_channel(g, v).astype(shapes.sum_dtype(v.dtype)) / math.sqrt(count)
+    gamma = per_channel(g, v).astype(sum_dtype(v.dtype)) / math.sqrt(count)
     w, *_ = normalise(v, gamma, None, None, tuple(range(v.ndim - 1)), 0.0, ())
     return w
 
@@ -84,10 +85,10 @@ def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[j
     Array([[1.        , 0.        ],
            [0.        , 0.33333334]], dtype=float32)
     """
-    (w,), (u,) = shapes.floating("spectral_norm", w=w), shapes.floating("spectral_norm", u=u)
-    shapes.require(w.ndim >= 2, "spectral_norm", "w", "[..., O] with at least 2 axes", shapes.describe(w))
-    shapes.vector("spectral_norm", "u", u, w.shape[-1])
-    return _spectral_norm(w, u, shapes.integer("spectral_norm", "iterations", iterations, 0))
+    (w,), (u,) = arguments.floating("spectral_norm", w=w), arguments.floating("spectral_norm", u=u)
+    arguments.require(w.ndim >= 2, "spectral_norm", "w", "[..., O] with at least 2 axes", arguments.describe(w))
+    arguments.vector("spectral_norm", "u", u, w.shape[-1])
+    return _spectral_norm(w, u, arguments.integer("spectral_norm", "iterations", iterations, 0))
 
 
 def _spectral_norm_plain(w, u, iterations):
@@ -95,7 +96,7 @@ def _spectral_norm_plain(w, u, iterations):
 
 
 def _spectral_norm_fwd(w, u, iterations):
-    dtype = shapes.sum_dtype(w.dtype)
+    dtype = sum_dtype(w.dtype)
     matrix, _ = _matrix(w, dtype)
     v, moved = _power_iteration(*lax.stop_gradient((matrix, u.astype(dtype))), iterations)
     y = (matrix / _sigma(matrix, v, moved)).reshape(w.shape).astype(w.dtype)

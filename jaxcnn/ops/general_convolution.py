@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.correlation.correlate import Arithmetic
@@ -87,8 +87,8 @@ def conv_general_dilated(
         ("feature_group_count", feature_group_count),
         ("batch_group_count", batch_group_count),
     ):
-        far = [n for n in jax.tree.leaves(value) if isinstance(n, int) and abs(n) >= shapes.LONGEST]
-        shapes.require(not far, "conv_general_dilated", name, "below 2^48", value)
+        far = [n for n in jax.tree.leaves(value) if isinstance(n, int) and abs(n) >= arguments.LONGEST]
+        arguments.require(not far, "conv_general_dilated", name, "below 2^48", value)
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs)]
     result = jax.eval_shape(by_lax, *like)  # raises lax's errors
     if math.prod(result.shape) == 0:
@@ -158,7 +158,7 @@ def _window(image, size, stride, padding, upsampling, dilation):
 
 
 def _width(n):
-    return n if shapes.is_symbolic(n) else int(n)
+    return n if arguments.is_symbolic(n) else int(n)
 
 
 def _images(lhs, geometry):

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule, without_rule
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
@@ -105,7 +106,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     """
     x = _with_places("global_max_pool", x)
     image = x.shape[1:-1]
-    if any(map(shapes.is_symbolic, image)):
+    if any(map(arguments.is_symbolic, image)):
         return _max_of_symbolic(x)
     return _max_of_regions(x, image, (1,) * len(image), "global_max_pool").reshape(x.shape[0], x.shape[-1])
 
@@ -147,10 +148,10 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     """
     x = _with_places("adaptive_max_pool", x)
     image = x.shape[1:-1]
-    shapes.known_image("adaptive_max_pool", x)
+    arguments.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
     y = _max_of_regions(x, image, shape, "adaptive_max_pool")
-    if not shapes.flag("adaptive_max_pool", "return_indices", return_indices):
+    if not arguments.flag("adaptive_max_pool", "return_indices", return_indices):
         return y
     return y, _indices(lax.stop_gradient(x), image, shape)
 
@@ -199,7 +200,7 @@ def _add_region_by_region(dy, place, axes):
     own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
     for axis, n in enumerate(image, start=1):
         own = own * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
-    dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), shapes.sum_dtype(dy.dtype))
+    dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), sum_dtype(dy.dtype))
     for regions in itertools.product(*axes):
         maximum, share = place, dy
         for axis, region in enumerate(regions, start=1):
@@ -310,14 +311,16 @@ def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     image = x.shape[1:-1]
     shape = _regions_shape("adaptive_mean_pool", shape, image)
     if any(n % m != 0 for n, m in zip(image, shape, strict=True)):
-        shapes.known_image("adaptive_mean_pool", x, expected=f"[N, *S, C] of a known size, or of multiples of {shape}")
+        arguments.known_image(
+            "adaptive_mean_pool", x, expected=f"[N, *S, C] of a known size, or of multiples of {shape}"
+        )
     return _adaptive_mean_pool(x, image, shape)
 
 
 # Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
 def _adaptive_mean_pool_plain(x, image, shape):
     """The means of blocks, on all axes that have them at once; then those of regions, axis by axis."""
-    y = _mean_of_blocks(shapes.wide(x), [_block(n, m) for n, m in zip(image, shape, strict=True)])
+    y = _mean_of_blocks(widen(x), [_block(n, m) for n, m in zip(image, shape, strict=True)])
     for axis, m in enumerate(shape, start=1):
         if y.shape[axis] != m:
             y = sum_terms(y, _shares(y.shape[axis], m), axis)
@@ -331,7 +334,7 @@ def _adaptive_mean_pool_fwd(x, image, shape):
 def _adaptive_mean_pool_bwd(image, shape, _, dy):
     """dx = Aᵀ dy along each axis, the last step backwards first."""
     blocks = [_block(n, m) for n, m in zip(image, shape, strict=True)]
-    dx = shapes.wide(dy)
+    dx = widen(dy)
     for axis, (n, m, block) in enumerate(zip(image, shape, blocks, strict=True), start=1):
         if n // block != m:
             dx = sum_terms(dx, transposed(_shares(n, m), n), axis)
@@ -371,18 +374,18 @@ def _shares(n, m):
 
 
 def _with_places(function: str, x: Any) -> jax.Array:
-    (x,) = shapes.floating(function, x=x)
-    shapes.images(function, x)
+    (x,) = arguments.floating(function, x=x)
+    arguments.images(function, x)
     has_places = 0 not in x.shape[1:-1]
-    shapes.require(has_places, function, "x", "[N, *S, C] with at least one place", shapes.describe(x))
+    arguments.require(has_places, function, "x", "[N, *S, C] with at least one place", arguments.describe(x))
     return x
 
 
 def _regions_shape(function: str, shape: Any, image: tuple[int, ...]) -> tuple[int, ...]:
-    several = shapes.options(shape)
+    several = arguments.options(shape)
     several = [shape] * len(image) if several is None else several
     expected = f"an int of at least 1 and below 2^31, or {len(image)} of them or of None, one per spatial axis"
-    shapes.require(len(several) == len(image), function, "shape", expected, tuple(several))
-    counts = [m if m is None else shapes.integer(function, "shape", m, 1, expected=expected) for m in several]
-    shapes.require(all(m is None or m < 2**31 for m in counts), function, "shape", expected, tuple(several))
+    arguments.require(len(several) == len(image), function, "shape", expected, tuple(several))
+    counts = [m if m is None else arguments.integer(function, "shape", m, 1, expected=expected) for m in several]
+    arguments.require(all(m is None or m < 2**31 for m in counts), function, "shape", expected, tuple(several))
     return tuple(n if m is None else m for n, m in zip(image, counts, strict=True))

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.squares import limits, unless
 
@@ -41,18 +42,18 @@ def local_response_norm(
     Array([[0.5, 0.4]], dtype=float32)
     """
     function = "local_response_norm"
-    (x,) = shapes.floating(function, x=x)
-    shapes.require(x.ndim >= 1, function, "x", "[..., C] with at least 1 axis", shapes.describe(x))
-    size = shapes.integer(function, "size", size, 1)
-    shapes.require(size < shapes.LONGEST, function, "size", "below 2^48", size)
+    (x,) = arguments.floating(function, x=x)
+    arguments.require(x.ndim >= 1, function, "x", "[..., C] with at least 1 axis", arguments.describe(x))
+    size = arguments.integer(function, "size", size, 1)
+    arguments.require(size < arguments.LONGEST, function, "size", "below 2^48", size)
     alpha, beta, k = (
-        shapes.number(function, name, value, 0) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
+        arguments.number(function, name, value, 0) for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
     )
     return _local_response_norm(x, size, alpha / size, beta, k)
 
 
 def _local_response_norm_plain(x, size, slope, beta, k):
-    wide = shapes.wide(x)
+    wide = widen(x)
     d, c = _divisor(wide, size, slope, k)
     return (wide * (c**beta * d**-beta) * c**beta).astype(x.dtype)
 
@@ -64,7 +65,7 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
 # y_i depends on x_j through d_i, by -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them: i - behind <= j
 # <= i + ahead is j - ahead <= i <= j + behind, the same sum with the two ends exchanged.
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
-    wide = shapes.wide(x)
+    wide = widen(x)
     wide_dy = dy.astype(wide.dtype)
     d, c = _divisor(wide, size, slope, k)
     power, part = c**beta * d**-beta * c**beta, limits(wide.dtype)[2] ** 0.5

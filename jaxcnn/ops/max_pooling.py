@@ -10,10 +10,10 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.rules import custom_rule, without_rule
-from jaxcnn.contract.shapes import Padding, Pads, PerAxis
-from jaxcnn.kernels.windows import pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, with_sight
 from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
@@ -71,14 +71,14 @@ def max_pool(
     >>> max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
     Array([3., 2.], dtype=float32)
     """
-    (x,) = shapes.floating("max_pool", x=x)
+    (x,) = arguments.floating("max_pool", x=x)
     geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
     geometry = with_sight("max_pool", geometry)
     if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
         return _max_of_symbolic(x, geometry)
-    shapes.known_image("max_pool", x)
+    arguments.known_image("max_pool", x)
     y = _max_pool(x, geometry)
-    if not shapes.flag("max_pool", "return_indices", return_indices):
+    if not arguments.flag("max_pool", "return_indices", return_indices):
         return y
     return y, _indices(lax.stop_gradient(x), geometry)
 
@@ -148,19 +148,19 @@ def max_unpool(
     Array([0., 3., 2., 0.], dtype=float32)
     """
     function = "max_unpool"
-    (y,) = shapes.floating(function, y=y)
-    shapes.images(function, y, "y")
+    (y,) = arguments.floating(function, y=y)
+    arguments.images(function, y, "y")
     if shape is None:
         stride = window if stride is None else stride
-        size = shapes.per_axis(function, "window", window, y.ndim - 2)
-        shape = shapes.transposed_window(
+        size = window_arguments.per_axis(function, "window", window, y.ndim - 2)
+        shape = window_arguments.transposed_window(
             function, y.shape, (*size, 1, y.shape[-1]), stride, padding, 0, 1, 1, argument="window"
         ).image
-    shape = shapes.shape(function, "shape", shape)
+    shape = arguments.shape(function, "shape", shape)
     expected = f"one entry for each of the {y.ndim - 2} spatial axes"
-    shapes.require(len(shape) == y.ndim - 2, function, "shape", expected, shape)
+    arguments.require(len(shape) == y.ndim - 2, function, "shape", expected, shape)
     dtype_of_places(shape, function, "shape")
-    indices = shapes.integers(function, "indices", indices, y.shape, math.prod(shape))
+    indices = arguments.integers(function, "indices", indices, y.shape, math.prod(shape))
     return _max_unpool(y, indices, shape)
 
 

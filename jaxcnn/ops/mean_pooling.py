@@ -14,12 +14,14 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
 from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
-from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows, pooling_window, with_sight
+from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
 from jaxcnn.kernels.winners import stored, window_max
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 
@@ -65,13 +67,13 @@ def mean_pool(
     Array([2., 1.], dtype=float32)
     """
     function = "mean_pool"
-    (x,) = shapes.floating(function, x=x)
+    (x,) = arguments.floating(function, x=x)
     geometry = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
     if divisor is not None:
-        counted = shapes.number(function, "divisor", divisor)
-        shapes.require(counted != 0, function, "divisor", "a number other than 0", divisor)
-    elif shapes.flag(function, "count_include_pad", count_include_pad):
-        counted = shapes.padding_around(function, padding, geometry)
+        counted = arguments.number(function, "divisor", divisor)
+        arguments.require(counted != 0, function, "divisor", "a number other than 0", divisor)
+    elif arguments.flag(function, "count_include_pad", count_include_pad):
+        counted = window_arguments.padding_around(function, padding, geometry)
     else:
         geometry = with_sight(function, geometry)
         counted = inside(geometry)
@@ -132,11 +134,11 @@ def lp_pool(
     >>> lp_pool(jnp.array([3.0, 4.0, 1.0, 0.0]).reshape(1, 4, 1), 2, 2)[0, :, 0]
     Array([5., 1.], dtype=float32)
     """
-    (x,) = shapes.floating("lp_pool", x=x)
-    shapes.known_image("lp_pool", x)
+    (x,) = arguments.floating("lp_pool", x=x)
+    arguments.known_image("lp_pool", x)
     geometry = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
-    power = shapes.number("lp_pool", "p", p)
-    shapes.require(power > 0, "lp_pool", "p", "a number above 0", p)
+    power = arguments.number("lp_pool", "p", p)
+    arguments.require(power > 0, "lp_pool", "p", "a number above 0", p)
     return _lp_pool(x, power, geometry)
 
 
@@ -153,8 +155,8 @@ def _lp_pool_fwd(x, p, window):
 # as x^(p-1) y^(1-p), as long as neither power leaves the numbers that there are.
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = Σ_i (x / y_i)^(p-1) dy_i over the windows i that a place is in, but for those of which y is 0."""
-    x, y = map(shapes.wide, residuals)
-    args = x, stored(y), shapes.wide(dy)
+    x, y = map(widen, residuals)
+    args = x, stored(y), widen(dy)
 
     def by_factors(x, y, dy):
         shares = float(window.volume) * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
@@ -255,7 +257,7 @@ def _plain_quotient_to_the(x, y, part, p):
 # for each of their entries, and is left out where all sums have their digits without it.
 def _norm(x, p, window, to_the, quotient_to_the):
     """y = m (Σ (x/m)^p)^(1/p)."""
-    x, dtype = shapes.wide(x), x.dtype
+    x, dtype = widen(x), x.dtype
 
     def unscaled(x):
         return _unless_zero(float(window.volume) * window_mean(to_the(x, p), window, inside(window)), 1 / p)
@@ -361,17 +363,19 @@ def weighted_pool(
     >>> weighted_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), jnp.array([0.25, 0.75]))[0, :, 0]
     Array([2.5, 0.5], dtype=float32)
     """
-    x, w = shapes.floating("weighted_pool", x=x, w=w)
-    shapes.images("weighted_pool", x)
-    shapes.channels("weighted_pool", x)
+    x, w = arguments.floating("weighted_pool", x=x, w=w)
+    arguments.images("weighted_pool", x)
+    arguments.channels("weighted_pool", x)
     rank = x.ndim - 2
     fits = w.ndim == rank or (w.ndim == rank + 1 and w.shape[-1] == x.shape[-1])
     expected = f"[*K, C] or [*K] with {rank} spatial axes and C = {x.shape[-1]} as x has"
-    shapes.require(fits, "weighted_pool", "w", expected, shapes.describe(w))
+    arguments.require(fits, "weighted_pool", "w", expected, arguments.describe(w))
     size = w.shape[:rank]
-    shapes.not_empty("weighted_pool", "w", size, w.shape)
+    window_arguments.not_empty("weighted_pool", "w", size, w.shape)
     stride = size if stride is None else stride
-    return _weighted_pool(x, w, shapes.window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w"))
+    return _weighted_pool(
+        x, w, window_arguments.window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w")
+    )
 
 
 def _weighted_pool_plain(x, w, window):

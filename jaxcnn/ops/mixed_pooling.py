@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
 from jaxcnn.kernels.means import add_shares, window_mean
-from jaxcnn.kernels.windows import fold_entries, fold_windows, pooling_window, with_sight
+from jaxcnn.kernels.windows import fold_entries, fold_windows
 from jaxcnn.kernels.winners import add_at_winner, max_and_winner, window_max
 
 
@@ -56,37 +58,37 @@ def mixed_pool(
     >>> mixed_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), jnp.array(0.5), 2)[0, :, 0]
     Array([2.5, 1.5], dtype=float32)
     """
-    x, share = shapes.floating("mixed_pool", x=x, share=share)
-    shapes.known_image("mixed_pool", x)
+    x, share = arguments.floating("mixed_pool", x=x, share=share)
+    arguments.known_image("mixed_pool", x)
     geometry = pooling_window("mixed_pool", x, window, stride, padding)
     with_sight("mixed_pool", geometry)
-    shapes.one_or_per_channel("mixed_pool", "share", share, x, "share")
+    arguments.one_or_per_channel("mixed_pool", "share", share, x, "share")
     return _mixed_pool(x, share, geometry)
 
 
 def _mixed_pool_plain(x, share, window):
-    mean = window_mean(shapes.wide(x), window, window.padding)
-    return _between(shapes.wide(window_max(x, seeing(window))), mean, share).astype(x.dtype)
+    mean = window_mean(widen(x), window, window.padding)
+    return _between(widen(window_max(x, seeing(window))), mean, share).astype(x.dtype)
 
 
 def _between(maximum, mean, share):
-    share = jnp.broadcast_to(shapes.wide(share), mean.shape)
+    share = jnp.broadcast_to(widen(share), mean.shape)
     return share * maximum + (1 - share) * mean
 
 
 def _mixed_pool_fwd(x, share, window):
     maximum, winner = max_and_winner(x, seeing(window))
-    maximum, mean = shapes.wide(maximum), window_mean(shapes.wide(x), window, window.padding)
+    maximum, mean = widen(maximum), window_mean(widen(x), window, window.padding)
     return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
 
 
 def _mixed_pool_bwd(window, residuals, dy):
     """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
     share, winner, difference = residuals
-    wide = shapes.wide(dy)
-    of_maximum = jnp.broadcast_to(shapes.wide(share), dy.shape) * wide
+    wide = widen(dy)
+    of_maximum = jnp.broadcast_to(widen(share), dy.shape) * wide
     dx = add_at_winner(of_maximum, winner, seeing(window)) + add_shares(wide - of_maximum, window, window.padding)
-    return dx, _sum_over_shared(wide * shapes.wide(difference), share)
+    return dx, _sum_over_shared(wide * widen(difference), share)
 
 
 _mixed_pool = custom_rule(_mixed_pool_plain, _mixed_pool_fwd, _mixed_pool_bwd)
@@ -133,12 +135,12 @@ def softmax_pool(
     >>> [round(float(softmax_pool(x, jnp.array(t), 2)[0, 0, 0]), 2) for t in (0.1, 1.0, 100.0)]
     [3.0, 2.76, 2.01]
     """
-    x, scale = shapes.floating("softmax_pool", x=x, temperature=temperature)
-    shapes.known_image("softmax_pool", x)
+    x, scale = arguments.floating("softmax_pool", x=x, temperature=temperature)
+    arguments.known_image("softmax_pool", x)
     geometry = pooling_window("softmax_pool", x, window, stride, padding)
     geometry = with_sight("softmax_pool", geometry)
-    shapes.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
-    shapes.above_zero("softmax_pool", "temperature", temperature)
+    arguments.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
+    arguments.above_zero("softmax_pool", "temperature", temperature)
     return _softmax_pool(x, scale, geometry)
 
 
@@ -158,9 +160,9 @@ def _softmax_pool_fwd(x, temperature, window):
 def _softmax_pool_bwd(window, residuals, dy):
     """Every place adds up what comes from the windows that it is in, one after the other."""
     x, temperature, maximum, total, rest = residuals
-    wide, scale = shapes.wide(x), jnp.broadcast_to(shapes.wide(temperature), x.shape)
+    wide, scale = widen(x), jnp.broadcast_to(widen(temperature), x.shape)
     zero, infinity = np.zeros((), wide.dtype), np.array(np.inf, wide.dtype)
-    seen = [(shapes.wide(maximum), infinity), (shapes.wide(dy) / total, zero), (rest, zero)]
+    seen = [(widen(maximum), infinity), (widen(dy) / total, zero), (rest, zero)]
 
     def add(sums, max_i, dy_i, rest_i):
         dx, dscale = sums
@@ -176,9 +178,9 @@ _softmax_pool = custom_rule(_softmax_pool_plain, _softmax_pool_fwd, _softmax_poo
 
 def _soft_maximum(x, temperature, window):
     """Of each window its maximum, Σ_k exp((x_k - max) / T), and y - max."""
-    x = shapes.wide(x)
+    x = widen(x)
     maximum = window_max(lax.stop_gradient(x), window)  # y is the same whatever is subtracted
-    scale = jnp.broadcast_to(shapes.wide(temperature), maximum.shape)
+    scale = jnp.broadcast_to(widen(temperature), maximum.shape)
 
     def add(sums, _, x_k):
         total, weighted = sums

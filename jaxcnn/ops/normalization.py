@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 from jaxcnn.kernels.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
 
 
@@ -66,7 +67,7 @@ def layer_norm(
     Array([[-1.,  1.]], dtype=float32)
     """
     x, axes, gamma, beta = _checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
-    eps = shapes.number("layer_norm", "eps", eps, 0)
+    eps = arguments.number("layer_norm", "eps", eps, 0)
     return normalise(x, gamma, beta, mask("layer_norm", where, x), axes, eps, ())[0]
 
 
@@ -102,7 +103,7 @@ def rms_norm(
     Array([[ 1., -1.]], dtype=float32)
     """
     x, axes, gamma = _checked_along("rms_norm", x, axes, gamma=gamma)
-    eps = shapes.number("rms_norm", "eps", eps, 0)
+    eps = arguments.number("rms_norm", "eps", eps, 0)
     return normalise(x, gamma, None, mask("rms_norm", where, x), axes, eps, ())[0]
 
 
@@ -147,9 +148,9 @@ def group_norm(
     Array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     x, gamma, beta, eps = checked("group_norm", x, gamma, beta, eps)
-    groups, channels = shapes.integer("group_norm", "groups", groups, 1), x.shape[-1]
+    groups, channels = arguments.integer("group_norm", "groups", groups, 1), x.shape[-1]
     divides = channels % groups == 0
-    shapes.require(divides, "group_norm", "groups", f"a divisor of the {channels} channels of x", groups)
+    arguments.require(divides, "group_norm", "groups", f"a divisor of the {channels} channels of x", groups)
     where, grouped = mask("group_norm", where, x), (groups, channels // groups)
     gamma, beta = (a.reshape((1,) * (x.ndim - 1) + grouped) for a in (gamma, beta))
     axes = (*range(1, x.ndim - 1), x.ndim)
@@ -190,7 +191,7 @@ def instance_norm(
     Array([-1.,  1.], dtype=float32)
     """
     x, gamma, beta, eps = checked("instance_norm", x, gamma, beta, eps)
-    shapes.images("instance_norm", x)
+    arguments.images("instance_norm", x)
     gamma, beta, axes = per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1))
     return normalise(x, gamma, beta, mask("instance_norm", where, x), axes, eps, ())[0]
 
@@ -268,7 +269,7 @@ def _inverse_deviation(x, mean, where, count, axes, eps, named):
 
     Squares may be beyond the dtype where r is not: then they are those of a multiple of x.
     """
-    smallest, largest, shrink = limits(shapes.sum_dtype(x.dtype))
+    smallest, largest, shrink = limits(sum_dtype(x.dtype))
     factors = (shrink, 1 / shrink) if eps < smallest else (shrink,)
     total, *others = square_sums(x, None if mean is None else _apart(mean), where, axes, factors, named)
     square, factor, added = total, jnp.ones_like(total), jnp.full_like(total, eps)
@@ -294,36 +295,36 @@ def per_channel(a, x):
 
 def checked(function, x, gamma, beta, eps):
     """The checked arguments of a norm with one gamma and one beta per channel."""
-    (x,) = shapes.floating(function, x=x)
-    gamma, beta = shapes.floating(function, gamma=gamma, beta=beta)
-    shapes.require(x.ndim >= 2, function, "x", "[N, *S, C] or [N, C]", shapes.describe(x))
-    shapes.vector(function, "gamma", gamma, x.shape[-1])
-    shapes.vector(function, "beta", beta, x.shape[-1])
-    return x, gamma, beta, shapes.number(function, "eps", eps, 0)
+    (x,) = arguments.floating(function, x=x)
+    gamma, beta = arguments.floating(function, gamma=gamma, beta=beta)
+    arguments.require(x.ndim >= 2, function, "x", "[N, *S, C] or [N, C]", arguments.describe(x))
+    arguments.vector(function, "gamma", gamma, x.shape[-1])
+    arguments.vector(function, "beta", beta, x.shape[-1])
+    return x, gamma, beta, arguments.number(function, "eps", eps, 0)
 
 
 def mask(function, where, x):
     """`where` as bools of the rank of x, or None."""
     if where is None:
         return None
-    is_bool = shapes.has_values(where) and where.dtype == bool
-    shapes.require(is_bool, function, "where", "an array of bools", shapes.describe(where), TypeError)
+    is_bool = arguments.has_values(where) and where.dtype == bool
+    arguments.require(is_bool, function, "where", "an array of bools", arguments.describe(where), TypeError)
     shape = (1,) * (x.ndim - where.ndim) + where.shape
     broadcasts = len(shape) == x.ndim and all(n in (1, m) for n, m in zip(shape, x.shape, strict=True))
     expected = f"bools that broadcast to the shape {list(x.shape)} of x"
-    shapes.require(broadcasts, function, "where", expected, shapes.describe(where))
+    arguments.require(broadcasts, function, "where", expected, arguments.describe(where))
     return jnp.reshape(where, shape)
 
 
 def _checked_along(function, x, axes, **parameters):
     """x, the axes counted from the front, and the parameters along them with length 1 along the others."""
-    (x,) = shapes.floating(function, x=x)
-    axes = shapes.axes(function, "axes", axes, x.ndim)
+    (x,) = arguments.floating(function, x=x)
+    axes = arguments.axes(function, "axes", axes, x.ndim)
     along = tuple(x.shape[axis] for axis in axes)
-    arrays = shapes.floating(function, **parameters)
+    arrays = arguments.floating(function, **parameters)
     for name, array in zip(parameters, arrays, strict=True):
         expected = f"of the shape {list(along)} that x has along the axes {axes}"
-        shapes.require(array.shape == along, function, name, expected, shapes.describe(array))
+        arguments.require(array.shape == along, function, name, expected, arguments.describe(array))
     shape = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
     return x, axes, *(array.reshape(shape) for array in arrays)
 
@@ -335,7 +336,7 @@ def _count(x, where, axes, named):
     if where is None:
         return max(math.prod(along) * devices, 1)
     shared = math.prod(x.shape[axis] for axis in axes if where.shape[axis] == 1)
-    count = sum_along(where.astype(shapes.sum_dtype(x.dtype)), axes) * shared
+    count = sum_along(where.astype(sum_dtype(x.dtype)), axes) * shared
     return jnp.maximum(over_devices(count, named), 1)
 
 

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.geometry import may_be_left, surely
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Pads
+from jaxcnn.contract.window_arguments import Pads
 
 
 def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
@@ -55,20 +56,24 @@ def pad(x: jax.Array, width: Pads, mode: str = "zeros") -> jax.Array:
     [3. 2. 1. 2. 3. 2. 1.]
     [1. 1. 1. 2. 3. 3. 3.]
     """
-    (x,) = shapes.floating("pad", x=x)
-    shapes.images("pad", x)
+    (x,) = arguments.floating("pad", x=x)
+    arguments.images("pad", x)
     image = x.shape[1:-1]
-    width = shapes.pads("pad", "width", width, len(image), "an int", both_sides=False)
-    shapes.thin("pad", "width", width)
-    shapes.choice("pad", "mode", mode, ("zeros", *_SOURCES))
+    width = window_arguments.pads("pad", "width", width, len(image), "an int", both_sides=False)
+    window_arguments.thin("pad", "width", width)
+    arguments.choice("pad", "mode", mode, ("zeros", *_SOURCES))
     left = [n + low + high for n, (low, high) in zip(image, width, strict=True)]
-    shapes.require(all(map(may_be_left, left)), "pad", "width", f"such that something is left of {list(image)}", width)
+    arguments.require(
+        all(map(may_be_left, left)), "pad", "width", f"such that something is left of {list(image)}", width
+    )
     most = [_most(n, pads, mode) for n, pads in zip(image, width, strict=True)]
     fits = all(surely(operator.le, max(pads), m) for pads, m in zip(width, most, strict=True))
     if not fits:
-        shapes.known_image("pad", x, expected=f"[N, *S, C] of a known size, or one that is surely enough for {width}")
+        arguments.known_image(
+            "pad", x, expected=f"[N, *S, C] of a known size, or one that is surely enough for {width}"
+        )
     expected = f"at most {most} at either end of an image {list(image)} in mode {mode!r}"
-    shapes.require(fits, "pad", "width", expected, width)
+    arguments.require(fits, "pad", "width", expected, width)
     return _pad(x, width, mode)
 
 
@@ -102,7 +107,7 @@ def _pad_bwd(width, mode, _, dy):
     if mode == "zeros":
         return (_zeros(dy, _negative(width)),)
     before, added, after = _steps(width, mode)
-    dx = _zeros(shapes.wide(dy), _negative(after))
+    dx = _zeros(widen(dy), _negative(after))
     for axis, (low, high) in enumerate(added, 1):
         n = dx.shape[axis] - low - high
         front, middle, back = (

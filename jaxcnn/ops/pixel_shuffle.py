@@ -4,9 +4,9 @@ import math
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 
 
 def pixel_shuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
@@ -35,12 +35,12 @@ def pixel_shuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     Array([[0., 1., 4., 5.],
            [2., 3., 6., 7.]], dtype=float32)
     """
-    (x,) = shapes.floating("pixel_shuffle", x=x)
-    shapes.images("pixel_shuffle", x)
-    factor = shapes.per_axis("pixel_shuffle", "factor", factor, x.ndim - 2)
+    (x,) = arguments.floating("pixel_shuffle", x=x)
+    arguments.images("pixel_shuffle", x)
+    factor = window_arguments.per_axis("pixel_shuffle", "factor", factor, x.ndim - 2)
     divides = x.shape[-1] % math.prod(factor) == 0
     expected = f"such that their product divides the {x.shape[-1]} channels of x"
-    shapes.require(divides, "pixel_shuffle", "factor", expected, factor)
+    arguments.require(divides, "pixel_shuffle", "factor", expected, factor)
     return _pixel_shuffle(x, factor)
 
 
@@ -68,15 +68,15 @@ def pixel_unshuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     >>> pixel_unshuffle(jnp.arange(4.0).reshape(1, 2, 2, 1), 2)
     Array([[[[0., 1., 2., 3.]]]], dtype=float32)
     """
-    (x,) = shapes.floating("pixel_unshuffle", x=x)
-    shapes.images("pixel_unshuffle", x)
-    factor = shapes.per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
+    (x,) = arguments.floating("pixel_unshuffle", x=x)
+    arguments.images("pixel_unshuffle", x)
+    factor = window_arguments.per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
     divides = all(n % f == 0 for n, f in zip(x.shape[1:-1], factor, strict=True))
     expected = f"[N, *S, C] with S multiples of factor {factor}"
-    names = [(f, n) for n, f in zip(x.shape[1:-1], factor, strict=True) if shapes.is_symbolic(n) and n % f != 0]
+    names = [(f, n) for n, f in zip(x.shape[1:-1], factor, strict=True) if arguments.is_symbolic(n) and n % f != 0]
     multiples, sizes = (", ".join(each) for each in ([f"{f}*{n}" for f, n in names], [str(n) for _, n in names]))
     hint = f": export with {multiples} in the place of {sizes}" if names else ""
-    shapes.require(divides, "pixel_unshuffle", "x", expected, shapes.describe(x) + hint)
+    arguments.require(divides, "pixel_unshuffle", "x", expected, arguments.describe(x) + hint)
     return _pixel_unshuffle(x, factor)
 
 

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import surely
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 
 
 def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
@@ -40,9 +40,9 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     Array([[1., 3.],
            [7., 9.]], dtype=float32)
     """
-    (x,) = shapes.floating("downsample", x=x)
-    shapes.images("downsample", x)
-    factor = shapes.per_axis("downsample", "factor", factor, x.ndim - 2)
+    (x,) = arguments.floating("downsample", x=x)
+    arguments.images("downsample", x)
+    factor = window_arguments.per_axis("downsample", "factor", factor, x.ndim - 2)
     pairs = zip(factor, x.shape[1:-1], strict=True)
     factor = tuple(max(n, 1) if surely(operator.gt, f, n) else f for f, n in pairs)  # to the first place alone
     return _downsample(x, factor, x.shape[1:-1])
@@ -76,17 +76,17 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
            [0., 0., 0.],
            [3., 0., 4.]], dtype=float32)
     """
-    (x,) = shapes.floating("upsample", x=x)
-    shapes.images("upsample", x)
+    (x,) = arguments.floating("upsample", x=x)
+    arguments.images("upsample", x)
     spatial = x.shape[1:-1]
-    factor = shapes.per_axis("upsample", "factor", factor, len(spatial))
+    factor = window_arguments.per_axis("upsample", "factor", factor, len(spatial))
     if shape is None:
         shape = tuple(max(f * (n - 1) + 1, 0) for n, f in zip(spatial, factor, strict=True))
-        shapes.short("upsample", "factor", shape, factor)
-    shape = shapes.shape("upsample", "shape", shape)
+        arguments.short("upsample", "factor", shape, factor)
+    shape = arguments.shape("upsample", "shape", shape)
     fits = len(shape) == len(spatial) and all(-(-m // f) == n for m, n, f in zip(shape, spatial, factor, strict=True))
     expected = f"a spatial shape that downsampling by {factor} takes to {spatial}"
-    shapes.require(fits, "upsample", "shape", expected, shape)
+    arguments.require(fits, "upsample", "shape", expected, shape)
     axes = zip(factor, spatial, shape, strict=True)
     return _upsample(x, tuple(max(m, 1) if surely(operator.le, n, 1) else f for f, n, m in axes), shape)
 

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 
 
@@ -40,13 +41,15 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
     >>> resize(x, 4)[0, :, 0], resize(x, 4, "linear")[0, :, 0]
     (Array([1., 1., 3., 3.], dtype=float32), Array([1. , 1.5, 2.5, 3. ], dtype=float32))
     """
-    (x,) = shapes.floating("resize", x=x)
-    shapes.images("resize", x)
-    shapes.require(0 not in x.shape[1:-1], "resize", "x", "of at least 1 entry per spatial axis", shapes.describe(x))
-    shapes.known_image("resize", x)
-    shape = shapes.per_axis("resize", "shape", shape, x.ndim - 2)
-    shapes.require(max(shape) < 2**31, "resize", "shape", "of fewer than 2^31 places on an axis", list(shape))
-    shapes.choice("resize", "method", method, tuple(_TERMS))
+    (x,) = arguments.floating("resize", x=x)
+    arguments.images("resize", x)
+    arguments.require(
+        0 not in x.shape[1:-1], "resize", "x", "of at least 1 entry per spatial axis", arguments.describe(x)
+    )
+    arguments.known_image("resize", x)
+    shape = window_arguments.per_axis("resize", "shape", shape, x.ndim - 2)
+    arguments.require(max(shape) < 2**31, "resize", "shape", "of fewer than 2^31 places on an axis", list(shape))
+    arguments.choice("resize", "method", method, tuple(_TERMS))
     return _resize(x, x.shape[1:-1], shape, method)
 
 
@@ -83,7 +86,7 @@ _TERMS = {"nearest": _nearest, "linear": _linear}
 
 def _along_spatial_axes(x, terms):
     """Each axis of x by its sums; those of an axis that keeps its length are its entries."""
-    y = shapes.wide(x)
+    y = widen(x)
     for axis, along in enumerate(terms, 1):
         if len(along.places) != x.shape[axis]:
             y = sum_terms(y, along, axis)

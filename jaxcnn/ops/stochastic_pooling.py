@@ -9,15 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Padding, PerAxis
+from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
 from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
-from jaxcnn.kernels.windows import fold_entries, pooling_window, with_sight
+from jaxcnn.kernels.windows import fold_entries
 from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
-@shapes.key_first
+@arguments.key_first
 def stochastic_pool(
     key: jax.Array,
     x: jax.Array,
@@ -55,7 +57,7 @@ def stochastic_pool(
     >>> stochastic_pool(jax.random.key(0), x, 2)[0, :, 0]
     Array([3., 2.], dtype=float32)
     """
-    shapes.random_key("stochastic_pool", key)
+    arguments.random_key("stochastic_pool", key)
     x, geometry = _checked("stochastic_pool", x, window, stride, padding)
     return _stochastic_pool(key, x, geometry)
 
@@ -82,7 +84,7 @@ _stochastic_pool = custom_rule(_stochastic_pool_plain, _stochastic_pool_fwd, _st
 # largest is 0, all that are inside the image are equal to it.
 def _draw(key, x, window):
     """Which entry of each window is drawn, as a winner."""
-    x = shapes.wide(x)
+    x = widen(x)
     positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0))
     largest = window_max(positive, window)
     zero = jnp.zeros_like(largest)
@@ -176,7 +178,7 @@ _stochastic_pool_inference = custom_rule(
 
 def _expectation(x, window):
     """y, and the mean of w over the entries of each window that are inside the image."""
-    x = shapes.wide(x)
+    x = widen(x)
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
     largest = window_max(lax.stop_gradient(w), window)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
@@ -193,8 +195,8 @@ def _expectation(x, window):
 
 
 def _checked(function, x, window, stride, padding):
-    (x,) = shapes.floating(function, x=x)
-    shapes.known_image(function, x)
+    (x,) = arguments.floating(function, x=x)
+    arguments.known_image(function, x)
     geometry = pooling_window(function, x, window, stride, padding)
     geometry = with_sight(function, geometry)
     return x, geometry

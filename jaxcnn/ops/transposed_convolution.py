@@ -8,10 +8,11 @@ and the convolution is the backward pass.
 import jax
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments, window_arguments
+from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import Pads, PerAxis
+from jaxcnn.contract.window_arguments import Pads
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
 
 
@@ -59,11 +60,13 @@ def conv_transpose(
     Array([ 1.,  2., 13., 20., 30.], dtype=float32)
     """
     function = "conv_transpose"
-    x, w, b = shapes.with_bias(function, {"x": x, "w": w}, b)
-    groups = shapes.integer(function, "groups", groups, 1)
-    window = shapes.transposed_window(function, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
+    x, w, b = arguments.with_bias(function, {"x": x, "w": w}, b)
+    groups = arguments.integer(function, "groups", groups, 1)
+    window = window_arguments.transposed_window(
+        function, x.shape, w.shape, stride, padding, output_padding, dilation, groups
+    )
     if b is not None:
-        shapes.vector(function, "b", b, w.shape[-2] * groups)
+        arguments.vector(function, "b", b, w.shape[-2] * groups)
     return transposed_convolution(x, w, b, window, groups)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 
 
 def save(path: str | PathLike[str], tree: Any) -> None:
@@ -24,8 +24,8 @@ def save(path: str | PathLike[str], tree: Any) -> None:
         TypeError: path is no path.
         ValueError: the folder exists, or a leaf is no array, or was used up by a training step.
     """
-    shapes.path("train.save", "path", path)
-    shapes.not_used_up("train.save", "tree", tree)
+    arguments.path("train.save", "path", path)
+    arguments.not_used_up("train.save", "tree", tree)
     with require_orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(Path(path).absolute(), jax.device_get(tree))
 
@@ -45,7 +45,7 @@ def restore(path: str | PathLike[str]) -> Any:
         FileNotFoundError: there is no such folder.
         ValueError: it is no folder that `save` wrote.
     """
-    shapes.path("train.restore", "path", path)
+    arguments.path("train.restore", "path", path)
     with require_orbax().StandardCheckpointer() as checkpointer:
         return checkpointer.restore(Path(path).absolute())
 

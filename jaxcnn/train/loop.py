@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
@@ -56,12 +56,12 @@ def evaluate(
     """
     model = as_layer("train.evaluate", "model", model)
     require_state("train.evaluate", state, ("params", "statistics"))
-    batch_size = shapes.integer("train.evaluate", "batch_size", batch_size, 1)
-    shapes.array("train.evaluate", "x", x)
-    shapes.array("train.evaluate", "y", y)
-    shapes.require(len(x) > 0, "train.evaluate", "x", "at least one image", shapes.describe(x))
+    batch_size = arguments.integer("train.evaluate", "batch_size", batch_size, 1)
+    arguments.array("train.evaluate", "x", x)
+    arguments.array("train.evaluate", "y", y)
+    arguments.require(len(x) > 0, "train.evaluate", "x", "at least one image", arguments.describe(x))
     expected = f"{len(x)} labels as there are images"
-    shapes.require(len(x) == len(y), "train.evaluate", "y", expected, shapes.describe(y))
+    arguments.require(len(x) == len(y), "train.evaluate", "y", expected, arguments.describe(y))
     _require_classes("train.evaluate", y, _classes(model, state, x))
     total_loss, correct = 0.0, 0
     for start in range(0, len(x), batch_size):
@@ -81,11 +81,11 @@ def _classes(model: Layer, state: TrainState, x: Any) -> int:
 def _require_classes(function: str, y: Any, classes: int) -> None:
     """ValueError unless the labels are classes that the model tells apart: inside the step they have no values."""
     is_integer = jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1
-    shapes.require(is_integer, function, "y", "one integer class per image, [N]", shapes.describe(y))
+    arguments.require(is_integer, function, "y", "one integer class per image, [N]", arguments.describe(y))
     values = np.asarray(y)
     within = values.size == 0 or (values.min() >= 0 and values.max() < classes)
     got = f"from {values.min()} to {values.max()}" if values.size else "none"
-    shapes.require(within, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
+    arguments.require(within, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
 
 
 @jit(static_argnums=(0, 1))
@@ -133,14 +133,14 @@ def fit(
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
-    model, epochs = as_layer("train.fit", "model", model), shapes.integer("train.fit", "epochs", epochs, 1)
+    model, epochs = as_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
     require_state("train.fit", state)
-    shapes.called("train.fit", "batches", batches, "a function of the epoch")
+    arguments.called("train.fit", "batches", batches, "a function of the epoch")
     is_pair = isinstance(test, Sequence) and len(test) == 2
-    shapes.require(is_pair, "train.fit", "test", "a pair (x, y)", shapes.describe(test), TypeError)
+    arguments.require(is_pair, "train.fit", "test", "a pair (x, y)", arguments.describe(test), TypeError)
     for argument, value in zip("xy", test, strict=True):
-        shapes.array("train.fit", argument, value)
-    shapes.path("train.fit", "out", out)
+        arguments.array("train.fit", argument, value)
+    arguments.path("train.fit", "out", out)
     classes = _classes(model, state, test[0])
     _require_classes("train.fit", test[1], classes)
     path = Path(out) / "metrics.jsonl"
@@ -149,7 +149,7 @@ def fit(
     with path.open("x", encoding="utf-8") as file:
         for epoch in range(epochs):
             losses, pairs = [], batches(epoch)
-            shapes.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
+            arguments.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
             for _, y in pairs if epoch == 0 else ():
                 _require_classes("train.fit", y, classes)
             with _with_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:

@@ -13,7 +13,7 @@ import jax.core
 import jax.numpy as jnp
 import optax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import as_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
@@ -61,8 +61,8 @@ def init(
     """
     model = as_layer("train.init", "model", model)
     _require_optimizer("train.init", optimizer)
-    shapes.random_key("train.init", key)
-    input_shape = shapes.shape("train.init", "input_shape", input_shape)
+    arguments.random_key("train.init", key)
+    input_shape = arguments.shape("train.init", "input_shape", input_shape)
     params, statistics, steps_key = _drawn(model, input_shape, key)
     opt_state = _started(optimizer.init, params)
     return TrainState(params, statistics, opt_state, jnp.zeros((), jnp.int32), steps_key)
@@ -120,9 +120,9 @@ def make_step(
     """
     model = as_layer("train.make_step", "model", model)
     _require_optimizer("train.make_step", optimizer)
-    shapes.called("train.make_step", "loss", loss)
+    arguments.called("train.make_step", "loss", loss)
     if penalty is not None:
-        shapes.called("train.make_step", "penalty", penalty, "a function or None")
+        arguments.called("train.make_step", "penalty", penalty, "a function or None")
 
     def risk(params, statistics, x, y, key):
         output, statistics = model.apply(params, statistics, x, train=True, key=key)
@@ -195,26 +195,26 @@ def sgd(
 def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
     """TypeError unless it has these fields of a `TrainState`; ValueError if a step has used them up."""
     if not all(hasattr(state, field) for field in fields):
-        shapes.require(False, function, "state", "a TrainState", shapes.describe(state), TypeError)
-    shapes.not_used_up(function, "state", [getattr(state, field) for field in fields])
+        arguments.require(False, function, "state", "a TrainState", arguments.describe(state), TypeError)
+    arguments.not_used_up(function, "state", [getattr(state, field) for field in fields])
 
 
 def _require_optimizer(function: str, optimizer: Any) -> None:
     has_both = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
-    shapes.require(has_both, function, "optimizer", "an optax optimizer", shapes.describe(optimizer), TypeError)
+    arguments.require(has_both, function, "optimizer", "an optax optimizer", arguments.describe(optimizer), TypeError)
 
 
 def _require_own_state(optimizer: optax.GradientTransformation, state: TrainState) -> None:
     """ValueError unless the optimizer would begin with a state of this structure."""
     own = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     is_own, got = own == jax.tree.structure(state.opt_state), "an opt_state of another structure"
-    shapes.require(is_own, "step", "state", "what train.init makes for this optimizer", got)
+    arguments.require(is_own, "step", "state", "what train.init makes for this optimizer", got)
 
 
 def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:
     """A number from 0 to `high`, or an array of one: optax.inject_hyperparams passes these, traced."""
-    is_scalar = isinstance(value, numbers.Real) or (shapes.is_array(value) and value.shape == ())
+    is_scalar = isinstance(value, numbers.Real) or (arguments.is_array(value) and value.shape == ())
     is_scalar = is_scalar and not isinstance(value, bool)
-    shapes.require(is_scalar, "train.sgd", argument, expected, shapes.describe(value), TypeError)
+    arguments.require(is_scalar, "train.sgd", argument, expected, arguments.describe(value), TypeError)
     if not isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
-        shapes.number("train.sgd", argument, float(value), 0, high)
+        arguments.number("train.sgd", argument, float(value), 0, high)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.transforms.jaxprs import every_equation
 
 _OPTION = "xla_multiheap_size_constraint_per_heap"
@@ -90,7 +90,7 @@ class _Jitted:
         if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return self._plain
         leaves, structure = jax.tree.flatten((args, kwargs))
-        if any(map(shapes.is_used_up, leaves)):
+        if any(map(arguments.is_used_up, leaves)):
             self._tell_used_up(args, kwargs)
         platform = _platform(leaves)
         signature = structure, platform, tuple(map(_kind, leaves))
@@ -106,7 +106,7 @@ class _Jitted:
     def _tell_used_up(self, args, kwargs):
         """JAX would say it without the argument: a step that is called with the state before the last."""
         for argument, value in inspect.signature(self._f).bind(*args, **kwargs).arguments.items():
-            shapes.not_used_up(self._f.__name__, argument, value)
+            arguments.not_used_up(self._f.__name__, argument, value)
 
     def _size_of_pieces(self, args, kwargs):
         if not _is_known(_OPTION):

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax.extend import core
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.transforms.jaxprs import Rewriter
 
 
@@ -34,7 +34,7 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> jax.jvp(derived(jaxcnn.relu), (2.0 * jax.numpy.ones(()),), (jax.numpy.ones(()),))[1]
     Array(1., dtype=float32)
     """
-    shapes.require(callable(f), "derived", "f", "callable", shapes.describe(f), TypeError)
+    arguments.require(callable(f), "derived", "f", "callable", arguments.describe(f), TypeError)
 
     @functools.wraps(f, updated=())
     def derived_f(*args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ import jax.core
 from jax.extend import core
 from jax.extend.core import primitives
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.transforms.jaxprs import Rewriter, trace
 from jaxcnn.transforms.replacements import Kept, Replacement, replacement
 from jaxcnn.transforms.report import ExplicitReport, Operation, operation
@@ -60,7 +60,7 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     Array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
-    shapes.require(callable(f), "explicit", "f", "callable", shapes.describe(f), TypeError)
+    arguments.require(callable(f), "explicit", "f", "callable", arguments.describe(f), TypeError)
 
     @functools.wraps(f, updated=())
     def explicit_f(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ def explicit_report(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Explici
     kept: 1
       reduce_window_min float32[1,6,2]: it is a minimum
     """
-    shapes.require(callable(f), "explicit_report", "f", "callable", shapes.describe(f), TypeError)
+    arguments.require(callable(f), "explicit_report", "f", "callable", arguments.describe(f), TypeError)
     leaves, structure = jax.tree.flatten((args, kwargs))
     is_abstract = [isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves]
     recorder = _Recorder()

@@ -12,7 +12,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 from jax.sharding import AxisType
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.max_pooling import max_pool
 from jaxcnn.ops.mean_pooling import mean_pool
@@ -58,7 +58,7 @@ def replacement(eqn: core.JaxprEqn) -> Replacement | Kept | None:
 
 def _convolution(lhs, rhs, *, padding, lhs_dilation, dimension_numbers, **others):
     """`conv_general_dilated`, of an image that is padded before it where lax takes no padding of a symbolic width."""
-    if any(map(shapes.is_symbolic, sum(padding, ()))):
+    if any(map(arguments.is_symbolic, sum(padding, ()))):
         config = [(0, 0, 0)] * lhs.ndim
         for axis, (low, high), d in zip(dimension_numbers.lhs_spec[2:], padding, lhs_dilation, strict=True):
             config[axis] = (low, high, d - 1)
@@ -143,7 +143,7 @@ def _pool(reduction, eqn):
     window, stride, padding, dilation = zip(*(geometry[axis] for axis in spatial), strict=True)
 
     image = [eqn.invars[0].aval.shape[axis] for axis in spatial]
-    if reduction == "max" and any(map(shapes.is_symbolic, image)):
+    if reduction == "max" and any(map(arguments.is_symbolic, image)):
         return Kept("the size of its image is symbolic")
 
     back = tuple(order.index(axis) for axis in range(len(order)))

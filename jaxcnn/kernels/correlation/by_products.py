@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.contract.shapes import sum_dtype
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.sums import sums
 from jaxcnn.kernels.windows import in_pairs

@@ -19,7 +19,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxcnn.contract.shapes import sum_dtype
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.correlation.by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
 from jaxcnn.kernels.correlation.by_parts import (

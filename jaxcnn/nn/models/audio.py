@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -42,8 +42,8 @@ def audio_cnn(depth: int = 5, classes: int = 10, *, width: int | None = None) ->
     >>> nn.output_shape(nn.audio_cnn(), (5, 32000, 1))
     (5, 10)
     """
-    published, counts = _STAGES[shapes.one_of("nn.audio_cnn", "depth", depth, _STAGES)]
-    width = published if width is None else shapes.integer("nn.audio_cnn", "width", width, 1)
+    published, counts = _STAGES[arguments.one_of("nn.audio_cnn", "depth", depth, _STAGES)]
+    width = published if width is None else arguments.integer("nn.audio_cnn", "width", width, 1)
 
     def stack(channels, size, stride=1):
         return [conv(channels, size, stride=stride, bias=False), batch_norm(), relu]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose
@@ -40,8 +40,11 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
     (5, 28, 28, 1)
     """
     function = "nn.autoencoder"
-    channels, depth = shapes.integer(function, "channels", channels, 1), shapes.integer(function, "depth", depth, 1)
-    width, code = shapes.integer(function, "width", width, 1), shapes.integer(function, "code", code, 1)
+    channels, depth = (
+        arguments.integer(function, "channels", channels, 1),
+        arguments.integer(function, "depth", depth, 1),
+    )
+    width, code = arguments.integer(function, "width", width, 1), arguments.integer(function, "code", code, 1)
     widths = [width * 2**i for i in range(depth)]
     # of size 4, so that every place lies under as many entries of the filters
     halved = partial(conv, size=4, stride=2, padding=1)

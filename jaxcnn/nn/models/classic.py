@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -69,7 +69,7 @@ def lenet(classes: int = 10, *, width: int = 6) -> Layer:
     >>> nn.output_shape(nn.lenet(), (5, 28, 28, 1))
     (5, 10)
     """
-    width = shapes.integer("nn.lenet", "width", width, 1)
+    width = arguments.integer("nn.lenet", "width", width, 1)
     initializer = lecun_normal()
 
     def stack(channels, padding):
@@ -125,9 +125,9 @@ def vgg(
     >>> nn.output_shape(nn.vgg(11, 10, width=4, cifar=True), (5, 32, 32, 3))
     (5, 10)
     """
-    counts = _VGG[shapes.one_of("nn.vgg", "depth", depth, _VGG)]
-    width = shapes.integer("nn.vgg", "width", width, 1)
-    batch_norm, cifar = shapes.flag("nn.vgg", "batch_norm", batch_norm), shapes.flag("nn.vgg", "cifar", cifar)
+    counts = _VGG[arguments.one_of("nn.vgg", "depth", depth, _VGG)]
+    width = arguments.integer("nn.vgg", "width", width, 1)
+    batch_norm, cifar = arguments.flag("nn.vgg", "batch_norm", batch_norm), arguments.flag("nn.vgg", "cifar", cifar)
     layers = []
     for i, count in enumerate(counts):
         for _ in range(count):

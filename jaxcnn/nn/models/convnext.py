@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jax.nn.initializers import truncated_normal
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -49,12 +49,15 @@ def convnext(classes: int = 1000, *, blocks: Sequence[int] = (3, 3, 9, 3), width
     >>> nn.output_shape(nn.convnext(10, blocks=(1, 2), width=4), (5, 32, 32, 3))
     (5, 10)
     """
-    width, rate = shapes.integer("nn.convnext", "width", width, 1), shapes.number("nn.convnext", "rate", rate, 0, 1)
+    width, rate = (
+        arguments.integer("nn.convnext", "width", width, 1),
+        arguments.number("nn.convnext", "rate", rate, 0, 1),
+    )
     several = isinstance(blocks, Sequence) and not isinstance(blocks, str)
     expected = "a tuple of one int or more"
-    shapes.require(several, "nn.convnext", "blocks", expected, shapes.describe(blocks), TypeError)
-    shapes.require(len(blocks) > 0, "nn.convnext", "blocks", expected, blocks)
-    blocks = [shapes.integer("nn.convnext", "blocks", count, 1) for count in blocks]
+    arguments.require(several, "nn.convnext", "blocks", expected, arguments.describe(blocks), TypeError)
+    arguments.require(len(blocks) > 0, "nn.convnext", "blocks", expected, blocks)
+    blocks = [arguments.integer("nn.convnext", "blocks", count, 1) for count in blocks]
     layers = [_conv(width, 4), _norm()]
     before, last = 0, max(sum(blocks) - 1, 1)
     for i, count in enumerate(blocks):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import surely
 from jaxcnn.nn.fitting import ShapeOfX, WrongTree, checked_shape
 from jaxcnn.nn.layer import Layer, knowing
@@ -29,7 +29,7 @@ def halved_images(function: str, model: Layer, depth: int, channels: int | None 
         return model.init(key, checked_shape(function, input_shape, fits, (axes,), more))
 
     def apply(params, state, x, **options):
-        (x,) = shapes.floating(function, x=x)
+        (x,) = arguments.floating(function, x=x)
         try:
             checked_shape(function, ShapeOfX(x.shape), fits, (axes,), more)
         except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -47,7 +47,7 @@ def mobilenet_v1(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.001
     >>> nn.output_shape(nn.mobilenet_v1(10, alpha=0.25), (5, 32, 32, 3))
     (5, 10)
     """
-    alpha = shapes.number("nn.mobilenet_v1", "alpha", alpha, 1 / 32)
+    alpha = arguments.number("nn.mobilenet_v1", "alpha", alpha, 1 / 32)
     layers = [conv(int(32 * alpha), 3, stride=2, bias=False), batch_norm(), _relu6]
     for channels, stride in _V1:
         layers += [depthwise_conv(3, stride=stride, bias=False), batch_norm(), _relu6]
@@ -79,7 +79,7 @@ def mobilenet_v2(classes: int = 1000, *, alpha: float = 1.0, rate: float = 0.2) 
     >>> nn.output_shape(nn.mobilenet_v2(10, alpha=0.25), (5, 32, 32, 3))
     (5, 10)
     """
-    alpha = shapes.number("nn.mobilenet_v2", "alpha", alpha, 0)
+    alpha = arguments.number("nn.mobilenet_v2", "alpha", alpha, 0)
     channels = _multiple_of_8(32 * alpha)
     layers = [conv(channels, 3, stride=2, padding=1, bias=False), batch_norm(), _relu6]
     for expansion, wide, count, stride in _V2:

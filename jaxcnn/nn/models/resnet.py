@@ -11,7 +11,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.branches import residual
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import named, sequential
@@ -60,9 +60,9 @@ def resnet(
     >>> nn.output_shape(nn.resnet(18, 10, width=4, cifar=True), (5, 32, 32, 3))
     (5, 10)
     """
-    depth = shapes.one_of("nn.resnet", "depth", depth, _BASIC | _BOTTLENECK)
-    width = shapes.integer("nn.resnet", "width", width, 1)
-    cifar, zero_init = shapes.flag("nn.resnet", "cifar", cifar), shapes.flag("nn.resnet", "zero_init", zero_init)
+    depth = arguments.one_of("nn.resnet", "depth", depth, _BASIC | _BOTTLENECK)
+    width = arguments.integer("nn.resnet", "width", width, 1)
+    cifar, zero_init = arguments.flag("nn.resnet", "cifar", cifar), arguments.flag("nn.resnet", "zero_init", zero_init)
     if depth in _BOTTLENECK:
         block = partial(_bottleneck, groups=1, share=1, zero_init=zero_init)
         return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
@@ -104,10 +104,10 @@ def resnext(
     (5, 10)
     """
     function = "nn.resnext"
-    depth = shapes.one_of(function, "depth", depth, _BOTTLENECK)
-    width, groups = shapes.integer(function, "width", width, 1), shapes.integer(function, "groups", groups, 1)
-    group_width = shapes.integer(function, "group_width", group_width, 1)
-    cifar, zero_init = shapes.flag(function, "cifar", cifar), shapes.flag(function, "zero_init", zero_init)
+    depth = arguments.one_of(function, "depth", depth, _BOTTLENECK)
+    width, groups = arguments.integer(function, "width", width, 1), arguments.integer(function, "groups", groups, 1)
+    group_width = arguments.integer(function, "group_width", group_width, 1)
+    cifar, zero_init = arguments.flag(function, "cifar", cifar), arguments.flag(function, "zero_init", zero_init)
     block = partial(_bottleneck, groups=groups, share=Fraction(groups * group_width, width), zero_init=zero_init)
     return _network(block, 4, _BOTTLENECK[depth], classes, width, _projection, cifar)
 
@@ -138,9 +138,9 @@ def resnet_cifar(depth: int = 20, classes: int = 10, *, width: int = 16) -> Laye
     >>> nn.output_shape(nn.resnet_cifar(8, width=4), (5, 32, 32, 3))
     (5, 10)
     """
-    depth = shapes.integer("nn.resnet_cifar", "depth", depth, 8)
-    shapes.require(depth % 6 == 2, "nn.resnet_cifar", "depth", "6n + 2", depth)
-    width = shapes.integer("nn.resnet_cifar", "width", width, 1)
+    depth = arguments.integer("nn.resnet_cifar", "depth", depth, 8)
+    arguments.require(depth % 6 == 2, "nn.resnet_cifar", "depth", "6n + 2", depth)
+    width = arguments.integer("nn.resnet_cifar", "width", width, 1)
     return _network(_basic, 1, (depth // 6,) * 3, classes, width, _padded_channels, cifar=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.branches import skip
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -81,14 +81,14 @@ def unet_3d(
 
 
 def _widths(function, depth, width):
-    depth, width = shapes.integer(function, "depth", depth, 0), shapes.integer(function, "width", width, 1)
+    depth, width = arguments.integer(function, "depth", depth, 0), arguments.integer(function, "width", width, 1)
     return [width * 2**i for i in range(depth + 1)]
 
 
 def _unet(function, classes, levels, ups, batch_norm, padding, bias_up=True) -> Layer:
     """levels: the feature maps of the two convolutions on the way down; ups: those of what comes up to each level."""
-    batch_norm = shapes.flag(function, "batch_norm", batch_norm)
-    crop = shapes.choice(function, "padding", padding, ("SAME", "VALID")) == "VALID"
+    batch_norm = arguments.flag(function, "batch_norm", batch_norm)
+    crop = arguments.choice(function, "padding", padding, ("SAME", "VALID")) == "VALID"
 
     def stack(channels) -> list[LayerLike]:
         norm = [batch_norm_layer()] if batch_norm else []

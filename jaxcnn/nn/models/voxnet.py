@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
 from jaxcnn.nn.convolution import conv
@@ -38,7 +38,7 @@ def voxnet(classes: int = 40, *, width: int = 32) -> Layer:
     >>> nn.output_shape(nn.voxnet(), (5, 32, 32, 32, 1))
     (5, 40)
     """
-    width = shapes.integer("nn.voxnet", "width", width, 1)
+    width = arguments.integer("nn.voxnet", "width", width, 1)
     leaky = partial(leaky_relu, negative_slope=0.1)
     return sequential(
         *[conv(width, 5, stride=2, padding=0), leaky, dropout(0.2)],

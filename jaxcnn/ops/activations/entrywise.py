@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 
 
@@ -28,12 +29,12 @@ class Activation(NamedTuple):
 
 def activate(function: str, z: Any, activation: Activation, *options: Any) -> jax.Array:
     """f(z) of the activation, with its rule; the options are numbers that f and its slope take."""
-    (z,) = shapes.floating(function, z=z)
+    (z,) = arguments.floating(function, z=z)
     return _entrywise(z, activation, options)
 
 
 def _entrywise_plain(z, activation, options):
-    return activation.f(shapes.wide(z), *options).astype(z.dtype)
+    return activation.f(widen(z), *options).astype(z.dtype)
 
 
 def _entrywise_fwd(z, activation, options):
@@ -43,8 +44,8 @@ def _entrywise_fwd(z, activation, options):
 
 def _entrywise_bwd(activation, options, kept, dy):
     """∇_Z R = ∇_Y R ⊙ f'(Z)."""
-    slope = activation.slope(kept if kept.dtype == bool else shapes.wide(kept), *options)
-    return (shapes.wide(dy) * slope.astype(shapes.sum_dtype(dy.dtype)),)
+    slope = activation.slope(kept if kept.dtype == bool else widen(kept), *options)
+    return (widen(dy) * slope.astype(sum_dtype(dy.dtype)),)
 
 
 _entrywise = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd)

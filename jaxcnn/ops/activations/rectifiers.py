@@ -7,7 +7,8 @@ That of `prelu`, whose slope is learnt, is below.
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
@@ -66,7 +67,7 @@ def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
     >>> leaky_relu(jnp.array([-1.0, 2.0]), 0.5)
     Array([-0.5,  2. ], dtype=float32)
     """
-    return activate("leaky_relu", z, _LEAKY_RELU, shapes.number("leaky_relu", "negative_slope", negative_slope))
+    return activate("leaky_relu", z, _LEAKY_RELU, arguments.number("leaky_relu", "negative_slope", negative_slope))
 
 
 _LEAKY_RELU = Activation(
@@ -99,8 +100,8 @@ def prelu(z: jax.Array, a: jax.Array) -> jax.Array:
     >>> prelu(jnp.array([[-1.0, 2.0]]), jnp.array([0.5, 0.5]))
     Array([[-0.5,  2. ]], dtype=float32)
     """
-    z, a = shapes.floating("prelu", z=z, a=a)
-    shapes.one_or_per_channel("prelu", "a", a, z, "slope")
+    z, a = arguments.floating("prelu", z=z, a=a)
+    arguments.one_or_per_channel("prelu", "a", a, z, "slope")
     return _prelu(z, a)
 
 
@@ -117,7 +118,7 @@ def _prelu_bwd(residuals, dy):
     dz = jnp.where(z > 0, dy, jnp.broadcast_to(a, z.shape) * dy)
     shared = tuple(range(z.ndim - a.ndim))
     # each factor, as zero times infinity is NaN
-    below, dbelow = jnp.where(z > 0, 0.0, shapes.wide(z)), jnp.where(z > 0, 0.0, shapes.wide(dy))
+    below, dbelow = jnp.where(z > 0, 0.0, widen(z)), jnp.where(z > 0, 0.0, widen(dy))
     da = jnp.sum(below * dbelow, axis=shared)
     return dz, da
 
@@ -148,7 +149,7 @@ def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
     >>> elu(jnp.array([0.0, 2.0]))
     Array([0., 2.], dtype=float32)
     """
-    return activate("elu", z, _ELU, shapes.number("elu", "alpha", alpha))
+    return activate("elu", z, _ELU, arguments.number("elu", "alpha", alpha))
 
 
 _ELU = Activation(
@@ -214,8 +215,8 @@ def celu(z: jax.Array, alpha: float = 1.0) -> jax.Array:
     >>> celu(jnp.array([0.0, 2.0]))
     Array([0., 2.], dtype=float32)
     """
-    alpha = shapes.number("celu", "alpha", alpha)
-    shapes.require(alpha != 0, "celu", "alpha", "a number other than 0", alpha)
+    alpha = arguments.number("celu", "alpha", alpha)
+    arguments.require(alpha != 0, "celu", "alpha", "a number other than 0", alpha)
     return activate("celu", z, _CELU, alpha)
 
 

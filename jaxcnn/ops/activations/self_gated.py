@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.ops.activations.entrywise import Activation, activate, keep_z
 
 
@@ -40,7 +40,7 @@ def gelu(z: jax.Array, *, approximate: bool = False) -> jax.Array:
     >>> round(float(gelu(jnp.array(1.0))), 3)
     0.841
     """
-    return activate("gelu", z, _GELU_TANH if shapes.flag("gelu", "approximate", approximate) else _GELU)
+    return activate("gelu", z, _GELU_TANH if arguments.flag("gelu", "approximate", approximate) else _GELU)
 
 
 _FAR = 1000.0  # of float64 as well: exp(-_FAR) is 0

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.shapes import PerAxis
 
 
 def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
@@ -42,13 +43,13 @@ def softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
 
 
 def _rows(function, z, axis):
-    (z,) = shapes.floating(function, z=z)
-    shapes.require(z.ndim > 0, function, "z", "[..., K] with at least 1 axis", shapes.describe(z))
-    return z, shapes.axes(function, "axis", axis, z.ndim)
+    (z,) = arguments.floating(function, z=z)
+    arguments.require(z.ndim > 0, function, "z", "[..., K] with at least 1 axis", arguments.describe(z))
+    return z, arguments.axes(function, "axis", axis, z.ndim)
 
 
 def _softmax_plain(z, axes):
-    e = jnp.exp(_shifted(shapes.wide(z), axes))
+    e = jnp.exp(_shifted(widen(z), axes))
     return (e / jnp.sum(e, axis=axes, keepdims=True)).astype(z.dtype)
 
 
@@ -63,7 +64,7 @@ def _softmax_fwd(z, axes):
 
 
 def _softmax_bwd(axes, y, dy):
-    wide_y, wide_dy = shapes.wide(y), shapes.wide(dy)
+    wide_y, wide_dy = widen(y), widen(dy)
     dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=axes, keepdims=True))
     return (dz,)
 
@@ -98,7 +99,7 @@ def log_softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
 
 
 def _log_softmax_plain(z, axes):
-    shifted = _shifted(shapes.wide(z), axes)
+    shifted = _shifted(widen(z), axes)
     return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axes, keepdims=True))).astype(z.dtype)
 
 
@@ -108,7 +109,7 @@ def _log_softmax_fwd(z, axes):
 
 
 def _log_softmax_bwd(axes, y, dy):
-    dz = shapes.wide(dy) - jnp.exp(shapes.wide(y)) * jnp.sum(shapes.wide(dy), axis=axes, keepdims=True)
+    dz = widen(dy) - jnp.exp(widen(y)) * jnp.sum(widen(dy), axis=axes, keepdims=True)
     return (dz,)
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import binary_labels, marked
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -54,14 +55,14 @@ def sigmoid_cross_entropy(
     0.347
     """
     function = "sigmoid_cross_entropy"
-    (logits,) = shapes.floating(function, logits=logits)
+    (logits,) = arguments.floating(function, logits=logits)
     labels, where = binary_labels(function, labels, where, ignore_index, logits, probabilities=True)
     if pos_weight is not None:
-        logits, pos_weight = shapes.floating(function, logits=logits, pos_weight=pos_weight)
+        logits, pos_weight = arguments.floating(function, logits=logits, pos_weight=pos_weight)
         fits = pos_weight.ndim == 0 or (logits.ndim > 0 and pos_weight.shape == logits.shape[-1:])
         expected = f"one weight [] or one per class {list(logits.shape[-1:])}"
-        shapes.require(fits, function, "pos_weight", expected, shapes.describe(pos_weight))
-    reduction = shapes.choice(function, "reduction", reduction, REDUCTIONS)
+        arguments.require(fits, function, "pos_weight", expected, arguments.describe(pos_weight))
+    reduction = arguments.choice(function, "reduction", reduction, REDUCTIONS)
     return _sigmoid_cross_entropy(logits, labels, pos_weight, where, reduction)
 
 
@@ -92,7 +93,7 @@ _sigmoid_cross_entropy = custom_rule(
 
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
-    z = shapes.wide(masked(logits, where))
+    z = widen(masked(logits, where))
     v = lax.stop_gradient(masked(labels, where)).astype(z.dtype)
     if pos_weight is None:
         return z, v, 1 - v
@@ -146,11 +147,11 @@ def focal(
     >>> round(float(focal(jnp.array([0.0, 1e4]), jnp.array([1, 1]), alpha=None)), 3)
     0.087
     """
-    (logits,) = shapes.floating("focal", logits=logits)
+    (logits,) = arguments.floating("focal", logits=logits)
     labels, where = binary_labels("focal", labels, where, ignore_index, logits)
-    gamma = shapes.number("focal", "gamma", gamma, 0)
-    alpha = alpha if alpha is None else shapes.number("focal", "alpha", alpha, 0, 1)
-    return _focal(logits, labels, where, gamma, alpha, shapes.choice("focal", "reduction", reduction, REDUCTIONS))
+    gamma = arguments.number("focal", "gamma", gamma, 0)
+    alpha = alpha if alpha is None else arguments.number("focal", "alpha", alpha, 0, 1)
+    return _focal(logits, labels, where, gamma, alpha, arguments.choice("focal", "reduction", reduction, REDUCTIONS))
 
 
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
@@ -179,9 +180,9 @@ _focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd)
 def _focal_terms(logits, labels, where, alpha):
     """z with its sign turned for label 1, so that σ(z) is the probability of the wrong answer; the sign; and a."""
     positive = labels.astype(bool)
-    sign = jnp.where(positive, -1.0, 1.0).astype(shapes.sum_dtype(logits.dtype))
+    sign = jnp.where(positive, -1.0, 1.0).astype(sum_dtype(logits.dtype))
     a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
-    return sign * shapes.wide(masked(logits, where)), sign, a
+    return sign * widen(masked(logits, where)), sign, a
 
 
 def _wrong_to_the(gamma, z):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution, mask, unknown
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -64,11 +65,11 @@ def softmax_cross_entropy(
     Array(0.693, dtype=float32)
     """
     function = "softmax_cross_entropy"
-    (logits,) = shapes.floating(function, logits=logits)
+    (logits,) = arguments.floating(function, logits=logits)
     labels, where = class_labels(function, labels, where, ignore_index, logits, distributions=True)
     class_weights = _checked_class_weights(function, class_weights, logits=logits)
-    label_smoothing = shapes.number(function, "label_smoothing", label_smoothing, 0, 1)
-    reduction = shapes.choice(function, "reduction", reduction, REDUCTIONS)
+    label_smoothing = arguments.number(function, "label_smoothing", label_smoothing, 0, 1)
+    reduction = arguments.choice(function, "reduction", reduction, REDUCTIONS)
     return _softmax_cross_entropy(logits, labels, class_weights, where, label_smoothing, reduction)
 
 
@@ -102,7 +103,7 @@ _softmax_cross_entropy = custom_rule(
 
 
 def _log_probabilities(logits, where):
-    return jax.nn.log_softmax(shapes.wide(masked(logits, where)), axis=-1)
+    return jax.nn.log_softmax(widen(masked(logits, where)), axis=-1)
 
 
 def _targets(labels, class_weights, where, like, smoothing=0.0):
@@ -156,15 +157,15 @@ def nll(
     >>> nll(jnp.array([[-1.0, -2.0], [-3.0, -4.0]]), jnp.array([0, 1]))
     Array(2.5, dtype=float32)
     """
-    (log_p,) = shapes.floating("nll", log_p=log_p)
+    (log_p,) = arguments.floating("nll", log_p=log_p)
     labels, where = class_labels("nll", labels, where, ignore_index, log_p, argument="log_p")
     class_weights = _checked_class_weights("nll", class_weights, log_p=log_p)
-    reduction = shapes.choice("nll", "reduction", reduction, REDUCTIONS)
+    reduction = arguments.choice("nll", "reduction", reduction, REDUCTIONS)
     return _nll(log_p, labels, class_weights, where, log_p.shape[-1], reduction)
 
 
 def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
-    wide = shapes.wide(masked(log_p, where))
+    wide = widen(masked(log_p, where))
     losses = -jnp.sum(product(_targets(labels, class_weights, where, wide), wide), axis=-1)
     return reduce(losses, reduction, where, _shares(labels, class_weights, where, wide)).astype(log_p.dtype)
 
@@ -175,7 +176,7 @@ def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
 
 def _nll_bwd(classes, reduction, residuals, dloss):
     labels, class_weights, where = residuals
-    like = jax.ShapeDtypeStruct((*labels.shape, classes), shapes.sum_dtype(dloss.dtype))
+    like = jax.ShapeDtypeStruct((*labels.shape, classes), sum_dtype(dloss.dtype))
     shares = _shares(labels, class_weights, where, like)
     dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, where, shares)
     dlog_p = -_targets(labels, class_weights, where, like) * dlosses[..., None]
@@ -214,12 +215,12 @@ def kl_divergence(
     0.693
     """
     function = "kl_divergence"
-    log_p, q = shapes.floating(function, log_p=log_p, q=q)
-    shapes.require(log_p.ndim > 0, function, "log_p", "[..., K] with at least 1 axis", shapes.describe(log_p))
+    log_p, q = arguments.floating(function, log_p=log_p, q=q)
+    arguments.require(log_p.ndim > 0, function, "log_p", "[..., K] with at least 1 axis", arguments.describe(log_p))
     same = q.shape == log_p.shape
-    shapes.require(same, function, "q", f"of the shape {list(log_p.shape)} of log_p", shapes.describe(q))
+    arguments.require(same, function, "q", f"of the shape {list(log_p.shape)} of log_p", arguments.describe(q))
     where = mask(function, where, log_p.shape[:-1])
-    return _kl_divergence(log_p, q, where, shapes.choice(function, "reduction", reduction, REDUCTIONS))
+    return _kl_divergence(log_p, q, where, arguments.choice(function, "reduction", reduction, REDUCTIONS))
 
 
 def _kl_divergence_plain(log_p, q, where, reduction):
@@ -244,7 +245,7 @@ _kl_divergence = custom_rule(_kl_divergence_plain, _kl_divergence_fwd, _kl_diver
 
 def _log_ratio(log_p, q, where):
     """q and log q - log p, 0 where q is 0."""
-    dtype = shapes.sum_dtype(q.dtype)
+    dtype = sum_dtype(q.dtype)
     wide_log_p, wide_q = masked(log_p, where).astype(dtype), masked(q, where).astype(dtype)
     nothing = wide_q == 0
     log_q = jnp.log(jnp.where(nothing, 1.0, wide_q))
@@ -254,9 +255,9 @@ def _log_ratio(log_p, q, where):
 def _checked_class_weights(function, class_weights, **scores):
     if class_weights is None:
         return None
-    array, class_weights = shapes.floating(function, **scores, class_weights=class_weights)
+    array, class_weights = arguments.floating(function, **scores, class_weights=class_weights)
     classes = array.shape[-1]
     fits = class_weights.shape == (classes,)
     expected = f"one weight per class, [{classes}]"
-    shapes.require(fits, function, "class_weights", expected, shapes.describe(class_weights))
+    arguments.require(fits, function, "class_weights", expected, arguments.describe(class_weights))
     return class_weights

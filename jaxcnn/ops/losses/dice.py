@@ -6,7 +6,8 @@ Lecture: "Big Picture: What to Train": the empirical risk R = 1/B Σ_b L(θ_b, v
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, reduce, spread
@@ -51,11 +52,11 @@ def dice(
     >>> dice(jnp.array([[[1.0], [1.0], [1.0]]]), jnp.array([[[1.0], [0.0], [0.0]]]), smooth=0)
     Array(0.5, dtype=float32)
     """
-    (p,) = shapes.floating("dice", p=p)
-    shapes.images("dice", p, "p")
+    (p,) = arguments.floating("dice", p=p)
+    arguments.images("dice", p, "p")
     labels, where = class_labels("dice", labels, where, ignore_index, p, argument="p", distributions=True)
-    smooth = shapes.number("dice", "smooth", smooth, 0)
-    return _dice(p, labels, where, p.shape[-1], smooth, shapes.choice("dice", "reduction", reduction, REDUCTIONS))
+    smooth = arguments.number("dice", "smooth", smooth, 0)
+    return _dice(p, labels, where, p.shape[-1], smooth, arguments.choice("dice", "reduction", reduction, REDUCTIONS))
 
 
 def _dice_plain(p, labels, where, classes, smooth, reduction):
@@ -83,7 +84,7 @@ _dice = custom_rule(_dice_plain, _dice_fwd, _dice_bwd)
 
 def _dice_score(p, labels, where, classes, smooth):
     """D and its denominator, [N, K]; both 1 where there is nothing to cover."""
-    dtype, axes = shapes.sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
+    dtype, axes = sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
     v, p = distribution(labels, classes, dtype, where), masked(p, where).astype(dtype)
     overlap, total = 2 * jnp.sum(p * v, axis=axes) + smooth, jnp.sum(p + v, axis=axes) + smooth
     nothing = total == 0

@@ -6,7 +6,8 @@ Lecture: "Big Picture: What to Train": the empirical risk R = 1/B Σ_b L(θ_b, v
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -52,10 +53,10 @@ def hinge(
     >>> hinge(jnp.array([[2.0, 1.5], [0.0, 3.0]]), jnp.array([0, 1]))
     Array(0.125, dtype=float32)
     """
-    (logits,) = shapes.floating("hinge", logits=logits)
+    (logits,) = arguments.floating("hinge", logits=logits)
     labels, where = class_labels("hinge", labels, where, ignore_index, logits)
-    margin = shapes.number("hinge", "margin", margin)
-    return _hinge(logits, labels, where, margin, shapes.choice("hinge", "reduction", reduction, REDUCTIONS))
+    margin = arguments.number("hinge", "margin", margin)
+    return _hinge(logits, labels, where, margin, arguments.choice("hinge", "reduction", reduction, REDUCTIONS))
 
 
 def _hinge_plain(logits, labels, where, margin, reduction):
@@ -72,7 +73,7 @@ def _hinge_fwd(logits, labels, where, margin, reduction):
 def _hinge_bwd(margin, reduction, residuals, dloss):
     """Each k within the margin adds m - z_v + z_k: +1 to dz_k and -1 to dz_v."""
     within, labels, where = residuals
-    classes, dtype = within.shape[-1], shapes.sum_dtype(dloss.dtype)
+    classes, dtype = within.shape[-1], sum_dtype(dloss.dtype)
     dlosses = spread(dloss.astype(dtype), labels.shape, reduction, where)
     each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
     v = distribution(labels, classes, dtype, where)
@@ -85,7 +86,7 @@ _hinge = custom_rule(_hinge_plain, _hinge_fwd, _hinge_bwd)
 
 def _excess(logits, labels, where, margin):
     """m - z_v + z_k, 0 for k = v."""
-    z = shapes.wide(masked(logits, where))
+    z = widen(masked(logits, where))
     v = distribution(labels, z.shape[-1], z.dtype, where)
     z_v = jnp.sum(product(v, z), axis=-1, keepdims=True)
     return jnp.where(v > 0, 0.0, margin - z_v + z)

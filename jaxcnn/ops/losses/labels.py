@@ -11,7 +11,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.rules import without_rule
 from jaxcnn.ops.losses.reduction import masked
 
@@ -20,28 +20,28 @@ def mask(function, where, shape):
     """`where` as an array; TypeError unless it is None or one of bools, ValueError unless it has the given shape."""
     if where is None:
         return None
-    is_bools = shapes.has_values(where) and where.dtype == bool
-    shapes.require(is_bools, function, "where", "an array of bools", shapes.describe(where), TypeError)
+    is_bools = arguments.has_values(where) and where.dtype == bool
+    arguments.require(is_bools, function, "where", "an array of bools", arguments.describe(where), TypeError)
     fits = where.shape == tuple(shape)
-    shapes.require(fits, function, "where", f"bools {list(shape)}", shapes.describe(where))
+    arguments.require(fits, function, "where", f"bools {list(shape)}", arguments.describe(where))
     return jnp.asarray(where)
 
 
 def class_labels(function, labels, where, ignore_index, scores, *, argument="logits", distributions=False):
     """Labels [...] for scores [..., K], or distributions [..., K] if these are allowed, and which examples count."""
-    shapes.require(scores.ndim > 0, function, argument, "[..., K] with at least 1 axis", shapes.describe(scores))
+    arguments.require(scores.ndim > 0, function, argument, "[..., K] with at least 1 axis", arguments.describe(scores))
     *shape, classes = scores.shape
-    shapes.require(classes > 0, function, argument, "[..., K] with at least 1 class", shapes.describe(scores))
+    arguments.require(classes > 0, function, argument, "[..., K] with at least 1 class", arguments.describe(scores))
     mask(function, where, shape)
     expected = f"an array of integers or of {scores.dtype}" if distributions else "an array of integers"
-    shapes.require(shapes.has_values(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    arguments.require(arguments.has_values(labels), function, "labels", expected, arguments.describe(labels), TypeError)
     if distributions and labels.dtype == scores.dtype:
         shape, noun = scores.shape, "distributions"
     else:
-        shapes.require(_are_integers(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+        arguments.require(_are_integers(labels), function, "labels", expected, arguments.describe(labels), TypeError)
         noun = "classes"
     fits = labels.shape == tuple(shape)
-    shapes.require(fits, function, "labels", f"{noun} {list(shape)}", shapes.describe(labels))
+    arguments.require(fits, function, "labels", f"{noun} {list(shape)}", arguments.describe(labels))
     return _left_out(function, labels, where, ignore_index, classes)
 
 
@@ -49,11 +49,13 @@ def binary_labels(function, labels, where, ignore_index, logits, *, probabilitie
     """Labels 0 or 1, or probabilities if these are allowed, and which entries count, of the shape of the logits."""
     mask(function, where, logits.shape)
     expected = f"an array of bools, integers or {logits.dtype}" if probabilities else "an array of bools or integers"
-    shapes.require(shapes.has_values(labels), function, "labels", expected, shapes.describe(labels), TypeError)
+    arguments.require(arguments.has_values(labels), function, "labels", expected, arguments.describe(labels), TypeError)
     known = _are_integers(labels) or labels.dtype == bool or (probabilities and labels.dtype == logits.dtype)
-    shapes.require(known, function, "labels", expected, shapes.describe(labels), TypeError)
+    arguments.require(known, function, "labels", expected, arguments.describe(labels), TypeError)
     fits = labels.shape == logits.shape
-    shapes.require(fits, function, "labels", f"of the shape {list(logits.shape)} of logits", shapes.describe(labels))
+    arguments.require(
+        fits, function, "labels", f"of the shape {list(logits.shape)} of logits", arguments.describe(labels)
+    )
     return _left_out(function, labels, where, ignore_index, 2)
 
 
@@ -92,9 +94,9 @@ def _countable(labels):
 def _left_out(function, labels, where, ignore_index, classes):
     """The labels, and `where` without the examples whose label is ignore_index."""
     if ignore_index is not None:
-        ignore_index = shapes.integer(function, "ignore_index", ignore_index)
+        ignore_index = arguments.integer(function, "ignore_index", ignore_index)
         expected = "None, as labels are no integers"
-        shapes.require(_are_integers(labels), function, "ignore_index", expected, ignore_index)
+        arguments.require(_are_integers(labels), function, "ignore_index", expected, ignore_index)
         where = _not_ignored(labels, where, ignore_index)
     if _are_integers(labels):
         _check_range(function, labels, where, ignore_index, classes)
@@ -121,4 +123,4 @@ def _check_range(function, labels, where, ignore_index, classes):
     outside = values[(values < 0) | (values >= classes)]
     ignored = "ignore_index" if ignore_index is None else f"ignore_index={ignore_index}"
     expected = f"from 0 to {classes - 1} or left out by {ignored}"
-    shapes.require(not outside.size, function, "labels", expected, outside[0] if outside.size else 0)
+    arguments.require(not outside.size, function, "labels", expected, outside[0] if outside.size else 0)

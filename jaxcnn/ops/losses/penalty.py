@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
 from jaxcnn.contract.rules import custom_rule
 
 
@@ -93,7 +93,7 @@ _l1_penalty = custom_rule(_l1_penalty_plain, _l1_penalty_fwd, _l1_penalty_bwd)
 
 
 def _checked_tree(function, params):
-    return jax.tree.map(lambda leaf: shapes.floating(function, params=leaf)[0], params)
+    return jax.tree.map(lambda leaf: arguments.floating(function, params=leaf)[0], params)
 
 
 def _tree_sum(f, params):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcnn.contract import shapes
+from jaxcnn.contract import arguments
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import mask
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, reduce, spread
@@ -98,8 +99,8 @@ def huber(
     >>> huber(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0]))
     Array(0.75, dtype=float32)
     """
-    delta = shapes.number("huber", "delta", delta)
-    shapes.require(delta > 0, "huber", "delta", "a number above 0", delta)
+    delta = arguments.number("huber", "delta", delta)
+    arguments.require(delta > 0, "huber", "delta", "a number above 0", delta)
     return _compare("huber", y, target, where, reduction, _HUBER, delta)
 
 
@@ -119,11 +120,11 @@ _HUBER = _Difference(f=_huber, slope=lambda d, delta: jnp.clip(d, -delta, delta)
 
 
 def _compare(function, y, target, where, reduction, loss, *options):
-    y, target = shapes.floating(function, y=y, target=target)
+    y, target = arguments.floating(function, y=y, target=target)
     same = y.shape == target.shape
-    shapes.require(same, function, "target", f"of the shape {list(y.shape)} of y", shapes.describe(target))
+    arguments.require(same, function, "target", f"of the shape {list(y.shape)} of y", arguments.describe(target))
     where = mask(function, where, y.shape)
-    return _difference(y, target, where, loss, options, shapes.choice(function, "reduction", reduction, REDUCTIONS))
+    return _difference(y, target, where, loss, options, arguments.choice(function, "reduction", reduction, REDUCTIONS))
 
 
 def _difference_plain(y, target, where, loss, options, reduction):
@@ -145,5 +146,5 @@ _difference = custom_rule(_difference_plain, _difference_fwd, _difference_bwd)
 
 
 def _subtract(y, target, where):
-    dtype = shapes.sum_dtype(y.dtype)
+    dtype = sum_dtype(y.dtype)
     return masked(y, where).astype(dtype) - masked(target, where).astype(dtype)

@@ -2,7 +2,7 @@
 
 Everything here runs on Python values and on the types of arrays before anything is compiled. A bad call gets one
 sentence, which names the function, the argument, what was expected and what came. Arrays come first, then numbers and
-other single values, then shapes and windows.
+other single values, then shapes.
 """
 
 import functools
@@ -10,7 +10,6 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,18 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.contract.geometry import NAMED_PADDINGS, Window, may_be_left, no_farther, reaching_the_end, surely
+from jaxcnn.contract.geometry import (
+    surely,
+)
 
-THICKEST = 2**24  # of the padding on a side
 LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
 _SHORT = "fewer than 2^48 places on an axis"
-
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-
 PerAxis = int | Sequence[int] | np.ndarray
-Pads = int | Sequence[tuple[int, int]] | np.ndarray
-Padding = str | Pads | PerAxis
 
 
 def require(
@@ -207,17 +203,6 @@ def above_zero(function: str, argument: str, value: Any) -> None:
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 
-def sum_dtype(dtype: Any) -> Any:
-    """The dtype that sums of `dtype` are accumulated in: float32 for the half precisions, else itself."""
-    is_half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    return jnp.dtype(jnp.float32) if is_half else jnp.dtype(dtype)
-
-
-def wide(a: jax.Array) -> jax.Array:
-    """An array in the dtype that sums over it are accumulated in."""
-    return a.astype(sum_dtype(a.dtype))
-
-
 def option(value: Any) -> Any:
     """An option as a Python value: an array without axes is the number, a bool or whatever else, that it holds."""
     array = _known(value)
@@ -342,202 +327,3 @@ def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]
     expected = f"one or several different axes of an array that has {rank}"
     require(0 < len(counted) == len(given), function, argument, expected, value)
     return tuple(counted)
-
-
-def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
-    """`value` as one int per spatial axis: an int stands for all of them."""
-    several = options(value)
-    if several is None:
-        either = f"an int of at least {minimum} or {rank} ints, one per spatial axis"
-        is_number = isinstance(option(value), numbers.Integral) and not isinstance(option(value), bool)
-        return (integer(function, argument, value, minimum, expected=None if is_number else either),) * rank
-    expected = f"an int or {rank} ints, one per spatial axis"
-    require(len(several) == rank, function, argument, expected, tuple(map(option, several)))
-    return tuple(integer(function, argument, entry, minimum) for entry in several)
-
-
-def pads(
-    function: str, argument: str, value: Any, rank: int, otherwise: str, *, both_sides: bool = True
-) -> tuple[tuple[int, int], ...]:
-    """`value` as (low, high) per spatial axis; an int stands for all.
-
-    With `both_sides` an int in the place of a pair stands for both of it. `otherwise` says what but pairs it may be.
-    """
-    expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
-    require(not isinstance(value, str), function, argument, expected, describe(value))
-    several = options(value)
-    if several is None:
-        both = integer(function, argument, value, expected=expected)
-        return ((both, both),) * rank
-    pairs: list[Any] = [options(entry) or ((entry, entry) if both_sides else ()) for entry in several]
-    if len(pairs) != rank or any(len(pair) != 2 for pair in pairs):
-        got = " ".join(str(value).split())
-        one_pair = rank == 1 and len(several) == 2 and all(options(entry) is None for entry in several)
-        require(False, function, argument, expected, f"{got}: low and high of one axis are ({got},)" * one_pair or got)
-    return tuple((width(function, argument, low), width(function, argument, high)) for low, high in pairs)
-
-
-def width(function: str, argument: str, value: Any) -> int:
-    """How far something is padded: a Python int, or one that is symbolic as the image is."""
-    return value if is_symbolic(value) else integer(function, argument, value)
-
-
-def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
-    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
-    rank = len(window.image)
-    if isinstance(padding, str):
-        choice(function, "padding", padding, tuple(NAMED_PADDINGS))
-        return tuple(map(NAMED_PADDINGS[padding], window.image, window.extent, window.stride))
-    return pads(function, "padding", padding, rank, f"a string, an int, {rank} ints")
-
-
-def window(
-    function: str,
-    image: Sequence[int],
-    size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any = 1,
-    *,
-    ceil_mode: bool = False,
-    argument: str = "window",
-) -> Window:
-    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from.
-
-    In ceil_mode a last place may stick out behind the padded image, which may be the only one.
-    """
-    rank = len(image)
-    size = per_axis(function, argument, size, rank)
-    stride = per_axis(function, "stride", stride, rank)
-    dilation = per_axis(function, "dilation", dilation, rank)
-    unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
-    if isinstance(padding, str):
-        wide = "dilation" if any(d > 1 for d in no_farther(unpadded).dilation) else argument
-        thin(function, wide, padded.padding, f"such that padding {padding!r} has ")
-    thin(function, "padding", padded.padding)
-    result = reaching_the_end(padded) if ceil_mode else padded
-    fits = not any(surely(operator.gt, e, n) for e, n in zip(result.extent, result.padded, strict=True))
-    more = ", or by less than the stride" if ceil_mode else ""
-    expected = f"no larger than the padded input {list(padded.padded)}{more}"
-    dilated = f" with the dilation {dilation}" if result.extent != result.size else ""
-    require(fits, function, argument, expected, f"a window that spans {list(result.extent)}{dilated}")
-    left = padded.known or all(map(may_be_left, padded.padded))
-    require(left, function, "padding", f"such that something of {list(image)} is left", padding)
-    return no_farther(result)
-
-
-def filter_window(
-    function: str,
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    *,
-    argument: str = "w",
-    images: str = "x",
-) -> Window:
-    """The checked window of filters w [*K, C/groups, O] over images x [N, *S, C]; `images` names these."""
-    groups = integer(function, "groups", groups, 1)
-    require(len(x_shape) >= 3, function, images, "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
-    same_axes(function, x_shape, argument, w_shape, "[*K, C/groups, O]", images)
-    *size, channels, filters = w_shape
-    not_empty(function, argument, w_shape[:-2], w_shape)
-    channels_last(function, x_shape, w_shape, channels * groups, images)
-    divides = x_shape[-1] % groups == 0
-    require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
-    expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
-    require(channels * groups == x_shape[-1], function, argument, expected, f"shape {list(w_shape)}")
-    require(filters % groups == 0, function, "groups", f"a divisor of the {filters} filters of {argument}", groups)
-    return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
-
-
-def same_axes(
-    function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str, images: str = "x"
-) -> None:
-    """ValueError unless filters have as many axes as images. Where x has one less, that is more likely wrong."""
-    if len(x_shape) + 1 == len(w_shape):
-        expected = f"[N, *S, C] with {len(w_shape)} axes as {argument} {list(w_shape)} has"
-        got = f"shape {list(x_shape)}: an image without the axis of its batch or of its channels?"
-        require(False, function, images, expected, got)
-    expected = f"{layout} with {len(x_shape)} axes as {images} {list(x_shape)} has"
-    require(len(w_shape) == len(x_shape), function, argument, expected, f"shape {list(w_shape)}")
-
-
-def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int, images: str = "x") -> None:
-    """ValueError if images have the channels that filters are for in their second axis rather than in their last."""
-    first = x_shape[1] == count and x_shape[-1] != count
-    expected = f"[N, *S, {count}], channels last, or w for {x_shape[-1]} channels"
-    require(not first, function, images, expected, f"{images} {list(x_shape)} and w {list(w_shape)}")
-
-
-def depthwise_filters(function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int]) -> None:
-    """ValueError unless filters are [*K, 1, C·m], some for each channel of images."""
-    same_axes(function, x_shape, argument, w_shape, "[*K, 1, C·m]")
-    fits = w_shape[-2] == 1 and w_shape[-1] % x_shape[-1] == 0
-    channels = x_shape[1] if isinstance(x_shape[1], int) else 0
-    first = not fits and channels > 0 and w_shape[-1] % channels == 0
-    expected = f"[*K, 1, C·m] with C = {x_shape[-1]} as x {list(x_shape)} has"
-    hint = f", as for {channels} channels: they are last in x" if first else ""
-    require(fits, function, argument, expected, f"shape {list(w_shape)}{hint}")
-
-
-def transposed_window(
-    function: str,
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    dilation: Any,
-    groups: Any,
-    *,
-    argument: str = "w",
-) -> Window:
-    """The checked window of the convolution whose adjoint takes x [N, *S, C] and filters w [*K, O/groups, C].
-
-    Its image is the result: M = (S - 1)s - low - high + extent + output_padding, of which the last `output_padding`
-    entries are beyond the filter's last place.
-    """
-    groups = integer(function, "groups", groups, 1)
-    require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
-    spatial, rank = tuple(x_shape[1:-1]), len(x_shape) - 2
-    same_axes(function, x_shape, "w", w_shape, "[*K, O/groups, C]")
-    channels_last(function, x_shape, w_shape, w_shape[-1])
-    expected = f"[*K, O/groups, C] with C = {x_shape[-1]} as x has"
-    require(w_shape[-1] == x_shape[-1], function, "w", expected, f"shape {list(w_shape)}")
-    divides = x_shape[-1] % groups == 0
-    require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
-    size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
-    not_empty(function, "w", size, w_shape)
-    stride = per_axis(function, "stride", stride, rank)
-    dilation = per_axis(function, "dilation", dilation, rank)
-    behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
-    thin(function, "padding", between)
-    unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    axes = list(zip(spatial, stride, unpadded.extent, between, behind, strict=True))
-    image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
-    enough = all(map(may_be_left, (*image, *spatial)))
-    require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
-    if all(isinstance(n, int) for n in image):
-        n, s, e, (low, high), more = axes[max(range(rank), key=lambda axis: image[axis])]
-        parts = {"stride": (n - 1) * s, "padding": -low - high, "dilation": e, "output_padding": more}
-        given = {"stride": list(stride), "padding": padding, "dilation": dilation, "output_padding": behind}
-        longest = max(parts, key=lambda name: parts[name])
-        short(function, longest, image, given[longest])
-    reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
-    return no_farther(replace(unpadded, image=image, padding=reached))
-
-
-def thin(function: str, argument: str, padding: Sequence[tuple[int, int]], such: str = "") -> None:
-    """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
-    is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
-    require(is_thin, function, argument, f"{such}fewer than 2^24 places on each side", padding)
-
-
-def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence[int]) -> None:
-    """ValueError unless filters of a shape have an entry along each of the spatial axes, `size`."""
-    require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")
