@@ -35,16 +35,11 @@ def _programs():
     return [o for o in gc.get_objects() if type(o) is jitted and o.__module__.startswith("jaxcnn.")]
 
 
-def _freeze(phase, info):
-    if phase == "stop" and info["generation"] == 2:
-        gc.freeze()
-
-
 def pytest_collection_finish():
-    """From here on a full collection of garbage looks at what is new only. JAX's caches keep the rest, millions of
-    objects, through all of which `_programs` would have to look as well."""
+    """JAX's caches keep millions of objects. `_programs` is to look through them once, before there are many, and full
+    collections of garbage, which do so each time, are to be rare."""
     _programs()
-    gc.callbacks.append(_freeze)
+    gc.set_threshold(10_000, 20, 100)
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
-from jaxcnn.contract.geometry import (
-    surely,
-)
+from jaxcnn.contract.geometry import surely
 
 LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
 _SHORT = "fewer than 2^48 places on an axis"

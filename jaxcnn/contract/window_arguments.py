@@ -87,7 +87,7 @@ def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[i
     return pads(function, "padding", padding, rank, f"a string, an int, {rank} ints")
 
 
-def window(
+def checked_window(
     function: str,
     image: Sequence[int],
     size: Any,
@@ -147,7 +147,7 @@ def filter_window(
     expected = f"[*K, C/groups, O] with C/groups = {x_shape[-1]}/{groups} = {x_shape[-1] // groups}"
     require(channels * groups == x_shape[-1], function, argument, expected, f"shape {list(w_shape)}")
     require(filters % groups == 0, function, "groups", f"a divisor of the {filters} filters of {argument}", groups)
-    return window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
+    return checked_window(function, x_shape[1:-1], tuple(size), stride, padding, dilation, argument=argument)
 
 
 def same_axes(
@@ -253,4 +253,4 @@ def pooling_window(
     images(function, x)
     stride = window if stride is None else stride
     ceil_mode = flag(function, "ceil_mode", ceil_mode)
-    return window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)
+    return checked_window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)

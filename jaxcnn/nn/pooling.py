@@ -169,7 +169,7 @@ def weighted_pool(
     def init(key, input_shape):
         x_shape = images_shape("nn.weighted_pool", input_shape)
         stride_ = window if stride is None else stride
-        geometry = window_arguments.window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
+        geometry = window_arguments.checked_window("nn.weighted_pool", x_shape[1:-1], window, stride_, padding)
         w_shape = geometry.size if shared else (*geometry.size, x_shape[-1])
         return {"w": filled(key, w_shape, 1 / geometry.volume)}, {}
 

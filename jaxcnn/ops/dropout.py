@@ -144,7 +144,7 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
     key, x, rate = _checked("drop_block", key, x, rate)
     arguments.images("drop_block", x)
     arguments.known_image("drop_block", x)
-    blocks = window_arguments.window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
+    blocks = window_arguments.checked_window("drop_block", x.shape[1:-1], block, 1, "VALID", argument="block")
     return _dropout(key, x, _draw_blocks, (rate, x.shape, blocks))
 
 

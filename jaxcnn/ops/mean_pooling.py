@@ -374,7 +374,7 @@ def weighted_pool(
     window_arguments.not_empty("weighted_pool", "w", size, w.shape)
     stride = size if stride is None else stride
     return _weighted_pool(
-        x, w, window_arguments.window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w")
+        x, w, window_arguments.checked_window("weighted_pool", x.shape[1:-1], size, stride, padding, argument="w")
     )
 
 

@@ -135,7 +135,7 @@ def test_softmax_pool_of_infinity_is_nan():
 @pytest.mark.parametrize(("window", "stride", "low", "high"), [(3, 2, 1, 1), (2, 3, 0, 1), (4, 4, -1, 3)])
 def test_the_windows_over_a_place(window, stride, low, high):
     """Each window comes up once at each of the places that it is over, and nothing else does."""
-    geometry = window_arguments.window("test", (9, 5), (window, 2), (stride, 1), ((low, high), (0, 0)))
+    geometry = window_arguments.checked_window("test", (9, 5), (window, 2), (stride, 1), ((low, high), (0, 0)))
     number = np.arange(1, 1 + math.prod(geometry.output)).reshape(1, *geometry.output, 1)
     maps = np.stack(quick(lambda y: list(windows_over_places(y, geometry, np.array(0))))(number))
     over = {place: [] for place in np.ndindex(9, 5)}
