@@ -77,7 +77,7 @@ LAX = Arithmetic()
 # knows is not seen here, so the filter gradient of one image is computed like this without a mesh as well.
 
 
-def lax_correlate(x, w, sliding, groups, arithmetic):
+def by_lax(x, w, sliding, groups, arithmetic):
     """`correlate` as one convolution."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
     layout = lax.ConvDimensionNumbers(
@@ -91,11 +91,11 @@ def lax_correlate(x, w, sliding, groups, arithmetic):
     if sliding.upsamples and groups > 1 and x.dtype == jnp.float64:
         # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out: for
         # one, the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
-        x, sliding = sliding.pad(x), _without_zeros(sliding)
+        x, sliding = sliding.pad(x), _unpadded(sliding)
     return _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=groups)
 
 
-def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
+def by_lax_over_batch(x, dz, sliding, arithmetic, groups=1):
     """`correlate_over_batch` as one convolution: the channels of x are the images, the batch is what is summed."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
     if x.shape[0] == 1 or mesh_axes(x, dz):
@@ -156,18 +156,18 @@ def _cropped(x, sliding):
     with 3 rows cropped and 2 added.
     """
     if not all(isinstance(width, int) for pads in sliding.padding for width in pads):
-        return sliding.pad(x), _without_zeros(sliding)
+        return sliding.pad(x), _unpadded(sliding)
     crops = [(max(-low, 0), max(-high, 0)) for low, high in sliding.padding]
     image = x.shape[1:-1]
     if sliding.upsamples or not any(map(any, crops)):
         return x, sliding
     if not all(surely(operator.le, sum(crop), n) for crop, n in zip(crops, image, strict=True)):
         # Padding is cropped as well.
-        return sliding.pad(x), _without_zeros(sliding)
+        return sliding.pad(x), _unpadded(sliding)
     x = x[:, *(slice(low, n - high) for (low, high), n in zip(crops, image, strict=True))]
     return x, replace(sliding, padding=tuple((max(low, 0), max(high, 0)) for low, high in sliding.padding))
 
 
-def _without_zeros(sliding):
+def _unpadded(sliding):
     rank = len(sliding.stride)
     return Sliding(sliding.stride, ((0, 0),) * rank, sliding.dilation, (1,) * rank)

@@ -33,12 +33,12 @@ def by_dealt_group(f, x, w, groups):
     """The same, with the groups taken apart in one pass: what x comes from is not computed anew for each."""
 
     def dealt(a):
-        return _taken_apart(a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups), a.ndim - 1)
+        return _split_axis(a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups), a.ndim - 1)
 
     return jnp.concatenate([f(*pair) for pair in zip(dealt(x), dealt(w), strict=True)], axis=-1)
 
 
-def _taken_apart(a, axis):
+def _split_axis(a, axis):
     """What a has at each place of the axis, in one pass, and not fused with what follows: each a sum along the axis in
     which all but that place are 0."""
     place = lax.broadcasted_iota(np.int32, a.shape, axis)
@@ -48,21 +48,21 @@ def _taken_apart(a, axis):
 # With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
 # i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
 # places of one residue r are a correlation of x itself with every (u/g)th weight.
-def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
+def by_residue(f, x, w, sliding, groups, padded_once=False, slabs_left_to_f=False):
     """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
 
     With `padded_once` x is padded for all of them together, where f would pad it for each, and compute as often what x
-    comes from. With `of_slabs` the upsampling of the first axis is left to f.
+    comes from. With `slabs_left_to_f` the upsampling of the first axis is left to f.
     """
     size, image, upsampling, ones = w.shape[:-2], x.shape[1:-1], sliding.upsampling, (1,) * (x.ndim - 2)
     places, left_to_f = sliding.places(image, size), ones
-    if of_slabs:
+    if slabs_left_to_f:
         left_to_f, upsampling = (upsampling[0], *ones[1:]), (1, *upsampling[1:])
         image = ((image[0] - 1) * left_to_f[0] + 1, *image[1:])
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
     axes = zip(image, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
     along, parts = [dict(_residues(*axis)) for axis in axes], {}
-    around = [_covering([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
+    around = [_largest_padding([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
     if padded_once:
         x = lax.optimization_barrier(Sliding(ones, tuple(around), ones, ones).pad(x))
     for residues in itertools.product(*along):
@@ -78,7 +78,7 @@ def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
     return result[:, *(slice(m) for m in places)]
 
 
-def _covering(pads):
+def _largest_padding(pads):
     """The least padding on each side that holds all of these."""
     low, high = zip(*pads, strict=True)
     return max(low), max(high)
@@ -166,7 +166,7 @@ def by_slab(f, x, w, sliding, dtype):
     """
     places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.dilation[0] for k in range(len(w))], sliding.stride[0]
-    if _as_channels(x, places, step):
+    if _prefers_slabs_as_channels(x, places, step):
         slabs = _slabs_of_places(x, sliding, firsts, step, places)
         z = f(_joined(slabs), jnp.concatenate(list(w), axis=-2), rest)
         return z.reshape(x.shape[0], places, *z.shape[1:]).astype(dtype)
@@ -204,12 +204,12 @@ def by_slab_over_batch(f, x, dz, sliding):
     """
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if size[0] < size[-1]:
-        return _of_slabs_over_batch(f, x, dz, sliding)
-    dw = _of_slabs_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
+        return _by_first_axis_over_batch(f, x, dz, sliding)
+    dw = _by_first_axis_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
     return jnp.moveaxis(dw, 0, -3)
 
 
-def _of_slabs_over_batch(f, x, dz, sliding):
+def _by_first_axis_over_batch(f, x, dz, sliding):
     """The slabs of dz are moved to those of x, once for each slab of the filter.
 
     Where dz is so much larger than x that its copies would cost more, and as in `by_slab`, the slabs of x that a place
@@ -217,7 +217,7 @@ def _of_slabs_over_batch(f, x, dz, sliding):
     """
     size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
-    if dz.shape[-1] >= 4 * x.shape[-1] or _as_channels(x, dz.shape[1], step):
+    if dz.shape[-1] >= 4 * x.shape[-1] or _prefers_slabs_as_channels(x, dz.shape[1], step):
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
@@ -228,7 +228,7 @@ def _of_slabs_over_batch(f, x, dz, sliding):
     return jnp.stack([entries[k] for k in range(size)])
 
 
-def _as_channels(x, places, step):
+def _prefers_slabs_as_channels(x, places, step):
     """Whether there are few channels, or more than a fifth of the slabs of volumes meet no place."""
     return x.shape[-1] < _FEW_CHANNELS or (x.ndim > 4 and 5 * places * step < 4 * x.shape[1])
 

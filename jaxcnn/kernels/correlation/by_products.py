@@ -39,15 +39,15 @@ def by_entry(x, w, sliding, groups, arithmetic):
     seen = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        of_groups = _every(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
-        seen += lax.split(lax.convert_element_type(of_groups, dtype), (1,) * shared, axis=x.ndim)
+        grouped = _strided(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
+        seen += lax.split(lax.convert_element_type(grouped, dtype), (1,) * shared, axis=x.ndim)
     terms = [a * weight for a, weight in zip(seen, lax.split(weights, (1,) * len(weights)), strict=True)]
-    return _in_four(terms).reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
+    return _sum_in_four(terms).reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
 
 
-def _in_four(terms):
+def _sum_in_four(terms):
     """The sum of the terms. Many are summed in four parts: an addition waits for the one before it in its part only."""
-    parts = _evenly(terms, -(-len(terms) // 4)) if len(terms) > _MANY_TERMS else [terms]
+    parts = _split_evenly(terms, -(-len(terms) // 4)) if len(terms) > _MANY_TERMS else [terms]
     return functools.reduce(lax.add, [functools.reduce(lax.add, part) for part in parts])
 
 
@@ -73,7 +73,7 @@ def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
     blocks = dz.shape[1] // rows if dz.shape[1] > rows else 0  # one block alone needs no reshape
     remainder = dz.shape[1] - blocks * rows
     entries = []
-    for some in _evenly(_products_of_entries(x, dz, sliding, arithmetic), _ENTRIES):
+    for some in _split_evenly(_products_of_entries(x, dz, sliding, arithmetic), _ENTRIES):
         parts = []
         if blocks:
             whole = tuple(a[:, : blocks * rows].reshape(a.shape[0], blocks, rows, *a.shape[2:]) for a in some)
@@ -81,7 +81,7 @@ def by_entry_and_rows_over_batch(x, dz, sliding, arithmetic):
         if remainder:
             parts.append(sums(tuple(a[:, blocks * rows :] for a in some), (1,)))
         totals = ([jnp.sum(a, axis=tuple(range(a.ndim - 2))) for a in part] for part in parts)
-        entries += [functools.reduce(operator.add, of_entry) for of_entry in zip(*totals, strict=True)]
+        entries += [functools.reduce(operator.add, entry_sums) for entry_sums in zip(*totals, strict=True)]
     return _filters_of_channels(entries, x, dz, sliding).astype(arithmetic.dtype or x.dtype)
 
 
@@ -91,7 +91,7 @@ def _rows_at_once(rows):
     return max(dividing, default=-(-rows // -(-rows // _ROWS)))
 
 
-def _evenly(items, most):
+def _split_evenly(items, most):
     """The items in parts of at most so many, about equally long."""
     count = -(-len(items) // most)
     ends = [len(items) * i // count for i in range(count + 1)]
@@ -107,7 +107,7 @@ def _products_of_entries(x, dz, sliding, arithmetic):
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = lax.convert_element_type(_every(padded, first, sliding.dilation, places), dtype)
+        seen = lax.convert_element_type(_strided(padded, first, sliding.dilation, places), dtype)
         products.append(dz * lax.expand_dims(seen, (x.ndim - 1,)))
     return tuple(products)
 
@@ -124,14 +124,14 @@ def _dtype_of_sums(x, arithmetic):
     return max(own, jnp.dtype(arithmetic.dtype or own), key=lambda dtype: dtype.itemsize)
 
 
-def _every(x, first, step, count):
+def _strided(x, first, step, count):
     """Every step-th entry of x along the spatial axes, `count` of them from `first` on."""
     last = [f + s * (m - 1) + 1 for f, s, m in zip(first, step, count, strict=True)]
     return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
 
 
 # One entry x meets weight j at the place i = low - j: the reversed filter, from low - (k - 1) on.
-def of_one_entry(x, w, sliding, arithmetic):
+def by_one_entry(x, w, sliding, arithmetic):
     """`correlate` of images of one entry, with stride 1 and without dilation or groups: a product of matrices."""
     places = sliding.places(x.shape[1:-1], w.shape[:-2])
     rank = len(places)
@@ -142,14 +142,14 @@ def of_one_entry(x, w, sliding, arithmetic):
     return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
 
 
-def of_one_place_over_batch(x, dz, sliding, arithmetic):
+def by_one_place_over_batch(x, dz, sliding, arithmetic):
     """`correlate_over_batch` without groups for dz of one place: a product of matrices, [K·C, N] [N, O].
 
     The images are transposed first, behind a barrier: the product that transposes them itself is slow for small ones.
     """
     rank = x.ndim - 2
     size = sliding.places(x.shape[1:-1], (1,) * rank)
-    seen = _every(sliding.pad(x), (0,) * rank, sliding.stride, size)
+    seen = _strided(sliding.pad(x), (0,) * rank, sliding.stride, size)
     rows = lax.optimization_barrier(seen.reshape(x.shape[0], math.prod(seen.shape[1:])).T)
     dw = _product(rows, dz.reshape(dz.shape[0], dz.shape[-1]), (1,), (0,), arithmetic)
     return dw.reshape(*size, x.shape[-1], dz.shape[-1])
@@ -181,7 +181,7 @@ def by_product(x, w, sliding, arithmetic):
     terms = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        terms.append(_product(_every(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
+        terms.append(_product(_strided(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
     return functools.reduce(operator.add, terms).astype(dtype)
 
 
@@ -193,7 +193,7 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
     entries = []
     for entry in np.ndindex(*size):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = _every(padded, first, sliding.dilation, places)
+        seen = _strided(padded, first, sliding.dilation, places)
         entries.append(_product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
     dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
     return jnp.swapaxes(dw, -1, -2) if few else dw
