@@ -29,12 +29,12 @@ def fold_entries(step, start, x, window, outside, few=FEW_ENTRIES):
 
     def visit(so_far, k, offset):
         first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
-        return step(so_far, k, _box(padded, first, spanned)[:, *(slice(None, None, s) for s in window.stride)])
+        return step(so_far, k, _dynamic_box(padded, first, spanned)[:, *(slice(None, None, s) for s in window.stride)])
 
     return _fold_offsets(visit, start, window)
 
 
-def windows_of_places(y, window, outside):
+def maps_per_entry(y, window, outside):
     """For each entry k of the window, the y [N, *M, C] of that window in which a place is entry k: [N, *S, C].
 
     `outside` where there is no such window. With u = uSample(y | s), in which `outside` is between and around, this is
@@ -52,16 +52,16 @@ def _upsampled(y, window, outside):
     return lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
 
 
-def windows_over_places(y, window, outside):
+def maps_per_window(y, window, outside):
     """The y [N, *M, C] of every window that a place is in, one after the other: [N, *S, C], without dilation.
 
     `outside` where there is no more. Along an axis place j is in the windows (low + j) // s - r for all r with
     (low + j) % s + s·r < k: for each r, y repeated as often as that holds, and `outside` up to s times. These are
-    ceil(k / s) maps, where `windows_of_places` has k; but they do not say which entry of its window a place is.
+    ceil(k / s) maps, where `maps_per_entry` has k; but they do not say which entry of its window a place is.
     """
     axes = list(zip(window.image, window.output, window.size, window.stride, window.padding, strict=True))
     single = y.reshape(y.shape[0], *(length for m in window.output for length in (m, 1)), y.shape[-1])
-    for offset in _offsets_over_places(window):
+    for offset in _window_offsets(window):
         shape, more, shift = [], [], []
         for r, (n, m, k, s, (low, _)) in zip(offset, axes, strict=True):
             times = min(s, k - s * r)
@@ -74,13 +74,13 @@ def windows_over_places(y, window, outside):
         yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
 
 
-def entries_over_places(window, dtype):
-    """For each map of `windows_over_places`, which entry of its window a place is: [1, *S, 1].
+def entries_per_map(window, dtype):
+    """For each map of `maps_per_window`, which entry of its window a place is: [1, *S, 1].
 
     Any entry where that map has `outside`. Summed from one vector for each axis, so that programs hold no images.
     """
     axes = list(zip(window.image, window.size, window.stride, window.padding, strict=True))
-    for offset in _offsets_over_places(window):
+    for offset in _window_offsets(window):
         number = jnp.zeros((1,) * (len(axes) + 2), dtype)
         for i, (r, (n, k, s, (low, _))) in enumerate(zip(offset, axes, strict=True), start=1):
             along = np.minimum((low + np.arange(n)) % s + s * r, k - 1) * math.prod(window.size[i:])
@@ -88,7 +88,7 @@ def entries_over_places(window, dtype):
         yield number
 
 
-def _offsets_over_places(window):
+def _window_offsets(window):
     """For each of these maps, how many strides before a place's last window the one that it shows is, on each axis."""
     return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
@@ -101,23 +101,23 @@ def fold_windows(step, start, seen, window, few=FEW_ENTRIES):
     """
     at_once = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
     if at_once <= few:
-        for y_i in zip(*(windows_over_places(y, window, outside) for y, outside in seen), strict=True):
+        for y_i in zip(*(maps_per_window(y, window, outside) for y, outside in seen), strict=True):
             start = step(start, *y_i)
         return start
     upsampled = [_upsampled(y, window, outside) for y, outside in seen]
 
     def visit(so_far, _, offset):
         first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
-        return step(so_far, *(_box(y, first, window.image) for y in upsampled))
+        return step(so_far, *(_dynamic_box(y, first, window.image) for y in upsampled))
 
     return _fold_offsets(visit, start, window)
 
 
 # Windows side by side are blocks of the image, and no place but those of the remainder is in none: a reshape to
 # [N, M_1, k_1, M_2, k_2, ..., C] tells the entries of a window from those of the others.
-def over_blocks(y, window):
+def one_per_block(y, window):
     """y [N, *M, C] of every window, with an axis of length 1 for the entries within."""
-    return y.reshape(y.shape[0], *in_pairs(window.output, (1,) * len(window.size)), y.shape[-1])
+    return y.reshape(y.shape[0], *alternating(window.output, (1,) * len(window.size)), y.shape[-1])
 
 
 def joined_blocks(blocks, window):
@@ -128,7 +128,7 @@ def joined_blocks(blocks, window):
     return lax.pad(image, np.zeros((), image.dtype), [(0, 0, 0), *remainder, (0, 0, 0)])
 
 
-def in_pairs(outer, inner):
+def alternating(outer, inner):
     """outer_1, inner_1, outer_2, inner_2, ..."""
     return [length for pair in zip(outer, inner, strict=True) for length in pair]
 
@@ -139,7 +139,7 @@ def _fold_offsets(visit, start, window):
     return lax.scan(lambda so_far, k: (visit(so_far, *k), None), start, (np.arange(window.volume), tuple(offsets)))[0]
 
 
-def _box(a, first, size):
+def _dynamic_box(a, first, size):
     """a [N, *S, C] from a place on that may be traced: [N, *size, C]."""
     for axis, (start, length) in enumerate(zip(first, size, strict=True), start=1):
         a = lax.dynamic_slice_in_dim(a, start, length, axis)

@@ -20,25 +20,25 @@ from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.unfused import unfused
 from jaxcnn.kernels.windows import (
     FEW_ENTRIES,
+    alternating,
     entries,
-    entries_over_places,
-    in_pairs,
+    entries_per_map,
     joined_blocks,
-    over_blocks,
-    windows_of_places,
-    windows_over_places,
+    maps_per_entry,
+    maps_per_window,
+    one_per_block,
 )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_and_winner(x, window):
     """The maximum of each window of x [N, *S, C], and which entry it is, for `add_at_winner`: both [N, *M, C]."""
-    if _is_alone(window):
-        return _largest_and_number(x, window)
+    if _is_single(window):
+        return _single_max_and_winner(x, window)
     if not _has_short_sides(window):
         y, place = _largest_by_place(x, window)
-        return y, _smallest(place, window)
-    y, entry = _largest_in_block(x, window) if window.side_by_side else _largest_by_axis(x, window)
+        return y, _narrowed(place, window)
+    y, entry = _largest_by_block(x, window) if window.side_by_side else _largest_by_axis(x, window)
     return y, winner_of_entry(entry, window)
 
 
@@ -52,10 +52,10 @@ def _max_and_winner_jvp(window, primals, tangents):
 
 def add_at_winner(dy, winner, window):
     """dx [N, *S, C]: each dy [N, *M, C] added to the entry that won its window."""
-    if _is_alone(window):
-        return _add_in_box(dy, winner, window)
+    if _is_single(window):
+        return _add_to_box(dy, winner, window)
     if window.volume <= FEW_ENTRIES and window.side_by_side:
-        return _add_in_block(dy, winner, window)
+        return _add_to_blocks(dy, winner, window)
     if window.volume <= FEW_ENTRIES:
         by_window = max(window.stride) > 1 and max(window.dilation) == 1  # fewer windows than entries: 1.6 to 2.2 times
         return (_add_by_window if by_window else _add_by_entry)(dy, winner, window)
@@ -74,7 +74,7 @@ def take_from_winner(x, winner, window):
 
 def winner_of_entry(entry, window):
     """What `add_at_winner` takes where entry k [N, *M, C] of each window wins."""
-    return entry if window.volume <= FEW_ENTRIES else _smallest(_place_of_entry(entry, window), window)
+    return entry if window.volume <= FEW_ENTRIES else _narrowed(_place_of_entry(entry, window), window)
 
 
 def place_of_winner(winner, window):
@@ -105,8 +105,8 @@ def _place_of_entry(entry, window):
 
 def window_max(x, window):
     """The maximum of each window of x [N, *S, C]: [N, *M, C]."""
-    if _is_alone(window):
-        return _largest(x, window)
+    if _is_single(window):
+        return _single_max(x, window)
     if max(window.dilation) > 1:  # JAX derives no gradient of a dilated `reduce_window`
         return max_and_winner(x, window)[0]
     by_windows = partial(_reduce_windows, start=lowest(x.dtype), larger=lax.max, window=window)
@@ -136,53 +136,53 @@ def _has_short_sides(window):
 
 
 # A window that has one place, as one over the whole image, is a reduction of the box of its entries inside the image.
-def _is_alone(window):
+def _is_single(window):
     return all(m == 1 for m in window.output)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _largest(x, window):
+def _single_max(x, window):
     """The maximum of a window that is alone: [N, *1, C]."""
     box = _box_of_entries(x, window)
     y = lax.reduce(box, lowest(x.dtype), lax.max, tuple(range(1, x.ndim - 1)))
     return y.reshape(x.shape[0], *window.output, x.shape[-1])
 
 
-@_largest.defjvp
-def _largest_jvp(window, primals, tangents):
+@_single_max.defjvp
+def _single_max_jvp(window, primals, tangents):
     (x,), (dx,) = primals, tangents
     y, winner = max_and_winner(x, window)
     return y, take_from_winner(dx, winner, window)
 
 
-def _largest_and_number(x, window):
+def _single_max_and_winner(x, window):
     """And the number of the first entry that is the maximum, or equally a NaN."""
-    y, box, number = _largest(x, window), _box_of_entries(x, window), _number_in_box(window)
+    y, box, number = _single_max(x, window), _box_of_entries(x, window), _box_candidates(window)
     last = np.array(np.iinfo(number.dtype).max, number.dtype)
     is_largest = (box == y) | (box != box)
     first = lax.reduce(jnp.where(is_largest, number, last), last, lax.min, tuple(range(1, x.ndim - 1)))
     return y, first.reshape(y.shape)
 
 
-def _add_in_box(dy, winner, window):
+def _add_to_box(dy, winner, window):
     """dx: dy at the winner, 0 elsewhere."""
     zero = np.zeros((), dy.dtype)
-    box = jnp.where(_number_in_box(window) == winner, dy, zero)
-    axes = zip(_box(window), window.image, strict=True)
+    box = jnp.where(_box_candidates(window) == winner, dy, zero)
+    axes = zip(_box_axes(window), window.image, strict=True)
     around = [(first, n - 1 - (first + d * (count - 1)), d - 1) for (first, _, count, d), n in axes]
     return lax.pad(box, zero, [(0, 0, 0), *around, (0, 0, 0)])
 
 
 def _box_of_entries(x, window):
-    ends = [(first, first + d * (count - 1) + 1, d) for first, _, count, d in _box(window)]
+    ends = [(first, first + d * (count - 1) + 1, d) for first, _, count, d in _box_axes(window)]
     return x[:, *(slice(*axis) for axis in ends)]
 
 
-def _number_in_box(window):
+def _box_candidates(window):
     """What stands for each entry of the box as a winner, [1, *box, 1]: its number, or its place in the image."""
     is_place = window.volume > FEW_ENTRIES
-    dtype = _smallest_dtype(window) if is_place else _dtype_of_entries(window)
-    box = list(_box(window))
+    dtype = _narrow_dtype(window) if is_place else _dtype_of_entries(window)
+    box = list(_box_axes(window))
     shape, lengths = (1, *(count for _, _, count, _ in box), 1), window.image if is_place else window.size
     number = jnp.zeros(shape, dtype)
     for axis, (length, (first, entry, _, d)) in enumerate(zip(lengths, box, strict=True), start=1):
@@ -191,7 +191,7 @@ def _number_in_box(window):
     return number
 
 
-def _box(window):
+def _box_axes(window):
     """For each axis, of the entries of the only window inside the image: the first one's place and its number, how many
     there are, and how far apart."""
     axes = zip(window.image, window.size, window.padding, window.dilation, strict=True)
@@ -201,16 +201,16 @@ def _box(window):
         yield d * entry - low, entry, count, 1 if count == 1 else d
 
 
-def _add_in_block(dy, winner, window):
+def _add_to_blocks(dy, winner, window):
     """dx: dy at the winner of its block, 0 elsewhere and in the remainder that no window covers."""
-    wins = over_blocks(winner, window) == _entry_in_block(window, winner.dtype)
-    return joined_blocks(jnp.where(wins, over_blocks(dy, window), np.zeros((), dy.dtype)), window)
+    wins = one_per_block(winner, window) == _block_entries(window, winner.dtype)
+    return joined_blocks(jnp.where(wins, one_per_block(dy, window), np.zeros((), dy.dtype)), window)
 
 
-def _entry_in_block(window, dtype):
+def _block_entries(window, dtype):
     """Which entry of its window each place of a block is."""
     entry = np.arange(window.volume, dtype=dtype)
-    return entry.reshape(1, *in_pairs((1,) * len(window.size), window.size), 1)
+    return entry.reshape(1, *alternating((1,) * len(window.size), window.size), 1)
 
 
 # A window is searched axis by axis, the last one first: the first of its largest entries lies in the first row that has
@@ -218,12 +218,12 @@ def _entry_in_block(window, dtype):
 def _largest_by_axis(x, window):
     """y [N, *M, C], and which entry k of its window each y is: the first one that is largest, a NaN before all."""
     y, entry, volume = x, jnp.zeros(x.shape, _dtype_of_entries(window)), 1
-    for axis, along in _axes(window):
+    for axis, along in _axis_windows(window):
         values, numbers = entries(y, along, lowest(x.dtype)), entries(entry, along, entry.dtype.type(0))
         y, entry = next(values), next(numbers)
         for k, (y_k, entry_k) in enumerate(zip(values, numbers, strict=True), start=1):
             wins = (y_k > y) | (jnp.isnan(y_k) & ~jnp.isnan(y))
-            start, end = _begin_with(k, along, axis - 1)
+            start, end = _range_beginning_with(k, along, axis - 1)
             if start < end:  # nothing that is larger than the padding precedes
                 place = lax.broadcasted_iota(np.int32, y.shape, axis)
                 wins |= (start <= place) & (place < end)
@@ -232,19 +232,19 @@ def _largest_by_axis(x, window):
     return y, entry
 
 
-def _begin_with(k, window, axis):
+def _range_beginning_with(k, window, axis):
     """From which place of a window on, and up to which, its first entry inside the image is k."""
     s, d, (low, _) = window.stride[axis], window.dilation[axis], window.padding[axis]
     return max(-((d * k - low) // s), 0), min(-((d * (k - 1) - low) // s), window.output[axis])
 
 
-def _largest_in_block(x, window):
+def _largest_by_block(x, window):
     """The same where windows are side by side: XLA reduces each axis of blocks in one loop over the channels."""
     dtype = _dtype_of_entries(window)
     start = lowest(x.dtype), np.array(np.iinfo(dtype).max, dtype)
     y = x[:, *(slice(m * k) for m, k in zip(window.output, window.size, strict=True))]
     entry, volume = jnp.zeros(y.shape, dtype), 1
-    for axis, along in _axes(window):
+    for axis, along in _axis_windows(window):
         k, m = along.size[axis - 1], along.output[axis - 1]
         y, entry = (a.reshape(*a.shape[:axis], m, k, *a.shape[axis + 1 :]) for a in (y, entry))
         entry += volume * lax.broadcasted_iota(dtype, entry.shape, axis + 1)
@@ -255,7 +255,7 @@ def _largest_in_block(x, window):
 
 def _max_by_axis(x, window):
     """The maximum of each window [N, *M, C]."""
-    for _, along in _axes(window):
+    for _, along in _axis_windows(window):
         x = functools.reduce(_larger, entries(x, along, lowest(x.dtype)))
     return x
 
@@ -265,15 +265,15 @@ def _larger(a, b):
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
-def _axes(window):
+def _axis_windows(window):
     """Each axis of an array [N, *S, C], the last first, with the window along it over what those before it leave."""
     image = list(window.image)
     for i in reversed(range(len(image))):
-        yield i + 1, replace(_alone(window, i), image=tuple(image))
+        yield i + 1, replace(_window_along(window, i), image=tuple(image))
         image[i] = window.output[i]
 
 
-def _alone(window, i):
+def _window_along(window, i):
     """The window along axis i, and of length 1 along the others."""
 
     def alone(values, other):
@@ -296,37 +296,37 @@ def _dtype_of_entries(window):
 # as a window has entries, is up to 15 times slower where XLA fuses it with the search for the winner.
 def _add_by_entry(dy, winner, window):
     """dx[j] = Σ_k dy[i] [winner[i] = k], i the window in which place j is entry k."""
-    return _add_shares(windows_of_places, range(window.volume), dy, winner, window)
+    return _sum_of_won(maps_per_entry, range(window.volume), dy, winner, window)
 
 
 def _add_by_window(dy, winner, window):
     """dx[j] = Σ_i dy[i] [winner[i] = k], k the entry of window i that place j is. With a stride a place is in fewer
     windows than a window has entries."""
-    return _add_shares(windows_over_places, entries_over_places(window, winner.dtype), dy, winner, window)
+    return _sum_of_won(maps_per_window, entries_per_map(window, winner.dtype), dy, winner, window)
 
 
-def _add_shares(seen_by_places, numbers, dy, winner, window):
+def _sum_of_won(maps, numbers, dy, winner, window):
     """The sum of the dy that each place sees, of those whose winner has the number that the place has."""
     zero, nobody = np.zeros((), dy.dtype), np.array(-1, winner.dtype)
-    winners, shares = seen_by_places(stored(winner), window, nobody), seen_by_places(dy, window, zero)
+    winners, shares = maps(store(winner), window, nobody), maps(dy, window, zero)
     dx = jnp.zeros((dy.shape[0], *window.image, dy.shape[-1]), sum_dtype(dy.dtype))
     for number, won_by, share in zip(numbers, winners, shares, strict=True):
         dx = dx + jnp.where(won_by == number, share, zero).astype(dx.dtype)
     return dx.astype(dy.dtype)
 
 
-def _itself(a):
+def _identity(a):
     return a
 
 
-def stored(winner):
+def store(winner):
     """The winners in memory: on a CPU, XLA would search for that of a window anew at every place that it covers.
 
     Not on a mesh, where XLA is to split the search as it splits the image.
     """
     if mesh_axes(winner):
         return winner
-    return lax.platform_dependent(winner, cpu=partial(unfused, _itself), default=_itself)  # 1.1 to 3 times
+    return lax.platform_dependent(winner, cpu=partial(unfused, _identity), default=_identity)  # 1.1 to 3 times
 
 
 # A large window is searched by XLA, which returns the place of the winner in the image, and dy is added there.
@@ -348,12 +348,12 @@ def first_largest(a, b):
     return jnp.where(b_wins, value_b, value_a), jnp.where(b_wins, place_b, place_a)
 
 
-def _smallest(place, window):
+def _narrowed(place, window):
     """Places in the image in as few bytes as they take: they are what the backward pass keeps."""
-    return place.astype(_smallest_dtype(window))
+    return place.astype(_narrow_dtype(window))
 
 
-def _smallest_dtype(window):
+def _narrow_dtype(window):
     dtype_of_places(window.image)
     return np.min_scalar_type(math.prod(window.image))
 
@@ -367,7 +367,7 @@ def add_at_place(dy, place, image):
         return nothing.at[place].add(dy, mode="drop", wrap_negative_indices=False)
 
     dy_wide = dy.astype(sum_dtype(dy.dtype))
-    dx = _per_image_and_channel(add)(_flat(dy_wide), _flat(place))
+    dx = _vmap_images_and_channels(add)(_flattened(dy_wide), _flattened(place))
     return dx.reshape(dy.shape[0], *image, dy.shape[-1]).astype(dy.dtype)
 
 
@@ -377,14 +377,14 @@ def take_from_place(x, place):
     def take(x, place):
         return x.at[place].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
-    return _per_image_and_channel(take)(_flat(x), _flat(place)).reshape(place.shape)
+    return _vmap_images_and_channels(take)(_flattened(x), _flattened(place)).reshape(place.shape)
 
 
-def _per_image_and_channel(f):
+def _vmap_images_and_channels(f):
     return jax.vmap(jax.vmap(f, in_axes=1, out_axes=1))
 
 
-def _flat(a):
+def _flattened(a):
     return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 

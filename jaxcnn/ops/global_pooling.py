@@ -21,7 +21,7 @@ from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule, without_rule
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
-from jaxcnn.kernels.windows import FEW_ENTRIES, in_pairs
+from jaxcnn.kernels.windows import FEW_ENTRIES, alternating
 from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
@@ -60,7 +60,7 @@ def global_mean_pool(x: jax.Array) -> jax.Array:
     >>> global_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
     Array([[1.5]], dtype=float32)
     """
-    x = _with_places("global_mean_pool", x)
+    x = _checked_images("global_mean_pool", x)
     return _global_mean_pool(x, x.shape[1:-1])
 
 
@@ -104,7 +104,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     >>> global_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
     Array([[3.]], dtype=float32)
     """
-    x = _with_places("global_max_pool", x)
+    x = _checked_images("global_max_pool", x)
     image = x.shape[1:-1]
     if any(map(arguments.is_symbolic, image)):
         return _max_of_symbolic(x)
@@ -146,7 +146,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     >>> adaptive_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 5.0]).reshape(1, 5, 1), (2,))[0, :, 0]
     Array([3., 5.], dtype=float32)
     """
-    x = _with_places("adaptive_max_pool", x)
+    x = _checked_images("adaptive_max_pool", x)
     image = x.shape[1:-1]
     arguments.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
@@ -159,17 +159,17 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
 @without_rule
 def _indices(x, image, shape):
     dtype_of_places(image, "adaptive_max_pool")
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
 def _max_of_regions_plain(x, image, shape, function):
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
 def _max_of_regions_fwd(x, image, shape, function):
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     if window is None or window.volume > FEW_ENTRIES:
         dtype_of_places(image, function)
     if window:
@@ -180,7 +180,7 @@ def _max_of_regions_fwd(x, image, shape, function):
 
 def _max_of_regions_bwd(image, shape, function, winner, dy):
     """Each dy added to the place of its maximum."""
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     if window:
         return (add_at_winner(dy, winner, window),)
     scattered = partial(add_at_place, image=image)
@@ -274,7 +274,7 @@ def _regions(n, m):
     return np.stack([region * n // m, -(-(region + 1) * n // m)], axis=1)
 
 
-def _windows(image, shape):
+def _region_window(image, shape):
     """The window whose places are the regions; None where they do not divide the image."""
     if any(n % m for n, m in zip(image, shape, strict=True)):
         return None
@@ -307,7 +307,7 @@ def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     >>> adaptive_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 4.0]).reshape(1, 5, 1), (2,))[0, :, 0]
     Array([2., 2.], dtype=float32)
     """
-    x = _with_places("adaptive_mean_pool", x)
+    x = _checked_images("adaptive_mean_pool", x)
     image = x.shape[1:-1]
     shape = _regions_shape("adaptive_mean_pool", shape, image)
     if any(n % m != 0 for n, m in zip(image, shape, strict=True)):
@@ -352,15 +352,15 @@ def _block(n, m):
 def _mean_of_blocks(x, blocks):
     """[N, *(M·B), C] -> [N, M_1, B_1, M_2, B_2, ..., C] -> [N, *M, C]."""
     outer = [n // b for n, b in zip(x.shape[1:-1], blocks, strict=True)]
-    split = x.reshape(x.shape[0], *in_pairs(outer, blocks), x.shape[-1])
+    split = x.reshape(x.shape[0], *alternating(outer, blocks), x.shape[-1])
     return jnp.mean(split, axis=tuple(range(2, split.ndim - 1, 2)))
 
 
 def _share_in_blocks(dy, blocks):
     """`_mean_of_blocks` transposed: each entry, divided, at every place of its block."""
     outer = dy.shape[1:-1]
-    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *in_pairs(outer, [1] * len(outer)), dy.shape[-1])
-    repeated = jnp.broadcast_to(single, (dy.shape[0], *in_pairs(outer, blocks), dy.shape[-1]))
+    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *alternating(outer, [1] * len(outer)), dy.shape[-1])
+    repeated = jnp.broadcast_to(single, (dy.shape[0], *alternating(outer, blocks), dy.shape[-1]))
     return repeated.reshape(dy.shape[0], *(m * b for m, b in zip(outer, blocks, strict=True)), dy.shape[-1])
 
 
@@ -373,7 +373,7 @@ def _shares(n, m):
     return Terms(np.where(k < length, first[:, None] + k, 0), (k < length) / length)
 
 
-def _with_places(function: str, x: Any) -> jax.Array:
+def _checked_images(function: str, x: Any) -> jax.Array:
     (x,) = arguments.floating(function, x=x)
     arguments.images(function, x)
     has_places = 0 not in x.shape[1:-1]

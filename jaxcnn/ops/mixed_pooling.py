@@ -68,10 +68,10 @@ def mixed_pool(
 
 def _mixed_pool_plain(x, share, window):
     mean = window_mean(widen(x), window, window.padding)
-    return _between(widen(window_max(x, seeing(window))), mean, share).astype(x.dtype)
+    return _mix(widen(window_max(x, seeing(window))), mean, share).astype(x.dtype)
 
 
-def _between(maximum, mean, share):
+def _mix(maximum, mean, share):
     share = jnp.broadcast_to(widen(share), mean.shape)
     return share * maximum + (1 - share) * mean
 
@@ -79,15 +79,15 @@ def _between(maximum, mean, share):
 def _mixed_pool_fwd(x, share, window):
     maximum, winner = max_and_winner(x, seeing(window))
     maximum, mean = widen(maximum), window_mean(widen(x), window, window.padding)
-    return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
+    return _mix(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
 
 
 def _mixed_pool_bwd(window, residuals, dy):
     """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
     share, winner, difference = residuals
     wide = widen(dy)
-    of_maximum = jnp.broadcast_to(widen(share), dy.shape) * wide
-    dx = add_at_winner(of_maximum, winner, seeing(window)) + add_shares(wide - of_maximum, window, window.padding)
+    maximum_share = jnp.broadcast_to(widen(share), dy.shape) * wide
+    dx = add_at_winner(maximum_share, winner, seeing(window)) + add_shares(wide - maximum_share, window, window.padding)
     return dx, _sum_over_shared(wide * widen(difference), share)
 
 

@@ -14,7 +14,7 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
-from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
+from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import fold_entries
 from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
@@ -164,11 +164,11 @@ def _stochastic_pool_inference_bwd(window, residuals, dy):
     g = jnp.where(positive, wide / jnp.where(positive, mean, 1.0), 0.0)
 
     def spread(a):
-        return add_shares(a, window, inside(window))
+        return add_shares(a, window, image_only(window))
 
-    of_positive = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
-    of_others = spread(jnp.where(positive, 0.0, wide))
-    return (jnp.where(x > 0, of_positive, 0.0) + of_others,)
+    positive_part = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
+    other_part = spread(jnp.where(positive, 0.0, wide))
+    return (jnp.where(x > 0, positive_part, 0.0) + other_part,)
 
 
 _stochastic_pool_inference = custom_rule(
@@ -184,14 +184,14 @@ def _expectation(x, window):
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
 
     def add(sums, _, w_k):
-        total, of_squares = sums
+        total, squares = sums
         share = w_k / scale  # its square does not overflow, and y is the same whatever the scale is
-        return total + share, of_squares + share * share
+        return total + share, squares + share * share
 
-    total, of_squares = fold_entries(add, (jnp.zeros_like(scale),) * 2, w, window, np.zeros((), w.dtype))
-    of_all = window_mean(x, window, inside(window))
-    y = jnp.where(total == 0, of_all, scale * (of_squares / jnp.where(total == 0, 1.0, total)))
-    return y, scale * (total / divisor(window, inside(window), w.dtype))
+    total, squares = fold_entries(add, (jnp.zeros_like(scale),) * 2, w, window, np.zeros((), w.dtype))
+    plain_mean = window_mean(x, window, image_only(window))
+    y = jnp.where(total == 0, plain_mean, scale * (squares / jnp.where(total == 0, 1.0, total)))
+    return y, scale * (total / divisor(window, image_only(window), w.dtype))
 
 
 def _checked(function, x, window, stride, padding):

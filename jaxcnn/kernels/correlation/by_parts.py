@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxcnn.kernels.correlation.by_lax import Sliding
 from jaxcnn.kernels.sums import sums
-from jaxcnn.kernels.windows import in_pairs
+from jaxcnn.kernels.windows import alternating
 
 _FEW_CHANNELS = 8  # of an image; with fewer, slabs become channels, since XLA is slow for so few
 
@@ -116,7 +116,7 @@ def by_subpixel(f, x, w, sliding):
     # w is mostly a W†, which is a reversed filter: XLA cancels that reversal with the first one here, and a
     # transposition is left. It was three times as fast when it was added (commit d19bd36).
     reversed_filters = lax.rev(jnp.swapaxes(w, -2, -1), tuple(range(rank)))
-    split = reversed_filters.reshape(*in_pairs(count, upsampling), w.shape[-1], w.shape[-2])
+    split = reversed_filters.reshape(*alternating(count, upsampling), w.shape[-1], w.shape[-2])
     weights, residues = tuple(range(0, 2 * rank, 2)), range(1, 2 * rank, 2)
     filters = lax.rev(split, weights).transpose(*weights, 2 * rank + 1, *residues, 2 * rank)
     filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
@@ -134,7 +134,7 @@ def _interleave(parts, upsampling):
     batch, *steps, _, channels = parts.shape
     rank = len(steps)
     split = parts.reshape(batch, *steps, *upsampling, channels)
-    order = in_pairs(range(1, rank + 1), range(rank + 1, 2 * rank + 1))
+    order = alternating(range(1, rank + 1), range(rank + 1, 2 * rank + 1))
     full = [q * u for q, u in zip(steps, upsampling, strict=True)]
     return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
 

@@ -14,7 +14,7 @@ from jax import lax
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.sums import sums
-from jaxcnn.kernels.windows import in_pairs
+from jaxcnn.kernels.windows import alternating
 
 # A sum of more terms is added up in four parts. Each addition waits for the one before it, and a processor fills the
 # waiting with additions for the next place only if the sum is short.
@@ -226,7 +226,7 @@ def _patches(x, size, places):
     """For each place the entries of x [N, *S, C] that it sees, as one vector: [N, *M, K·C]."""
     rank = len(size)
     x = x[:, *(slice(m * k) for m, k in zip(places, size, strict=True))]
-    blocks = x.reshape(x.shape[0], *in_pairs(places, size), x.shape[-1])
+    blocks = x.reshape(x.shape[0], *alternating(places, size), x.shape[-1])
     blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
     return blocks.reshape(x.shape[0], *places, math.prod(size) * x.shape[-1])
 
