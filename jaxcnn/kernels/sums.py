@@ -22,6 +22,6 @@ def _add(a, b):  # one function, which JAX traces once for each number of arrays
 
 @sums.defjvp
 def _sums_jvp(axes, primals, tangents):
-    """The sums of the tangents, one by one: JAX derives a slow program of a reduction of many operands."""
+    """The sums of the tangents, one by one: JAX derives a costly program of a reduction of many operands."""
     (arrays,), (darrays,) = primals, tangents
     return sums(arrays, axes), tuple(jnp.sum(a, axis=axes) for a in darrays)

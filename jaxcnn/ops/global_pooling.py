@@ -1,8 +1,7 @@
 """Pooling of whole images: over all places, or into a given number of regions.
 
-Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.py` and `pooling.py`; only the windows
-differ in size.
-"""
+Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.py` and `mean_pooling.py`; only the
+windows differ in size."""
 
 import itertools
 import math
@@ -21,8 +20,9 @@ from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule, without_rule
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
-from jaxcnn.kernels.windows import FEW_ENTRIES, alternating
+from jaxcnn.kernels.windows import alternating
 from jaxcnn.kernels.winners import (
+    Place,
     add_at_place,
     add_at_winner,
     dtype_of_places,
@@ -31,9 +31,10 @@ from jaxcnn.kernels.winners import (
     place_of_winner,
     take_from_place,
     window_max,
+    winner_type,
 )
 
-_FEW_REGIONS = 16  # that a place is in; each is one more pass over all places to compile
+_FEW_REGIONS = 16  # regions that a place is in; each is one more pass over all places to compile
 
 Regions = int | Sequence[int | None] | np.ndarray | None
 
@@ -170,32 +171,34 @@ def _max_of_regions_plain(x, image, shape, function):
 
 def _max_of_regions_fwd(x, image, shape, function):
     window = _region_window(image, shape)
-    if window is None or window.volume > FEW_ENTRIES:
+    if window is None or winner_type(window) is Place:
         dtype_of_places(image, function)
     if window:
         return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
-    return take_from_place(x, place), place
+    return take_from_place(x, place), Place(place)
 
 
 def _max_of_regions_bwd(image, shape, function, winner, dy):
-    """Each dy added to the place of its maximum."""
+    """dx[j] = Σ_i dy[i] [winner[i] = j] over the regions i that place j is in."""
     window = _region_window(image, shape)
     if window:
         return (add_at_winner(dy, winner, window),)
     scattered = partial(add_at_place, image=image)
     axes = [_regions_of_places(n, m) for n, m in zip(image, shape, strict=True)]
     if math.prod(map(len, axes)) > _FEW_REGIONS:
-        return (scattered(dy, winner),)
-    return (lax.platform_dependent(dy, winner, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),)
+        return (scattered(dy, winner.number),)
+    return (
+        lax.platform_dependent(dy, winner.number, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),
+    )
 
 
 _max_of_regions = custom_rule(_max_of_regions_plain, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
-# On a GPU a scatter of bfloat16 adds up in float32 in memory, and takes another order each time.
+# A GPU's scatter of bfloat16 stores float32 sums, and adds in another order each time.
 def _add_region_by_region(dy, place, axes):
-    """dx [N, *S, C]: each place adds up the dy of the regions that it is in, of those of which it is the maximum."""
+    """dx [N, *S, C]: each place adds up the dy of those regions that it is in and has won."""
     dtype, image = place.dtype, [regions.shape[1] for regions in axes]
     own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
     for axis, n in enumerate(image, start=1):
@@ -275,7 +278,7 @@ def _regions(n, m):
 
 
 def _region_window(image, shape):
-    """The window whose places are the regions; None where they do not divide the image."""
+    """The window whose places are the regions. None if the regions do not divide the image."""
     if any(n % m for n, m in zip(image, shape, strict=True)):
         return None
     size, rank = tuple(n // m for n, m in zip(image, shape, strict=True)), len(image)

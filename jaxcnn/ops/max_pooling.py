@@ -99,9 +99,13 @@ def _max_pool_fwd(x, window):
     return max_and_winner(x, window)
 
 
+# The maximum of window i is its entry k = winner[i], so y[i] = x[s·i + d·k - low]. Place j is the entry
+# k = (j + low - s·i) / d of window i, if that is an entry. So ∂y[i]/∂x[j] = [winner[i] = k]: the filter of window i is
+# one at the maximum and zero elsewhere. Then dx[j] = Σ_i dy[i] ∂y[i]/∂x[j], the sum that `add_at_winner` computes.
 def _max_pool_bwd(window, winner, dy):
-    """Each dy times the filter that is one at the winner of its window, added to the input map."""
-    return (add_at_winner(dy, winner, window),)
+    """dx[j] = Σ_i dy[i] [winner[i] = k] over the windows i that place j is in, k its entry there."""
+    dx = add_at_winner(dy, winner, window)
+    return (dx,)
 
 
 _max_pool = custom_rule(_max_pool_plain, _max_pool_fwd, _max_pool_bwd)
@@ -173,7 +177,7 @@ def _max_unpool_fwd(y, indices, shape):
 
 
 def _max_unpool_bwd(shape, indices, dx):
-    """Every entry of y went to one place."""
+    """dy[i] = dx[indices[i]]: every entry of y went to one place."""
     return take_from_place(dx, indices), None
 
 

@@ -72,18 +72,18 @@ def _stochastic_pool_fwd(key, x, window):
 
 
 def _stochastic_pool_bwd(window, drawn, dy):
-    """Each dy times the filter that is one at the entry that was drawn, added to the input map."""
+    """dx[j] = Σ_i dy[i] [drawn[i] = k] over the windows i that place j is in, k its entry there."""
     return None, add_at_winner(dy, drawn, window)
 
 
 _stochastic_pool = custom_rule(_stochastic_pool_plain, _stochastic_pool_fwd, _stochastic_pool_bwd)
 
 
-# A number u that is uniform in [0, Σ w) falls into one of the intervals [w_1 + ... + w_(k-1), w_1 + ... + w_k), into
-# each with probability w_k / Σ w. The weights are relative to the largest, so that their sum is finite; where the
-# largest is 0, all that are inside the image are equal to it.
+# A number u that is uniform in [0, Σ w) lies in the interval [w_1 + ... + w_(k-1), w_1 + ... + w_k) with probability
+# w_k / Σ w. The weights are divided by the largest of them, so that their sum is finite. If the largest is 0, all
+# entries inside the image have the same weight.
 def _draw(key, x, window):
-    """Which entry of each window is drawn, as a winner."""
+    """The entry of each window that is drawn: it is the winner of the window, as `add_at_winner` takes it."""
     x = widen(x)
     positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0))
     largest = window_max(positive, window)
