@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.contract.arguments import is_symbolic
-from jaxcnn.contract.geometry import seeing, surely
+from jaxcnn.contract.geometry import surely, trimmed
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.kernels.windows import alternating, joined_blocks, one_per_block
 
@@ -25,7 +25,7 @@ _SMALL_BOX = 4
 
 def window_mean(x, window, counted):
     """The sum of each window of x [N, *S, C] over its divisor: [N, *M, C]."""
-    seen = seeing(window)
+    seen = trimmed(window)
     padded = _pad(x, [(low, high, 0) for low, high in seen.padding])
     wide = padded.astype(sum_dtype(x.dtype))
     return (_window_sum(wide, seen.size, seen.stride) / divisor(window, counted, wide.dtype)).astype(x.dtype)
@@ -35,7 +35,7 @@ def add_shares(dy, window, counted):
     """dx[j] = Σ_i dy[i] / divisor[i] over the windows i that j is in: [N, *M, C] -> [N, *S, C]. It is the transpose of
     `window_mean`."""
     wide = dy.astype(sum_dtype(dy.dtype))
-    shares, window = wide / divisor(window, counted, wide.dtype), seeing(window)
+    shares, window = wide / divisor(window, counted, wide.dtype), trimmed(window)
     if window.side_by_side and window.volume > _SMALL_BOX:
         return _repeat(shares, window).astype(dy.dtype)
     pads = [(low, high, s - 1) for (low, high), s in zip(window.input_grad_padding, window.stride, strict=True)]
@@ -78,13 +78,13 @@ def divisor(window, counted, dtype):
     if not isinstance(counted, tuple):
         return np.asarray(counted, dtype)
     product, rank = np.asarray(1, dtype), len(window.size)
-    for axis, (k, around, (low, high)) in enumerate(zip(window.size, counted, window.padding, strict=True)):
-        if surely(operator.ge, around[0], low) and surely(operator.ge, around[1], high):  # all entries count
+    for axis, (k, margin, (low, high)) in enumerate(zip(window.size, counted, window.padding, strict=True)):
+        if surely(operator.ge, margin[0], low) and surely(operator.ge, margin[1], high):  # all entries count
             product = product * np.asarray(k, dtype)
             continue
         m, s, n = window.output[axis], window.stride[axis], window.image[axis]
         index_dtype = np.dtype(dtype if surely(operator.ge, n + low + high, 2**31) else np.int32)
-        sizes = s, -low, k, -around[0], n + around[1]
+        sizes = s, -low, k, -margin[0], n + margin[1]
         stride, begin, size, start, end = (_size_constant(a, index_dtype) for a in sizes)
         firsts = stride * lax.iota(index_dtype, m) + begin
         count = jnp.minimum(firsts + size, end) - jnp.maximum(firsts, start)

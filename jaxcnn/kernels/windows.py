@@ -15,23 +15,23 @@ from jax import lax
 FEW_ENTRIES = 64
 
 
-def entries(x, window, outside):
-    """For each entry k, in order, an array [N, *M, C]: x at the entry k of each window, `outside` in the padding."""
-    padded = _padded(x, window, outside)
+def entries(x, window, fill):
+    """For each entry k, in order, an array [N, *M, C]: x at the entry k of each window, `fill` in the padding."""
+    padded = _padded(x, window, fill)
     for offset in np.ndindex(window.size):
         first = [o * d for o, d in zip(offset, window.dilation, strict=True)]
         last = [f + s * (m - 1) + 1 for f, m, s in zip(first, window.output, window.stride, strict=True)]
         yield lax.slice(padded, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window.stride, 1))
 
 
-def fold_entries(step, start, x, window, outside, few=FEW_ENTRIES):
+def fold_entries(step, start, x, window, fill, few=FEW_ENTRIES):
     """start, changed by step(so far, k, x_k) for each x_k of `entries`. More than `few` are visited in a loop of
     XLA."""
     if window.volume <= few:
-        for k, x_k in enumerate(entries(x, window, outside)):
+        for k, x_k in enumerate(entries(x, window, fill)):
             start = step(start, k, x_k)
         return start
-    padded = _padded(x, window, outside)
+    padded = _padded(x, window, fill)
     spanned = [s * (m - 1) + 1 for m, s in zip(window.output, window.stride, strict=True)]
 
     def visit(so_far, k, offset):
@@ -41,51 +41,51 @@ def fold_entries(step, start, x, window, outside, few=FEW_ENTRIES):
     return _fold_offsets(visit, start, window)
 
 
-def maps_per_entry(y, window, outside):
+def maps_per_entry(y, window, fill):
     """For each entry k a map [N, *S, C]: at place j the y [N, *M, C] of the window whose entry k is j.
 
-    It is `outside` where there is no such window. Let u = uSample(y | s), with `outside` between and around. The map of
+    It is `fill` where there is no such window. Let u = uSample(y | s), with `fill` between and around. The map of
     the entry k is u at low + j - d·k, a slice of u.
     """
-    upsampled = _upsampled(y, window, outside)
+    upsampled = _upsampled(y, window, fill)
     for offset in np.ndindex(window.size):
         first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
         last = [f + n for f, n in zip(first, window.image, strict=True)]
         yield lax.slice(upsampled, (0, *first, 0), (y.shape[0], *last, y.shape[-1]))
 
 
-def _upsampled(y, window, outside):
-    """uSample(y | s), with `outside` between and around."""
+def _upsampled(y, window, fill):
+    """uSample(y | s), with `fill` between and around."""
     pads = [(low, high, s - 1) for (low, high), s in zip(window.input_grad_padding, window.stride, strict=True)]
-    return lax.pad(y, outside, [(0, 0, 0), *pads, (0, 0, 0)])
+    return lax.pad(y, fill, [(0, 0, 0), *pads, (0, 0, 0)])
 
 
-def maps_per_window(y, window, outside):
+def maps_per_window(y, window, fill):
     """For r = 0, 1, ... a map [N, *S, C]: at place j the y [N, *M, C] of the window r before the last that j is in.
 
-    It is `outside` where j is in no more windows. There is no dilation. Along an axis the place j is in the windows
+    It is `fill` where j is in no more windows. There is no dilation. Along an axis the place j is in the windows
     (low + j) // s - r for all r with (low + j) % s + s·r < k. So the map of r holds each y as often as that is true,
-    and `outside` up to s times. There are ceil(k / s) maps, while `maps_per_entry` has k. They do not tell which entry
+    and `fill` up to s times. There are ceil(k / s) maps, while `maps_per_entry` has k. They do not tell which entry
     of its window a place is: `entries_per_map` does."""
     axes = list(zip(window.image, window.output, window.size, window.stride, window.padding, strict=True))
     singles = y.reshape(y.shape[0], *(length for m in window.output for length in (m, 1)), y.shape[-1])
     for offset in _window_offsets(window):
-        shape, fill, shift = [], [], []
+        shape, gaps, shift = [], [], []
         for r, (n, m, k, s, (low, _)) in zip(offset, axes, strict=True):
             times = min(s, k - s * r)
             shape += [m, times]
-            fill += [(0, 0, 0), (0, s - times, 0)]
+            gaps += [(0, 0, 0), (0, s - times, 0)]
             shift += [(s * r - low, n - s * m - (s * r - low), 0)]
         repeated = jnp.broadcast_to(singles, (y.shape[0], *shape, y.shape[-1]))
-        blocks = lax.pad(repeated, outside, [(0, 0, 0), *fill, (0, 0, 0)])
+        blocks = lax.pad(repeated, fill, [(0, 0, 0), *gaps, (0, 0, 0)])
         joined = blocks.reshape(y.shape[0], *(s * m for _, m, _, s, _ in axes), y.shape[-1])
-        yield lax.pad(joined, outside, [(0, 0, 0), *shift, (0, 0, 0)])
+        yield lax.pad(joined, fill, [(0, 0, 0), *shift, (0, 0, 0)])
 
 
 def entries_per_map(window, dtype):
     """For each map of `maps_per_window` the entries [1, *S, 1]: which entry of the map's window each place is.
 
-    It is any entry where the map is `outside`. The program sums it from one vector for each axis, so it holds no image.
+    It is any entry where the map is `fill`. The program sums it from one vector for each axis, so it holds no image.
     """
     axes = list(zip(window.image, window.size, window.stride, window.padding, strict=True))
     for offset in _window_offsets(window):
@@ -104,15 +104,15 @@ def _window_offsets(window):
 def fold_windows(step, start, arrays, window, few=FEW_ENTRIES):
     """start, changed by step(so far, y_i, ...) at each place for each window i that the place is in.
 
-    `arrays` are pairs (y [N, *M, C], its `outside`). If a place is in more than `few` windows, they are visited in a
+    `arrays` are pairs (y [N, *M, C], its `fill`). If a place is in more than `few` windows, they are visited in a
     loop of XLA over the entries that the place may be.
     """
-    at_once = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
-    if at_once <= few:
-        for y_i in zip(*(maps_per_window(y, window, outside) for y, outside in arrays), strict=True):
+    maps_of_a_place = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
+    if maps_of_a_place <= few:
+        for y_i in zip(*(maps_per_window(y, window, fill) for y, fill in arrays), strict=True):
             start = step(start, *y_i)
         return start
-    upsampled = [_upsampled(y, window, outside) for y, outside in arrays]
+    upsampled = [_upsampled(y, window, fill) for y, fill in arrays]
 
     def visit(so_far, _, offset):
         first = [e - 1 - d * k for k, e, d in zip(offset, window.extent, window.dilation, strict=True)]
@@ -154,6 +154,6 @@ def _dynamic_box(a, first, size):
     return a
 
 
-def _padded(x, window, outside):
+def _padded(x, window, fill):
     """x with its padding, or without what negative padding crops."""
-    return lax.pad(x, outside, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])
+    return lax.pad(x, fill, [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)])

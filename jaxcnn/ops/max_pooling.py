@@ -12,8 +12,9 @@ from jax import lax
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.rules import custom_rule, without_rule
-from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, require_seen
 from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
@@ -72,15 +73,18 @@ def max_pool(
     Array([3., 2.], dtype=float32)
     """
     (x,) = arguments.floating("max_pool", x=x)
-    geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    geometry = with_sight("max_pool", geometry)
-    if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
-        return _max_of_symbolic(x, geometry)
+    checked = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
+    return _max_and_indices(x, trimmed(require_seen("max_pool", checked)), return_indices)
+
+
+def _max_and_indices(x, window, return_indices):
+    if not window.known and max(window.dilation) == 1 and not return_indices:
+        return _max_of_symbolic(x, window)
     arguments.known_image("max_pool", x)
-    y = _max_pool(x, geometry)
+    y = _max_pool(x, window)
     if not arguments.flag("max_pool", "return_indices", return_indices):
         return y
-    return y, _indices(lax.stop_gradient(x), geometry)
+    return y, _indices(lax.stop_gradient(x), window)
 
 
 _max_of_symbolic = without_rule(max_of_symbolic)

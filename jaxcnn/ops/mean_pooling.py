@@ -16,10 +16,10 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
 from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
 from jaxcnn.kernels.winners import store, window_max
@@ -68,16 +68,21 @@ def mean_pool(
     """
     function = "mean_pool"
     (x,) = arguments.floating(function, x=x)
-    geometry = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
+    checked = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
+    return _mean_pool(x, *_window_and_counted(checked, padding, count_include_pad, divisor))
+
+
+def _window_and_counted(window, padding, count_include_pad, divisor):
+    """The window, and what `kernels.means` takes as `counted`."""
+    function = "mean_pool"
     if divisor is not None:
-        counted = arguments.number(function, "divisor", divisor)
-        arguments.require(counted != 0, function, "divisor", "a number other than 0", divisor)
-    elif arguments.flag(function, "count_include_pad", count_include_pad):
-        counted = window_arguments.padding_around(function, padding, geometry)
-    else:
-        geometry = with_sight(function, geometry)
-        counted = image_only(geometry)
-    return _mean_pool(x, geometry, counted)
+        number = arguments.number(function, "divisor", divisor)
+        arguments.require(number != 0, function, "divisor", "a number other than 0", divisor)
+        return window, number
+    if arguments.flag(function, "count_include_pad", count_include_pad):
+        return window, window_arguments.padding_around(function, padding, window)
+    window = trimmed(require_seen(function, window))
+    return window, image_only(window)
 
 
 def _mean_pool_plain(x, window, counted):
@@ -136,10 +141,10 @@ def lp_pool(
     """
     (x,) = arguments.floating("lp_pool", x=x)
     arguments.known_image("lp_pool", x)
-    geometry = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
+    checked = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
     power = arguments.number("lp_pool", "p", p)
     arguments.require(power > 0, "lp_pool", "p", "a number above 0", p)
-    return _lp_pool(x, power, geometry)
+    return _lp_pool(x, power, checked)
 
 
 def _lp_pool_plain(x, p, window):
@@ -187,9 +192,8 @@ def _is_moderate(x, y, dy, p):
     info = jnp.finfo(x.dtype)
     most = float(info.max) ** (0.5 / max(abs(p - 1), 1))
     least = 1 / most if p < 2 else min(float(info.tiny) ** (1 / (p - 1)), 1e-12)  # smaller ones are common
-    return _all(_is_between(x, 0.0 if p == 1 else least, most)) & _all(
-        _is_between(y, 1 / most, most) & _is_between(dy, 0.0, most)
-    )
+    fits_x = _all(_is_between(x, 0.0 if p == 1 else least, most))
+    return fits_x & _all(_is_between(y, 1 / most, most) & _is_between(dy, 0.0, most))
 
 
 def _add_shares_of(x, y, part, dy, p, window):
@@ -202,7 +206,7 @@ def _add_shares_of(x, y, part, dy, p, window):
 
     zero, one = np.array([0, 1], x.dtype)
     seen = [(y, zero), (part, one), (_scaled_to_whole(dy, window), zero)]
-    return fold_windows(add, jnp.zeros_like(x), seen, seeing(window), 1)
+    return fold_windows(add, jnp.zeros_like(x), seen, trimmed(window), 1)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -278,14 +282,14 @@ def _norm(x, p, window, raised, quotient_power):
 def _scaled_norm(x, p, window, quotient_power, part, few=1):
     """part m (Σ (x/m)^p)^(1/p)."""
     largest = float(jnp.finfo(x.dtype).max) / (4 if p < 32 else 1)  # whose reciprocal is within the dtype
-    m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
+    m = window_max(jnp.abs(lax.stop_gradient(x)), trimmed(window))
     is_zero = m == 0
     scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, jnp.minimum(m, largest))
 
     def add(total, _, x_k):
         return total + quotient_power(jnp.where(is_zero, 1.0, x_k), scale, 1.0, p)
 
-    total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
+    total = fold_entries(add, jnp.zeros_like(m), x, trimmed(window), np.zeros((), x.dtype), few)
     return jnp.where(is_zero, 0.0, scale * part * _power_unless_zero(_scaled_to_whole(total, window), 1 / p))
 
 

@@ -11,9 +11,10 @@ from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
 from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import fold_entries
 from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
@@ -58,8 +59,7 @@ def stochastic_pool(
     Array([3., 2.], dtype=float32)
     """
     arguments.random_key("stochastic_pool", key)
-    x, geometry = _checked("stochastic_pool", x, window, stride, padding)
-    return _stochastic_pool(key, x, geometry)
+    return _stochastic_pool(key, *_checked("stochastic_pool", x, window, stride, padding))
 
 
 def _stochastic_pool_plain(key, x, window):
@@ -141,8 +141,7 @@ def stochastic_pool_inference(
     >>> stochastic_pool_inference(jnp.array([1.0, 3.0, -2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
     Array([ 2.5, -1. ], dtype=float32)
     """
-    x, geometry = _checked("stochastic_pool_inference", x, window, stride, padding)
-    return _stochastic_pool_inference(x, geometry)
+    return _stochastic_pool_inference(*_checked("stochastic_pool_inference", x, window, stride, padding))
 
 
 def _stochastic_pool_inference_plain(x, window):
@@ -194,9 +193,8 @@ def _expectation(x, window):
     return y, scale * (total / divisor(window, image_only(window), w.dtype))
 
 
-def _checked(function, x, window, stride, padding):
+def _checked(function, x, size, stride, padding):
+    """x and the checked window of this size."""
     (x,) = arguments.floating(function, x=x)
     arguments.known_image(function, x)
-    geometry = pooling_window(function, x, window, stride, padding)
-    geometry = with_sight(function, geometry)
-    return x, geometry
+    return x, trimmed(require_seen(function, pooling_window(function, x, size, stride, padding)))

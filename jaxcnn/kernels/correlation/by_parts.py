@@ -63,18 +63,18 @@ def by_residue(f, x, w, sliding, groups, padded_once=False, skip_first=False):
         image = ((image[0] - 1) * left_to_f[0] + 1, *image[1:])
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
     axes = zip(image, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
-    along, parts = [dict(_residues(*axis)) for axis in axes], {}
-    around = [_largest_padding([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
+    plans, parts = [dict(_residues(*axis)) for axis in axes], {}
+    widest = [_largest_padding([pads for _, pads, _ in plan.values()]) if padded_once else (0, 0) for plan in plans]
     if padded_once:
-        x = lax.optimization_barrier(Sliding(ones, tuple(around), ones, ones).pad(x))
-    for residues in itertools.product(*along):
-        weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
-        padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, around, strict=True))
+        x = lax.optimization_barrier(Sliding(ones, tuple(widest), ones, ones).pad(x))
+    for residues in itertools.product(*plans):
+        weights, padding, dilation = zip(*(plan[r] for plan, r in zip(plans, residues, strict=True)), strict=True)
+        padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, widest, strict=True))
         parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, left_to_f), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
-        between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
-        result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *between, (0, 0, 0)])
+        pads = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
+        result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     else:
         result = _interleave_some(parts, upsampling)
     return result[:, *(slice(m) for m in places)]
@@ -120,8 +120,8 @@ def by_subpixel(f, x, w, sliding):
     weights, residues = tuple(range(0, 2 * rank, 2)), range(1, 2 * rank, 2)
     filters = lax.rev(split, weights).transpose(*weights, 2 * rank + 1, *residues, 2 * rank)
     filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
-    before = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
-    axes = zip(before, steps, count, x.shape[1:-1], strict=True)
+    lows = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
+    axes = zip(lows, steps, count, x.shape[1:-1], strict=True)
     padding = tuple((low, q + t - 1 - n - low) for low, q, t, n in axes)
     ones = (1,) * rank
     z = f(x, filters, Sliding(ones, padding, ones, ones))
@@ -243,8 +243,8 @@ def _prefers_slabs_as_channels(x, places, step):
 
 def _slabs_of_places(x, sliding, firsts, step, count):
     """[N, count, *S, len(firsts)·C]: from each of `firsts` on `count` slabs of x, every `step`-th, side by side."""
-    (low, high), between = sliding.padding[0], sliding.upsampling[0] - 1
-    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, high, between), *((0, 0, 0),) * (x.ndim - 2)])
+    (low, high), zeros = sliding.padding[0], sliding.upsampling[0] - 1
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, high, zeros), *((0, 0, 0),) * (x.ndim - 2)])
     slabs = [lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, axis=1) for first in firsts]
     return jnp.concatenate(slabs, axis=-1)
 
@@ -252,9 +252,9 @@ def _slabs_of_places(x, sliding, firsts, step, count):
 def _slabs_of_residues(x, sliding, firsts, step):
     """For each residue of the step: the slabs of x with it, and {k: which of them meets k at place 0} for all k that
     meet one."""
-    between = sliding.upsampling[0] - 1
-    missing = max(step - ((x.shape[1] - 1) * (between + 1) + 1), 0)  # no residue is without a slab
-    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, between), *((0, 0, 0),) * (x.ndim - 2)])
+    zeros = sliding.upsampling[0] - 1
+    missing = max(step - ((x.shape[1] - 1) * (zeros + 1) + 1), 0)  # no residue is without a slab
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, zeros), *((0, 0, 0),) * (x.ndim - 2)])
     meet = {}
     for k, first in enumerate(firsts):
         start, residue = divmod(first - sliding.padding[0][0], step)
@@ -262,10 +262,10 @@ def _slabs_of_residues(x, sliding, firsts, step):
     return [(lax.slice_in_dim(x, residue, None, step, axis=1), starts) for residue, starts in meet.items()]
 
 
-def _shifted(x, by, count):
-    """[N, count, *S, C]: x with its slabs moved `by` slabs towards the end, with zeros where x has none."""
-    around = [(0, 0, 0), (by, count - by - x.shape[1], 0), *((0, 0, 0),) * (x.ndim - 2)]
-    return lax.pad(x, np.zeros((), x.dtype), around)
+def _shifted(x, shift, count):
+    """[N, count, *S, C]: x with its slabs moved `shift` slabs towards the end, with zeros where x has none."""
+    pads = [(0, 0, 0), (shift, count - shift - x.shape[1], 0), *((0, 0, 0),) * (x.ndim - 2)]
+    return lax.pad(x, np.zeros((), x.dtype), pads)
 
 
 def _joined(slabs):

@@ -147,9 +147,9 @@ def by_one_entry(x, w, sliding, arithmetic):
     rank = len(places)
     vectors = x.reshape(x.shape[0], x.shape[-1])
     z = _product(vectors, lax.rev(w, tuple(range(rank))), (1,), (rank,), arithmetic)
-    before = [low - (k - 1) for (low, _), k in zip(sliding.padding, w.shape, strict=False)]
-    around = [(low, m - k - low, 0) for low, m, k in zip(before, places, w.shape, strict=False)]
-    return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)])
+    lows = [low - (k - 1) for (low, _), k in zip(sliding.padding, w.shape, strict=False)]
+    pads = [(low, m - k - low, 0) for low, m, k in zip(lows, places, w.shape, strict=False)]
+    return lax.pad(z, np.zeros((), z.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
 
 
 def by_one_place_over_batch(x, dz, sliding, arithmetic):
@@ -178,8 +178,8 @@ def by_shifts(x, w, sliding, arithmetic):
     axes = list(zip(sliding.dilation, sliding.padding, places, x.shape[1:-1], strict=True))
     terms = []
     for entry, part in parts:
-        around = [(low - k * d, m + k * d - low - n, 0) for k, (d, (low, _), m, n) in zip(entry, axes, strict=True)]
-        terms.append(lax.pad(part, np.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)]))
+        pads = [(low - k * d, m + k * d - low - n, 0) for k, (d, (low, _), m, n) in zip(entry, axes, strict=True)]
+        terms.append(lax.pad(part, np.zeros((), z.dtype), [(0, 0, 0), *pads, (0, 0, 0)]))
     return functools.reduce(operator.add, terms).astype(dtype)
 
 

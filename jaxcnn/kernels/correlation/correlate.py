@@ -73,21 +73,27 @@ _MUCH = 3 * 2**22  # products; with fewer, another way than XLA's kernel costs m
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
-    """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
+    """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O].
+
+    For the formulas of `ops/convolution.py`: forward passes and input gradients.
+    """
     x, w = _promote(x, w)
     axes = mesh_axes(x, w)
     if axes > 1 or (axes and _is_product(w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]))):
         return _by_products(x, w, sliding, groups, arithmetic)
-    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else by_lax
+    default = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else by_lax
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
     cpu_way = _way_on_cpu(x, w, **options)
-    return _platform_dependent(x, w, cpu_way, partial(elsewhere, **options))
+    return _platform_dependent(x, w, cpu_way, partial(default, **options))
 
 
 def correlate_over_batch(
     x: jax.Array, dz: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX
 ) -> jax.Array:
-    """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
+    """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O].
+
+    For the formulas of `ops/convolution.py`: filter gradients.
+    """
     x, dz = _promote(x, dz)
     axes, options = mesh_axes(x, dz), {"sliding": sliding, "arithmetic": arithmetic}
     if axes and groups > 1 and groups == x.shape[-1]:
@@ -96,10 +102,10 @@ def correlate_over_batch(
     if axes > 1 or (axes and _is_product(places, sliding.places(x.shape[1:-1], places))):
         part = partial(by_product_over_batch, **options)
         return by_group(part, x, dz, groups) if groups > 1 else part(x, dz)
-    elsewhere = partial(by_lax_over_batch, groups=groups, **options)
+    default = partial(by_lax_over_batch, groups=groups, **options)
     if axes and groups > 1:
-        elsewhere = partial(by_group, partial(by_lax_over_batch, **options), groups=groups)
-    return _platform_dependent(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), elsewhere)
+        default = partial(by_group, partial(by_lax_over_batch, **options), groups=groups)
+    return _platform_dependent(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), default)
 
 
 # `vmap` over both arrays, as in an ensemble, makes groups. Where these are split over devices, XLA mistakes a
@@ -128,8 +134,8 @@ def _has_single_channels(w, groups):
     return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_CHANNELS_OF_A_GROUP))
 
 
-def _platform_dependent(x, w, cpu_way, elsewhere):
-    return elsewhere(x, w) if cpu_way is None else lax.platform_dependent(x, w, cpu=cpu_way, default=elsewhere)
+def _platform_dependent(x, w, cpu_way, default):
+    return default(x, w) if cpu_way is None else lax.platform_dependent(x, w, cpu=cpu_way, default=default)
 
 
 def _way_of_groups(groups):
