@@ -61,7 +61,7 @@ def max_and_winner(x: jax.Array, window: Window) -> tuple[jax.Array, Winner]:
     """The maximum of each window of x [N, *S, C], [N, *M, C], and the winner of each, for `add_at_winner`."""
     if _is_single(window):
         return _single_max_and_winner(x, window)
-    if not _has_short_sides(window):
+    if winner_type(window) is Place and not _has_short_sides(window):
         y, place = _largest_by_place(x, window)
         return y, Place(_narrowed(place, window))
     y, entry = _largest_by_block(x, window) if window.side_by_side else _largest_by_axis(x, window)
@@ -262,8 +262,8 @@ def _largest_by_axis(x, window):
             wins = (y_k > y) | (jnp.isnan(y_k) & ~jnp.isnan(y))
             start, end = _range_beginning_with(k, window_along, axis - 1)
             if start < end:  # the first entry inside the image wins against the padding before it, even if it is -inf
-                place = lax.broadcasted_iota(np.int32, y.shape, axis)
-                wins |= (start <= place) & (place < end)
+                i = lax.broadcasted_iota(np.int32, y.shape, axis)
+                wins |= (start <= i) & (i < end)
             y, entry = jnp.where(wins, y_k, y), jnp.where(wins, entry_k + entry.dtype.type(k * volume), entry)
         volume *= window.size[axis - 1]
     return y, entry

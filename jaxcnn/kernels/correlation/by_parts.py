@@ -47,9 +47,10 @@ def _split_axis(a, axis):
     return sums(tuple(jnp.where(place == i, a, np.zeros((), a.dtype)) for i in range(a.shape[axis])), (axis,))
 
 
-# With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
-# i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
-# places of one residue r are a correlation of x itself with every (u/g)th weight.
+# There are u - 1 zeros between the entries of x. At the place i = u·q + r the weight j meets an entry of x, and no
+# zero, if u divides i + d·j - low. Let g = gcd(d, u). These weights are j = j0, j0 + u/g, j0 + 2u/g, ..., and the t-th
+# of them meets x[q + b + t·d/g]. So the places of one residue r are a correlation of x, without zeros, with every
+# (u/g)-th weight.
 def by_residue(f, x, w, sliding, groups, padded_once=False, skip_first=False):
     """`correlate` with stride 1: one correlation for each residue of the upsampling, the results interleaved.
 
