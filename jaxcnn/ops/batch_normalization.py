@@ -1,4 +1,4 @@
-"""Batch normalisation: for training, whose rule is `normalise` in `normalization.py`, and for inference, its rule here.
+"""Batch normalisation, for training and for inference.
 
 Lecture: "We Use Advanced Techniques" (batch normalization, to make the training more stable against feature
 variations). Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
