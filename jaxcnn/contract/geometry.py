@@ -140,8 +140,8 @@ def _sees(n, m, k, s, pads, d):
     return all(first_inside(i) < n and first_inside(i) <= s * i - low + d * (k - 1) for i in places)
 
 
-def seeing(window: Window) -> Window:
-    """The same window without the first and last entries that lie in the padding at every place, if that is known."""
+def trimmed(window: Window) -> Window:
+    """The window without its first and last entries that lie in the padding at every place, if the image is known."""
     if not window.known:
         return window
     axes = list(zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True))

@@ -30,7 +30,6 @@ from jaxcnn.contract.geometry import (
     may_be_left,
     no_farther,
     reaching_the_end,
-    seeing,
     sees_everywhere,
     surely,
 )
@@ -239,18 +238,21 @@ def not_empty(function: str, argument: str, size: Sequence[int], shape: Sequence
     require(all(size), function, argument, "of at least 1 entry per spatial axis", f"shape {list(shape)}")
 
 
-def with_sight(function: str, window: Window) -> Window:
-    """The window without the entries that see no image; ValueError unless every place of it has one that does."""
+def require_seen(function: str, window: Window) -> Window:
+    """`window`; ValueError unless each of its places has an entry inside the image."""
     expected = f"such that every window of size {window.size} sees an entry of the image"
     require(sees_everywhere(window), function, "padding", expected, window.padding)
-    return seeing(window)
+    return window
 
 
 def pooling_window(
-    function: str, x: Any, window: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: Any = False
+    function: str, x: Any, size: Any, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: Any = False
 ) -> Window:
-    """The checked window of a pool over x [N, *S, C]; the stride is the size by default."""
+    """The checked window of a pool over x [N, *S, C]; the stride is the size by default.
+
+    `size` is what users of the pool give as `window`. What private functions take as `window` is a `Window`.
+    """
     images(function, x)
-    stride = window if stride is None else stride
+    stride = size if stride is None else stride
     ceil_mode = flag(function, "ceil_mode", ceil_mode)
-    return checked_window(function, x.shape[1:-1], window, stride, padding, dilation, ceil_mode=ceil_mode)
+    return checked_window(function, x.shape[1:-1], size, stride, padding, dilation, ceil_mode=ceil_mode)

@@ -1,4 +1,4 @@
-"""A computation that XLA compiles as a function of its own."""
+"""A computation whose result XLA stores: it is compiled as a function of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def unfused(f: Callable[..., Any], *args: jax.Array) -> Any:
-    """f(*args), of which XLA fuses nothing with what comes before or after: it is computed once, and stored.
+    """f(*args), computed once and stored: XLA fuses no operation of f with one outside.
 
-    A barrier does not hold that off on a CPU, where XLA drops it before it fuses. No convolution belongs here: in such
-    functions XLA takes the slowest kernel for it.
+    On a CPU `lax.optimization_barrier` does not have this effect: XLA removes it before it fuses. f must hold no
+    convolution: XLA computes one in such a function by its own loops, the slowest of its kernels.
     """
     with set_xla_metadata(inlineable="false"):
         return jax.jit(f)(*args)

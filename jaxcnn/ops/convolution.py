@@ -172,7 +172,7 @@ def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window,
 
 
 def convolve(x, w, window, groups, arithmetic=LAX):
-    """Z = Conv(X | W_1, ..., W_K)."""
+    """Z = Conv(X | W_1, ..., W_K), the formula for every rule that convolves; `conv` is the same for users."""
     sliding = Sliding(
         stride=window.stride,
         padding=window.padding,

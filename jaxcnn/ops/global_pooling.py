@@ -1,8 +1,7 @@
 """Pooling of whole images: over all places, or into a given number of regions.
 
-Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.py` and `pooling.py`; only the windows
-differ in size.
-"""
+Lecture: "Backpropagation through Pooling". The rules are those of `max_pooling.py` and `mean_pooling.py`; only the
+windows differ in size."""
 
 import itertools
 import math
@@ -21,8 +20,9 @@ from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule, without_rule
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
-from jaxcnn.kernels.windows import FEW_ENTRIES, in_pairs
+from jaxcnn.kernels.windows import alternating
 from jaxcnn.kernels.winners import (
+    Place,
     add_at_place,
     add_at_winner,
     dtype_of_places,
@@ -31,9 +31,10 @@ from jaxcnn.kernels.winners import (
     place_of_winner,
     take_from_place,
     window_max,
+    winner_type,
 )
 
-_FEW_REGIONS = 16  # that a place is in; each is one more pass over all places to compile
+_FEW_REGIONS = 16  # regions that a place is in; each is one more pass over all places to compile
 
 Regions = int | Sequence[int | None] | np.ndarray | None
 
@@ -60,7 +61,7 @@ def global_mean_pool(x: jax.Array) -> jax.Array:
     >>> global_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
     Array([[1.5]], dtype=float32)
     """
-    x = _with_places("global_mean_pool", x)
+    x = _checked_images("global_mean_pool", x)
     return _global_mean_pool(x, x.shape[1:-1])
 
 
@@ -104,7 +105,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     >>> global_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 2, 2, 1))
     Array([[3.]], dtype=float32)
     """
-    x = _with_places("global_max_pool", x)
+    x = _checked_images("global_max_pool", x)
     image = x.shape[1:-1]
     if any(map(arguments.is_symbolic, image)):
         return _max_of_symbolic(x)
@@ -146,7 +147,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     >>> adaptive_max_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 5.0]).reshape(1, 5, 1), (2,))[0, :, 0]
     Array([3., 5.], dtype=float32)
     """
-    x = _with_places("adaptive_max_pool", x)
+    x = _checked_images("adaptive_max_pool", x)
     image = x.shape[1:-1]
     arguments.known_image("adaptive_max_pool", x)
     shape = _regions_shape("adaptive_max_pool", shape, image)
@@ -159,43 +160,45 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
 @without_rule
 def _indices(x, image, shape):
     dtype_of_places(image, "adaptive_max_pool")
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     return place_of_winner(max_and_winner(x, window)[1], window) if window else _place_of_maximum(x, shape)
 
 
 def _max_of_regions_plain(x, image, shape, function):
-    window = _windows(image, shape)
+    window = _region_window(image, shape)
     return window_max(x, window) if window else take_from_place(x, _place_of_maximum(lax.stop_gradient(x), shape))
 
 
 def _max_of_regions_fwd(x, image, shape, function):
-    window = _windows(image, shape)
-    if window is None or window.volume > FEW_ENTRIES:
+    window = _region_window(image, shape)
+    if window is None or winner_type(window) is Place:
         dtype_of_places(image, function)
     if window:
         return max_and_winner(x, window)
     place = _place_of_maximum(lax.stop_gradient(x), shape)
-    return take_from_place(x, place), place
+    return take_from_place(x, place), Place(place)
 
 
 def _max_of_regions_bwd(image, shape, function, winner, dy):
-    """Each dy added to the place of its maximum."""
-    window = _windows(image, shape)
+    """dx[j] = Σ_i dy[i] [winner[i] = j] over the regions i that place j is in."""
+    window = _region_window(image, shape)
     if window:
         return (add_at_winner(dy, winner, window),)
     scattered = partial(add_at_place, image=image)
     axes = [_regions_of_places(n, m) for n, m in zip(image, shape, strict=True)]
     if math.prod(map(len, axes)) > _FEW_REGIONS:
-        return (scattered(dy, winner),)
-    return (lax.platform_dependent(dy, winner, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),)
+        return (scattered(dy, winner.number),)
+    return (
+        lax.platform_dependent(dy, winner.number, cpu=scattered, default=partial(_add_region_by_region, axes=axes)),
+    )
 
 
 _max_of_regions = custom_rule(_max_of_regions_plain, _max_of_regions_fwd, _max_of_regions_bwd)
 
 
-# On a GPU a scatter of bfloat16 adds up in float32 in memory, and takes another order each time.
+# A GPU's scatter of bfloat16 stores float32 sums, and adds in another order each time.
 def _add_region_by_region(dy, place, axes):
-    """dx [N, *S, C]: each place adds up the dy of the regions that it is in, of those of which it is the maximum."""
+    """dx [N, *S, C]: each place adds up the dy of those regions that it is in and has won."""
     dtype, image = place.dtype, [regions.shape[1] for regions in axes]
     own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
     for axis, n in enumerate(image, start=1):
@@ -274,8 +277,8 @@ def _regions(n, m):
     return np.stack([region * n // m, -(-(region + 1) * n // m)], axis=1)
 
 
-def _windows(image, shape):
-    """The window whose places are the regions; None where they do not divide the image."""
+def _region_window(image, shape):
+    """The window whose places are the regions. None if the regions do not divide the image."""
     if any(n % m for n, m in zip(image, shape, strict=True)):
         return None
     size, rank = tuple(n // m for n, m in zip(image, shape, strict=True)), len(image)
@@ -307,7 +310,7 @@ def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
     >>> adaptive_mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0, 4.0]).reshape(1, 5, 1), (2,))[0, :, 0]
     Array([2., 2.], dtype=float32)
     """
-    x = _with_places("adaptive_mean_pool", x)
+    x = _checked_images("adaptive_mean_pool", x)
     image = x.shape[1:-1]
     shape = _regions_shape("adaptive_mean_pool", shape, image)
     if any(n % m != 0 for n, m in zip(image, shape, strict=True)):
@@ -352,15 +355,15 @@ def _block(n, m):
 def _mean_of_blocks(x, blocks):
     """[N, *(M·B), C] -> [N, M_1, B_1, M_2, B_2, ..., C] -> [N, *M, C]."""
     outer = [n // b for n, b in zip(x.shape[1:-1], blocks, strict=True)]
-    split = x.reshape(x.shape[0], *in_pairs(outer, blocks), x.shape[-1])
+    split = x.reshape(x.shape[0], *alternating(outer, blocks), x.shape[-1])
     return jnp.mean(split, axis=tuple(range(2, split.ndim - 1, 2)))
 
 
 def _share_in_blocks(dy, blocks):
     """`_mean_of_blocks` transposed: each entry, divided, at every place of its block."""
     outer = dy.shape[1:-1]
-    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *in_pairs(outer, [1] * len(outer)), dy.shape[-1])
-    repeated = jnp.broadcast_to(single, (dy.shape[0], *in_pairs(outer, blocks), dy.shape[-1]))
+    single = (dy / math.prod(blocks)).reshape(dy.shape[0], *alternating(outer, [1] * len(outer)), dy.shape[-1])
+    repeated = jnp.broadcast_to(single, (dy.shape[0], *alternating(outer, blocks), dy.shape[-1]))
     return repeated.reshape(dy.shape[0], *(m * b for m, b in zip(outer, blocks, strict=True)), dy.shape[-1])
 
 
@@ -373,7 +376,7 @@ def _shares(n, m):
     return Terms(np.where(k < length, first[:, None] + k, 0), (k < length) / length)
 
 
-def _with_places(function: str, x: Any) -> jax.Array:
+def _checked_images(function: str, x: Any) -> jax.Array:
     (x,) = arguments.floating(function, x=x)
     arguments.images(function, x)
     has_places = 0 not in x.shape[1:-1]

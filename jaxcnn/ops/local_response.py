@@ -10,7 +10,7 @@ from jax import lax
 from jaxcnn.contract import arguments
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.kernels.squares import limits, unless
+from jaxcnn.kernels.squares import compute_unless, limits
 
 
 def local_response_norm(
@@ -88,7 +88,7 @@ def _divisor(x, size, slope, k):
     d = divisor_of(1.0, x)
     fine = d <= largest
     c = jnp.where(fine, np.ones((), x.dtype), np.asarray(shrink, x.dtype))
-    return jnp.where(fine, d, unless(fine, d, partial(divisor_of, shrink), x)), c
+    return jnp.where(fine, d, compute_unless(fine, d, partial(divisor_of, shrink), x)), c
 
 
 def _reach(size):

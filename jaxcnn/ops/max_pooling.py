@@ -12,8 +12,9 @@ from jax import lax
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.rules import custom_rule, without_rule
-from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, require_seen
 from jaxcnn.kernels.winners import (
     add_at_place,
     add_at_winner,
@@ -72,15 +73,18 @@ def max_pool(
     Array([3., 2.], dtype=float32)
     """
     (x,) = arguments.floating("max_pool", x=x)
-    geometry = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    geometry = with_sight("max_pool", geometry)
-    if not geometry.known and max(geometry.dilation) == 1 and not return_indices:
-        return _max_of_symbolic(x, geometry)
+    checked = pooling_window("max_pool", x, window, stride, padding, dilation, ceil_mode)
+    return _max_and_indices(x, trimmed(require_seen("max_pool", checked)), return_indices)
+
+
+def _max_and_indices(x, window, return_indices):
+    if not window.known and max(window.dilation) == 1 and not return_indices:
+        return _max_of_symbolic(x, window)
     arguments.known_image("max_pool", x)
-    y = _max_pool(x, geometry)
+    y = _max_pool(x, window)
     if not arguments.flag("max_pool", "return_indices", return_indices):
         return y
-    return y, _indices(lax.stop_gradient(x), geometry)
+    return y, _indices(lax.stop_gradient(x), window)
 
 
 _max_of_symbolic = without_rule(max_of_symbolic)
@@ -99,9 +103,13 @@ def _max_pool_fwd(x, window):
     return max_and_winner(x, window)
 
 
+# The maximum of window i is its entry k = winner[i], so y[i] = x[s·i + d·k - low]. Place j is the entry
+# k = (j + low - s·i) / d of window i, if that is an entry. So ∂y[i]/∂x[j] = [winner[i] = k]: the filter of window i is
+# one at the maximum and zero elsewhere. Then dx[j] = Σ_i dy[i] ∂y[i]/∂x[j], the sum that `add_at_winner` computes.
 def _max_pool_bwd(window, winner, dy):
-    """Each dy times the filter that is one at the winner of its window, added to the input map."""
-    return (add_at_winner(dy, winner, window),)
+    """dx[j] = Σ_i dy[i] [winner[i] = k] over the windows i that place j is in, k its entry there."""
+    dx = add_at_winner(dy, winner, window)
+    return (dx,)
 
 
 _max_pool = custom_rule(_max_pool_plain, _max_pool_fwd, _max_pool_bwd)
@@ -173,7 +181,7 @@ def _max_unpool_fwd(y, indices, shape):
 
 
 def _max_unpool_bwd(shape, indices, dx):
-    """Every entry of y went to one place."""
+    """dy[i] = dx[indices[i]]: every entry of y went to one place."""
     return take_from_place(dx, indices), None
 
 

@@ -16,13 +16,13 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
-from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
+from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
+from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
-from jaxcnn.kernels.winners import stored, window_max
+from jaxcnn.kernels.winners import store, window_max
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
 
 
@@ -68,16 +68,21 @@ def mean_pool(
     """
     function = "mean_pool"
     (x,) = arguments.floating(function, x=x)
-    geometry = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
+    checked = pooling_window(function, x, window, stride, padding, ceil_mode=ceil_mode)
+    return _mean_pool(x, *_window_and_counted(checked, padding, count_include_pad, divisor))
+
+
+def _window_and_counted(window, padding, count_include_pad, divisor):
+    """The window, and what `kernels.means` takes as `counted`."""
+    function = "mean_pool"
     if divisor is not None:
-        counted = arguments.number(function, "divisor", divisor)
-        arguments.require(counted != 0, function, "divisor", "a number other than 0", divisor)
-    elif arguments.flag(function, "count_include_pad", count_include_pad):
-        counted = window_arguments.padding_around(function, padding, geometry)
-    else:
-        geometry = with_sight(function, geometry)
-        counted = inside(geometry)
-    return _mean_pool(x, geometry, counted)
+        number = arguments.number(function, "divisor", divisor)
+        arguments.require(number != 0, function, "divisor", "a number other than 0", divisor)
+        return window, number
+    if arguments.flag(function, "count_include_pad", count_include_pad):
+        return window, window_arguments.padding_around(function, padding, window)
+    window = trimmed(require_seen(function, window))
+    return window, image_only(window)
 
 
 def _mean_pool_plain(x, window, counted):
@@ -136,18 +141,18 @@ def lp_pool(
     """
     (x,) = arguments.floating("lp_pool", x=x)
     arguments.known_image("lp_pool", x)
-    geometry = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
+    checked = pooling_window("lp_pool", x, window, stride, "VALID", ceil_mode=ceil_mode)
     power = arguments.number("lp_pool", "p", p)
     arguments.require(power > 0, "lp_pool", "p", "a number above 0", p)
-    return _lp_pool(x, power, geometry)
+    return _lp_pool(x, power, checked)
 
 
 def _lp_pool_plain(x, p, window):
-    return _norm(x, p, window, _to_the, _plain_quotient_to_the)
+    return _norm(x, p, window, _power, _plain_quotient_power)
 
 
 def _lp_pool_fwd(x, p, window):
-    y = _norm(x, p, window, _smoothly_to_the, _share)
+    y = _norm(x, p, window, _smooth_power, _share)
     return y, (x, y)
 
 
@@ -156,11 +161,11 @@ def _lp_pool_fwd(x, p, window):
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = Σ_i (x / y_i)^(p-1) dy_i over the windows i that a place is in, but for those of which y is 0."""
     x, y = map(widen, residuals)
-    args = x, stored(y), widen(dy)
+    args = x, store(y), widen(dy)
 
     def by_factors(x, y, dy):
-        shares = float(window.volume) * add_shares(_unless_zero(y, 1 - p) * dy, window, inside(window))
-        return _times(shares, _smoothly_to_the(x, p - 1), x, p)
+        shares = float(window.volume) * add_shares(_power_unless_zero(y, 1 - p) * dy, window, image_only(window))
+        return _multiplied(shares, _smooth_power(x, p - 1), x, p)
 
     def by_ratios(x, y, dy):
         return _add_shares_of(x, y, jnp.ones_like(y), dy, p, window)
@@ -187,7 +192,8 @@ def _is_moderate(x, y, dy, p):
     info = jnp.finfo(x.dtype)
     most = float(info.max) ** (0.5 / max(abs(p - 1), 1))
     least = 1 / most if p < 2 else min(float(info.tiny) ** (1 / (p - 1)), 1e-12)  # smaller ones are common
-    return _all(_within(x, 0.0 if p == 1 else least, most)) & _all(_within(y, 1 / most, most) & _within(dy, 0.0, most))
+    fits_x = _all(_is_between(x, 0.0 if p == 1 else least, most))
+    return fits_x & _all(_is_between(y, 1 / most, most) & _is_between(dy, 0.0, most))
 
 
 def _add_shares_of(x, y, part, dy, p, window):
@@ -196,11 +202,11 @@ def _add_shares_of(x, y, part, dy, p, window):
     def add(dx, y_i, part_i, dy_i):
         is_zero = y_i == 0
         share = _share(jnp.where(is_zero, 1.0, x), jnp.where(is_zero, 1.0, y_i), part_i, p - 1)
-        return dx + _times(jnp.where(is_zero, 0.0, dy_i), share, x, p)
+        return dx + _multiplied(jnp.where(is_zero, 0.0, dy_i), share, x, p)
 
     zero, one = np.array([0, 1], x.dtype)
-    seen = [(y, zero), (part, one), (_as_if_whole(dy, window), zero)]
-    return fold_windows(add, jnp.zeros_like(x), seen, seeing(window), 1)
+    seen = [(y, zero), (part, one), (_scaled_to_whole(dy, window), zero)]
+    return fold_windows(add, jnp.zeros_like(x), seen, trimmed(window), 1)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -210,10 +216,10 @@ def _share(x, y, part, q, k=0):
     JAX would divide by y^2, and by powers of x alone.
     """
     if k == 0:
-        return _quotient_to_the(x, y, part, q)
+        return _quotient_power(x, y, part, q)
     first = q // 2 if q == int(q) else q / 2
     root = (jnp.sqrt(part) / jnp.sqrt(y)) ** k
-    return (_quotient_to_the(x, y, part, first) * root) * (_quotient_to_the(x, y, part, q - first) * root)
+    return (_quotient_power(x, y, part, first) * root) * (_quotient_power(x, y, part, q - first) * root)
 
 
 @partial(_share.defjvp, symbolic_zeros=True)
@@ -228,10 +234,10 @@ def _share_jvp(q, k, primals, tangents):
     return _share(x, y, part, q, k), tangent
 
 
-def _quotient_to_the(x, y, part, q):
+def _quotient_power(x, y, part, q):
     """(x part/y)^q, 0 where x is unless q is whole."""
     if q == int(q) or q > 2:
-        return _smoothly_to_the(_divided(x * part, y), q)
+        return _smooth_power(_divided(x * part, y), q)
     is_zero = (x == 0) & ~jnp.isnan(y)
     # The ratio may be too small for the dtype where its power is not: then that of a multiple by a power of 2.
     exponent = jnp.finfo(x.dtype).maxexp // 2
@@ -247,47 +253,47 @@ def _divided(x, y):
     return jnp.where(jnp.isnan(x), x, x / y)
 
 
-def _plain_quotient_to_the(x, y, part, p):
+def _plain_quotient_power(x, y, part, p):
     """The same with an infinite derivative at 0. The power of a ratio that is too small counts for a p near 0 only."""
-    return _quotient_to_the(x, y, part, p) if p < 0.25 else _to_the(_divided(x * part, y), p)
+    return _quotient_power(x, y, part, p) if p < 0.25 else _power(_divided(x * part, y), p)
 
 
 # The entries of a window are divided by the largest of them, m: their powers do not overflow, and those that underflow
 # are too small to count. As y is the same whatever m is, m has no derivative. Where windows overlap, that takes a power
 # for each of their entries, and is left out where all sums have their digits without it.
-def _norm(x, p, window, to_the, quotient_to_the):
+def _norm(x, p, window, raised, quotient_power):
     """y = m (Σ (x/m)^p)^(1/p)."""
     x, dtype = widen(x), x.dtype
 
     def unscaled(x):
-        return _unless_zero(float(window.volume) * window_mean(to_the(x, p), window, inside(window)), 1 / p)
+        return _power_unless_zero(float(window.volume) * window_mean(raised(x, p), window, image_only(window)), 1 / p)
 
     def scaled(x, few):
-        return _scaled_norm(x, p, window, quotient_to_the, 1.0, few)
+        return _scaled_norm(x, p, window, quotient_power, 1.0, few)
 
     if not _overlap(window):
         return scaled(x, FEW_ENTRIES).astype(dtype)
     info = jnp.finfo(x.dtype)
     logs = math.log(info.tiny / info.eps), math.log(info.max) - math.log(window.volume)
     least, most = (math.exp(np.clip(log / p, math.log(info.tiny), math.log(info.max) - 1)) for log in logs)
-    return lax.cond(_all(_within(x, least, most)), unscaled, partial(scaled, few=1), x).astype(dtype)
+    return lax.cond(_all(_is_between(x, least, most)), unscaled, partial(scaled, few=1), x).astype(dtype)
 
 
-def _scaled_norm(x, p, window, quotient_to_the, part, few=1):
+def _scaled_norm(x, p, window, quotient_power, part, few=1):
     """part m (Σ (x/m)^p)^(1/p)."""
     largest = float(jnp.finfo(x.dtype).max) / (4 if p < 32 else 1)  # whose reciprocal is within the dtype
-    m = window_max(jnp.abs(lax.stop_gradient(x)), seeing(window))
+    m = window_max(jnp.abs(lax.stop_gradient(x)), trimmed(window))
     is_zero = m == 0
     scale = jnp.where(is_zero | ~jnp.isfinite(m), 1.0, jnp.minimum(m, largest))
 
     def add(total, _, x_k):
-        return total + quotient_to_the(jnp.where(is_zero, 1.0, x_k), scale, 1.0, p)
+        return total + quotient_power(jnp.where(is_zero, 1.0, x_k), scale, 1.0, p)
 
-    total = fold_entries(add, jnp.zeros_like(m), x, seeing(window), np.zeros((), x.dtype), few)
-    return jnp.where(is_zero, 0.0, scale * part * _unless_zero(_as_if_whole(total, window), 1 / p))
+    total = fold_entries(add, jnp.zeros_like(m), x, trimmed(window), np.zeros((), x.dtype), few)
+    return jnp.where(is_zero, 0.0, scale * part * _power_unless_zero(_scaled_to_whole(total, window), 1 / p))
 
 
-def _within(a, least, most):
+def _is_between(a, least, most):
     """Whether each entry is 0 or its size between the two."""
     size = jnp.abs(lax.stop_gradient(a))
     return (size == 0) | ((size > least) & (size < most))
@@ -303,27 +309,27 @@ def _overlap(window):
     return any(k > s for k, s in zip(window.size, window.stride, strict=True))
 
 
-def _as_if_whole(total, window):
-    """The sum of a window, scaled up where some of it is outside the image."""
-    return total * (float(window.volume) / divisor(window, inside(window), total.dtype))
+def _scaled_to_whole(total, window):
+    """The sum of each window. It is scaled up as if the entries outside the image were as large as those inside."""
+    return total * (float(window.volume) / divisor(window, image_only(window), total.dtype))
 
 
-def _to_the(a, power):
+def _power(a, power):
     """a^power; a negative base has whole powers only."""
     return a ** (int(power) if power == int(power) else power)
 
 
-def _unless_zero(a, power):
+def _power_unless_zero(a, power):
     """a^power, 0 where a is 0, with a derivative of 0 there."""
-    return jnp.where(a == 0, 0.0, _to_the(jnp.where(a == 0, 1.0, a), power))
+    return jnp.where(a == 0, 0.0, _power(jnp.where(a == 0, 1.0, a), power))
 
 
-def _smoothly_to_the(a, power):
+def _smooth_power(a, power):
     """a^power, with a derivative of 0 at 0 unless power is whole: an infinite one would leave no number beside it."""
-    return _to_the(a, power) if power == int(power) else _unless_zero(a, power)
+    return _power(a, power) if power == int(power) else _power_unless_zero(a, power)
 
 
-def _times(dy, slope, x, p):
+def _multiplied(dy, slope, x, p):
     """dy times the slope at x, which is infinite where x is 0 if p < 1; a dy of 0 is nobody's and stays 0."""
     product = dy * slope
     if p >= 1:

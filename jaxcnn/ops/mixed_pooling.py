@@ -12,10 +12,10 @@ from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.geometry import seeing
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
+from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
 from jaxcnn.kernels.means import add_shares, window_mean
 from jaxcnn.kernels.windows import fold_entries, fold_windows
 from jaxcnn.kernels.winners import add_at_winner, max_and_winner, window_max
@@ -60,34 +60,34 @@ def mixed_pool(
     """
     x, share = arguments.floating("mixed_pool", x=x, share=share)
     arguments.known_image("mixed_pool", x)
-    geometry = pooling_window("mixed_pool", x, window, stride, padding)
-    with_sight("mixed_pool", geometry)
+    checked = require_seen("mixed_pool", pooling_window("mixed_pool", x, window, stride, padding))
     arguments.one_or_per_channel("mixed_pool", "share", share, x, "share")
-    return _mixed_pool(x, share, geometry)
+    return _mixed_pool(x, share, checked)
 
 
 def _mixed_pool_plain(x, share, window):
     mean = window_mean(widen(x), window, window.padding)
-    return _between(widen(window_max(x, seeing(window))), mean, share).astype(x.dtype)
+    return _mix(widen(window_max(x, trimmed(window))), mean, share).astype(x.dtype)
 
 
-def _between(maximum, mean, share):
+def _mix(maximum, mean, share):
     share = jnp.broadcast_to(widen(share), mean.shape)
     return share * maximum + (1 - share) * mean
 
 
 def _mixed_pool_fwd(x, share, window):
-    maximum, winner = max_and_winner(x, seeing(window))
+    maximum, winner = max_and_winner(x, trimmed(window))
     maximum, mean = widen(maximum), window_mean(widen(x), window, window.padding)
-    return _between(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
+    return _mix(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
 
 
 def _mixed_pool_bwd(window, residuals, dy):
     """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
     share, winner, difference = residuals
     wide = widen(dy)
-    of_maximum = jnp.broadcast_to(widen(share), dy.shape) * wide
-    dx = add_at_winner(of_maximum, winner, seeing(window)) + add_shares(wide - of_maximum, window, window.padding)
+    maximum_share = jnp.broadcast_to(widen(share), dy.shape) * wide
+    dx = add_at_winner(maximum_share, winner, trimmed(window))
+    dx = dx + add_shares(wide - maximum_share, window, window.padding)
     return dx, _sum_over_shared(wide * widen(difference), share)
 
 
@@ -137,11 +137,10 @@ def softmax_pool(
     """
     x, scale = arguments.floating("softmax_pool", x=x, temperature=temperature)
     arguments.known_image("softmax_pool", x)
-    geometry = pooling_window("softmax_pool", x, window, stride, padding)
-    geometry = with_sight("softmax_pool", geometry)
+    checked = require_seen("softmax_pool", pooling_window("softmax_pool", x, window, stride, padding))
     arguments.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
     arguments.above_zero("softmax_pool", "temperature", temperature)
-    return _softmax_pool(x, scale, geometry)
+    return _softmax_pool(x, scale, trimmed(checked))
 
 
 def _softmax_pool_plain(x, temperature, window):

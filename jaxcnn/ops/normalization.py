@@ -19,7 +19,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.kernels.squares import difference, limits, over_devices, present, square_sums, sum_along, sum_of_parts
+from jaxcnn.kernels.squares import difference, limits, present, square_sums, sum_along, sum_devices, sum_of_parts
 
 
 def layer_norm(
@@ -230,8 +230,8 @@ def _normalise_bwd(axes, eps, named, residuals, cotangents):
     dbeta = None if beta is None else sum_along(plain, shared)
     dgamma = sum_along(weighted, shared)
     count = _count(x, where, axes, named)
-    mean_term = 0.0 if beta is None else over_devices(sum_along(scale * plain, axes), named) / count
-    variance_term = over_devices(sum_along(scale * weighted, axes), named) / count
+    mean_term = 0.0 if beta is None else sum_devices(sum_along(scale * plain, axes), named) / count
+    variance_term = sum_devices(sum_along(scale * weighted, axes), named) / count
     dx = _normalise_dx(scale * dy, normalised, r, mean_term, variance_term)
     return present(dx, where), dgamma, dbeta, None
 
@@ -337,7 +337,7 @@ def _count(x, where, axes, named):
         return max(math.prod(along) * devices, 1)
     shared = math.prod(x.shape[axis] for axis in axes if where.shape[axis] == 1)
     count = sum_along(where.astype(sum_dtype(x.dtype)), axes) * shared
-    return jnp.maximum(over_devices(count, named), 1)
+    return jnp.maximum(sum_devices(count, named), 1)
 
 
 def _mean(x, count, axes, named):
@@ -346,4 +346,4 @@ def _mean(x, count, axes, named):
     bits = entries.bit_length() if isinstance(entries, int) else 32
     devices = math.prod(size for _, size in named)
     part = 2.0 ** -(bits + devices.bit_length())
-    return over_devices(sum_of_parts(x, axes, part), named) / (count * part)
+    return sum_devices(sum_of_parts(x, axes, part), named) / (count * part)

@@ -11,10 +11,11 @@ from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.contract.window_arguments import Padding, pooling_window, with_sight
-from jaxcnn.kernels.means import add_shares, divisor, inside, window_mean
+from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
+from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import fold_entries
 from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
@@ -58,8 +59,7 @@ def stochastic_pool(
     Array([3., 2.], dtype=float32)
     """
     arguments.random_key("stochastic_pool", key)
-    x, geometry = _checked("stochastic_pool", x, window, stride, padding)
-    return _stochastic_pool(key, x, geometry)
+    return _stochastic_pool(key, *_checked("stochastic_pool", x, window, stride, padding))
 
 
 def _stochastic_pool_plain(key, x, window):
@@ -72,18 +72,18 @@ def _stochastic_pool_fwd(key, x, window):
 
 
 def _stochastic_pool_bwd(window, drawn, dy):
-    """Each dy times the filter that is one at the entry that was drawn, added to the input map."""
+    """dx[j] = Σ_i dy[i] [drawn[i] = k] over the windows i that place j is in, k its entry there."""
     return None, add_at_winner(dy, drawn, window)
 
 
 _stochastic_pool = custom_rule(_stochastic_pool_plain, _stochastic_pool_fwd, _stochastic_pool_bwd)
 
 
-# A number u that is uniform in [0, Σ w) falls into one of the intervals [w_1 + ... + w_(k-1), w_1 + ... + w_k), into
-# each with probability w_k / Σ w. The weights are relative to the largest, so that their sum is finite; where the
-# largest is 0, all that are inside the image are equal to it.
+# A number u that is uniform in [0, Σ w) lies in the interval [w_1 + ... + w_(k-1), w_1 + ... + w_k) with probability
+# w_k / Σ w. The weights are divided by the largest of them, so that their sum is finite. If the largest is 0, all
+# entries inside the image have the same weight.
 def _draw(key, x, window):
-    """Which entry of each window is drawn, as a winner."""
+    """The entry of each window that is drawn: it is the winner of the window, as `add_at_winner` takes it."""
     x = widen(x)
     positive = jnp.where(jnp.isnan(x), np.inf, jnp.maximum(x, 0.0))
     largest = window_max(positive, window)
@@ -141,8 +141,7 @@ def stochastic_pool_inference(
     >>> stochastic_pool_inference(jnp.array([1.0, 3.0, -2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
     Array([ 2.5, -1. ], dtype=float32)
     """
-    x, geometry = _checked("stochastic_pool_inference", x, window, stride, padding)
-    return _stochastic_pool_inference(x, geometry)
+    return _stochastic_pool_inference(*_checked("stochastic_pool_inference", x, window, stride, padding))
 
 
 def _stochastic_pool_inference_plain(x, window):
@@ -164,11 +163,11 @@ def _stochastic_pool_inference_bwd(window, residuals, dy):
     g = jnp.where(positive, wide / jnp.where(positive, mean, 1.0), 0.0)
 
     def spread(a):
-        return add_shares(a, window, inside(window))
+        return add_shares(a, window, image_only(window))
 
-    of_positive = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
-    of_others = spread(jnp.where(positive, 0.0, wide))
-    return (jnp.where(x > 0, of_positive, 0.0) + of_others,)
+    positive_part = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
+    other_part = spread(jnp.where(positive, 0.0, wide))
+    return (jnp.where(x > 0, positive_part, 0.0) + other_part,)
 
 
 _stochastic_pool_inference = custom_rule(
@@ -184,19 +183,18 @@ def _expectation(x, window):
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
 
     def add(sums, _, w_k):
-        total, of_squares = sums
+        total, squares = sums
         share = w_k / scale  # its square does not overflow, and y is the same whatever the scale is
-        return total + share, of_squares + share * share
+        return total + share, squares + share * share
 
-    total, of_squares = fold_entries(add, (jnp.zeros_like(scale),) * 2, w, window, np.zeros((), w.dtype))
-    of_all = window_mean(x, window, inside(window))
-    y = jnp.where(total == 0, of_all, scale * (of_squares / jnp.where(total == 0, 1.0, total)))
-    return y, scale * (total / divisor(window, inside(window), w.dtype))
+    total, squares = fold_entries(add, (jnp.zeros_like(scale),) * 2, w, window, np.zeros((), w.dtype))
+    plain_mean = window_mean(x, window, image_only(window))
+    y = jnp.where(total == 0, plain_mean, scale * (squares / jnp.where(total == 0, 1.0, total)))
+    return y, scale * (total / divisor(window, image_only(window), w.dtype))
 
 
-def _checked(function, x, window, stride, padding):
+def _checked(function, x, size, stride, padding):
+    """x and the checked window of this size."""
     (x,) = arguments.floating(function, x=x)
     arguments.known_image(function, x)
-    geometry = pooling_window(function, x, window, stride, padding)
-    geometry = with_sight(function, geometry)
-    return x, geometry
+    return x, trimmed(require_seen(function, pooling_window(function, x, size, stride, padding)))

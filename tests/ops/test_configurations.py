@@ -497,7 +497,7 @@ def test_same_sliding_written_otherwise(setting):
     sliding = correlate.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
 
     def convolutions(x, w):
-        f = partial(correlate.lax_correlate, groups=1, arithmetic=correlate.LAX)
+        f = partial(correlate.by_lax, groups=1, arithmetic=correlate.LAX)
         others = [correlate.by_slab(f, x, w, sliding, x.dtype)] if x.ndim > 3 else []
         if max(setting.strides) == 1:
             others.append(correlate.by_shifts(x, w, sliding, correlate.LAX))
@@ -524,10 +524,10 @@ WAYS = [
     "by_subpixel",
     "by_swap_over_batch",
     "by_upsampled_slab",
-    "of_one_entry",
-    "of_one_place_over_batch",
-    "lax_correlate",
-    "lax_correlate_over_batch",
+    "by_one_entry",
+    "by_one_place_over_batch",
+    "by_lax",
+    "by_lax_over_batch",
 ]
 
 

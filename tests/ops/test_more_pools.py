@@ -12,7 +12,7 @@ from compilation import QUICK_TO_COMPILE, quick_vjp
 
 import jaxcnn as jc
 from jaxcnn.contract import window_arguments
-from jaxcnn.kernels.windows import windows_over_places
+from jaxcnn.kernels.windows import maps_per_window
 
 RNG = np.random.default_rng(0)
 quick = partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
@@ -137,7 +137,7 @@ def test_the_windows_over_a_place(window, stride, low, high):
     """Each window comes up once at each of the places that it is over, and nothing else does."""
     geometry = window_arguments.checked_window("test", (9, 5), (window, 2), (stride, 1), ((low, high), (0, 0)))
     number = np.arange(1, 1 + math.prod(geometry.output)).reshape(1, *geometry.output, 1)
-    maps = np.stack(quick(lambda y: list(windows_over_places(y, geometry, np.array(0))))(number))
+    maps = np.stack(quick(lambda y: list(maps_per_window(y, geometry, np.array(0))))(number))
     over = {place: [] for place in np.ndindex(9, 5)}
     for i, entries in oracles.windows((9, 5), (window, 2), (stride, 1), [(low, high), (0, 0)], (1, 1)):
         for _, place in entries:

@@ -141,7 +141,7 @@ def constant_probabilities(window, residuals, dy):
 
 
 def winner_one_further(right):
-    return lambda dy, winner, where: right(dy, winner + 1, where)
+    return lambda dy, winner, where: right(dy, jax.tree.map(lambda number: number + 1, winner), where)
 
 
 def last_of_the_ties(right):
@@ -149,7 +149,7 @@ def last_of_the_ties(right):
 
     def mutant(x, window):
         y, winner = right(jnp.flip(x, (1, 2)), window)
-        return jnp.flip(y, (1, 2)), window.volume - 1 - jnp.flip(winner, (1, 2))
+        return jnp.flip(y, (1, 2)), winners.Entry(window.volume - 1 - jnp.flip(winner.number, (1, 2)))
 
     return mutant
 

@@ -1,5 +1,6 @@
 """Pools at the ends of what they take: dtypes without an infinity, powers out of range, options beyond the image."""
 
+import math
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import quick, quick_vjp
+from jax import lax
 from table import CASES
 
 import jaxcnn as jc
@@ -83,6 +85,22 @@ def test_the_only_window(size, low, dilation):
     np.testing.assert_array_equal(y[:, 0], np.take_along_axis(x, expected[:, None], axis=1)[:, 0])
     dx = jax.vjp(pool, jnp.asarray(x))[1](jnp.ones(y.shape))[0]
     np.testing.assert_array_equal(dx, np.arange(n)[:, None] == expected[:, None])
+
+
+@pytest.mark.parametrize("size", [(64, 1), (1, 64), (63, 1, 1)], ids=str)
+def test_gradient_of_a_long_window_of_at_most_64_entries(size):
+    """Its sides have a sum of more than 64."""
+    rng, window = np.random.default_rng(0), (1, *size, 1)
+    x = rng.permutation(2 * math.prod(k + 3 for k in size)).astype(float).reshape(1, *(k + 3 for k in size), 2)
+
+    def by_lax(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, (1,) * len(window), "VALID")
+
+    y, back = quick_vjp(partial(jc.max_pool, window=size, stride=1), x)
+    expected, expected_back = quick_vjp(by_lax, x)
+    dy = rng.normal(size=y.shape)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(back(dy)[0], expected_back(dy)[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("p", "stride"), [(0.5, 1), (1.5, 3), (1.5, 2), (2, 1), (3, 3)])

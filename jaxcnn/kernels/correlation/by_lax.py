@@ -19,7 +19,8 @@ from jaxcnn.contract.sharding import mesh_axes
 class Sliding:
     """How an array slides over another along its spatial axes; one entry per axis everywhere.
 
-    `upsampling` puts zeros between the entries of what it slides over, `dilation` between its own.
+    `upsampling` puts zeros between the entries of the array below. `dilation` puts zeros between the entries of the
+    array that slides.
     """
 
     stride: tuple[int, ...]
@@ -31,12 +32,12 @@ class Sliding:
     def upsamples(self) -> bool:
         return max(self.upsampling, default=1) > 1
 
-    def along(self, axes: slice) -> "Sliding":
-        """The same along some of the axes."""
+    def restricted(self, axes: slice) -> "Sliding":
+        """The sliding along some of the axes."""
         return Sliding(self.stride[axes], self.padding[axes], self.dilation[axes], self.upsampling[axes])
 
     def last_axis_first(self) -> "Sliding":
-        """The same over what has its last spatial axis moved before the others."""
+        """The sliding over arrays whose last spatial axis was moved before the others."""
         return Sliding(*((last, *others) for *others, last in astuple(self)))
 
     def places(self, image: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
@@ -46,21 +47,23 @@ class Sliding:
         return tuple((n - e) // s + 1 for n, e, s in zip(padded, spans, self.stride, strict=True))
 
     def doubled(self) -> "Sliding":
-        """The same sliding with every distance along the first spatial axis doubled: zeros come between the entries,
-        and nothing meets them."""
+        """The sliding with every distance along the first spatial axis doubled.
+
+        Zeros come between the entries of the image, and no entry of a filter meets them: the result is the same.
+        """
         (low, high), *pads = self.padding
         stride, dilation, upsampling = ((2 * n, *rest) for n, *rest in (self.stride, self.dilation, self.upsampling))
         return Sliding(stride, ((2 * low, 2 * high), *pads), dilation, upsampling)
 
     def pad(self, x: jax.Array) -> jax.Array:
-        """The images x [N, *S, C] with all their zeros, between the entries and around."""
+        """The images x [N, *S, C] with their zeros, those between the entries and those of the padding."""
         pads = [(low, high, u - 1) for (low, high), u in zip(self.padding, self.upsampling, strict=True)]
         return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """lax's `precision` of the products, and the dtype of the sums and the result; None leaves it to lax."""
+    """lax's `precision` of the products, and the dtype of the sums and of the result. None leaves either to lax."""
 
     precision: Any = None
     dtype: Any = None
@@ -69,16 +72,17 @@ class Arithmetic:
 LAX = Arithmetic()
 
 
-# Under `vmap`, as in gradients per example, images become groups of channels. Where these are split over devices and
-# each group has one channel to sum over, XLA (jaxlib 0.10.2 and 0.12.0) computes all groups wrong but those of the
-# first device, unless the spatial axes of an array lie between the other two. One channel to sum over has the filter
-# gradient of one image; so has what JAX derives from a convolution of one image, and from a filter gradient of one
-# filter. There the spatial axes lie in between, which costs nothing. A mesh that `jax.jit(in_shardings=...)` alone
-# knows is not seen here, so the filter gradient of one image is computed like this without a mesh as well.
+# Under `vmap`, as in gradients per example, JAX makes groups of channels of the images. XLA (jaxlib 0.10.2 and 0.12.0)
+# computes the groups of all devices but the first wrong if the groups are split over devices, if each group sums over
+# one channel, and if no array has its spatial axes between its other two. A filter gradient of one image sums over one
+# channel. So does the gradient that JAX derives of a convolution of one image, or of a filter gradient of one filter.
+# For these the layouts below put the spatial axes in between, which costs nothing. A mesh that only
+# `jax.jit(in_shardings=...)` knows is not seen here. So the filter gradient of one image has this layout without a mesh
+# as well.
 
 
-def lax_correlate(x, w, sliding, groups, arithmetic):
-    """`correlate` as one convolution."""
+def by_lax(x, w, sliding, groups, arithmetic):
+    """`correlate` as one `lax.conv_general_dilated`."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
     layout = lax.ConvDimensionNumbers(
         lhs_spec=(0, channels, *spatial),
@@ -89,14 +93,15 @@ def lax_correlate(x, w, sliding, groups, arithmetic):
         w = jnp.moveaxis(w, channels - 1, 0)
         layout = layout._replace(rhs_spec=(channels, *range(channels)))
     if sliding.upsamples and groups > 1 and x.dtype == jnp.float64:
-        # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out: for
-        # one, the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
-        x, sliding = sliding.pad(x), _without_zeros(sliding)
+        # On a CPU the XLA of jaxlib 0.10.2 ends the process over some of these, unless the zeros are written out. One
+        # is the input gradient of depthwise filters [2, 3, 1, 2], stride 2, padding 1, on images [1, 4, 3, 2].
+        x, sliding = sliding.pad(x), _unpadded(sliding)
     return _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=groups)
 
 
-def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
-    """`correlate_over_batch` as one convolution: the channels of x are the images, the batch is what is summed."""
+def by_lax_over_batch(x, dz, sliding, arithmetic, groups=1):
+    """`correlate_over_batch` as one `lax.conv_general_dilated`: it takes the channels of x as images and the batch as
+    channels, so that it sums over the batch."""
     spatial, channels = tuple(range(1, x.ndim - 1)), x.ndim - 1
     if x.shape[0] == 1 or mesh_axes(x, dz):
         out_spec = (0, channels, *spatial)
@@ -111,11 +116,11 @@ def lax_correlate_over_batch(x, dz, sliding, arithmetic, groups=1):
     return jnp.moveaxis(dw, out_spec[0], -2)
 
 
-# A crop is a copy of the images. A GPU's kernel for filter gradients needs none for the rows behind the last place that
-# no filter reached; there are fewer of them than the layer's stride, which is the dilation here. For more, or in front,
-# XLA does not take that kernel.
+# A crop is a copy of the images. At the end of an axis there may be rows that no place of the filter reached. They are
+# fewer than the layer's stride, which is the dilation here. A GPU's kernel for filter gradients takes these rows as a
+# negative padding, without a copy. XLA does not take that kernel for more rows, or for rows in front.
 def _rows_behind(sliding):
-    """How many such rows there are on each axis, as a negative padding behind."""
+    """The number of such rows on each axis, as a negative padding at the end."""
     if not all(isinstance(width, int) for pads in sliding.padding for width in pads):
         return [0] * len(sliding.padding)
     axes = zip(sliding.padding, sliding.dilation, strict=True)
@@ -123,6 +128,7 @@ def _rows_behind(sliding):
 
 
 def _cropped_but_rows_behind(x, sliding):
+    """The same as `_cropped`, but the rows of `_rows_behind` stay in x and in the negative padding."""
     rows = _rows_behind(sliding)
     padding = tuple((low, high - row) for (low, high), row in zip(sliding.padding, rows, strict=True))
     x, sliding = _cropped(x, replace(sliding, padding=padding))
@@ -148,26 +154,27 @@ def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, b
 
 
 def _cropped(x, sliding):
-    """x without the borders that negative padding leaves out, and the sliding over what is left.
+    """x without the borders that negative padding crops, and the sliding over the rest.
 
-    Where its width is symbolic, so is all padding.
+    Where a width is symbolic, all padding is written out.
 
-    On a CPU the XLA of jaxlib 0.10.2 reads beyond the image for some: 10 channels of 39 x 15 under 16 filters of 1 x 3,
-    with 3 rows cropped and 2 added.
+    Without this, the XLA of jaxlib 0.10.2 reads beyond some images on a CPU. One is 10 channels of 39 x 15 under 16
+    filters of 1 x 3, with 3 rows cropped and 2 added.
     """
     if not all(isinstance(width, int) for pads in sliding.padding for width in pads):
-        return sliding.pad(x), _without_zeros(sliding)
+        return sliding.pad(x), _unpadded(sliding)
     crops = [(max(-low, 0), max(-high, 0)) for low, high in sliding.padding]
     image = x.shape[1:-1]
     if sliding.upsamples or not any(map(any, crops)):
         return x, sliding
     if not all(surely(operator.le, sum(crop), n) for crop, n in zip(crops, image, strict=True)):
-        # Padding is cropped as well.
-        return sliding.pad(x), _without_zeros(sliding)
+        # The crop is longer than the image, or may be: it takes some of the padding on the other side as well.
+        return sliding.pad(x), _unpadded(sliding)
     x = x[:, *(slice(low, n - high) for (low, high), n in zip(crops, image, strict=True))]
     return x, replace(sliding, padding=tuple((max(low, 0), max(high, 0)) for low, high in sliding.padding))
 
 
-def _without_zeros(sliding):
+def _unpadded(sliding):
+    """The sliding over an image in which all zeros are written out."""
     rank = len(sliding.stride)
     return Sliding(sliding.stride, ((0, 0),) * rank, sliding.dilation, (1,) * rank)

@@ -1,7 +1,7 @@
 """Ways to put a correlation together from smaller ones.
 
-Each takes the function that computes the parts, so that one way can use another: a strided input gradient of a grouped
-3-D convolution is computed residue by residue, each of them group by group, each group slab by slab.
+Each way takes the function f that computes the parts, so that ways combine. A strided input gradient of a grouped 3-D
+convolution is computed residue by residue, each residue group by group, and each group slab by slab.
 """
 
 import functools
@@ -18,74 +18,78 @@ from jax import lax
 
 from jaxcnn.kernels.correlation.by_lax import Sliding
 from jaxcnn.kernels.sums import sums
-from jaxcnn.kernels.windows import in_pairs
+from jaxcnn.kernels.windows import alternating
 
-_FEW_CHANNELS = 8  # a convolution of fewer is slow
+_FEW_CHANNELS = 8  # of an image; with fewer, slabs become channels, since XLA is slow for so few
 
 
 def by_group(f: Callable[..., jax.Array], x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
-    """f of the channels of each group, side by side."""
+    """f of each group of channels, the results side by side. XLA may compute what x comes from anew for each group."""
     pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(w, groups, axis=-1), strict=True)
     return jnp.concatenate([f(*pair) for pair in pairs], axis=-1)
 
 
 def by_dealt_group(f, x, w, groups):
-    """The same, with the groups taken apart in one pass: what x comes from is not computed anew for each."""
+    """`by_group` with the groups split in one pass, so that XLA computes what x comes from once."""
 
     def dealt(a):
-        return _taken_apart(a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups), a.ndim - 1)
+        return _split_axis(a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups), a.ndim - 1)
 
     return jnp.concatenate([f(*pair) for pair in zip(dealt(x), dealt(w), strict=True)], axis=-1)
 
 
-def _taken_apart(a, axis):
-    """What a has at each place of the axis, in one pass, and not fused with what follows: each a sum along the axis in
-    which all but that place are 0."""
+def _split_axis(a, axis):
+    """The arrays a[..., i, ...] for each i of the axis, read in one pass and not fused with what follows.
+
+    Each is the sum along the axis of an array that is a at i and 0 elsewhere.
+    """
     place = lax.broadcasted_iota(np.int32, a.shape, axis)
     return sums(tuple(jnp.where(place == i, a, np.zeros((), a.dtype)) for i in range(a.shape[axis])), (axis,))
 
 
-# With u - 1 zeros between the entries of x, the place i = u·q + r meets x only with the weights j for which u divides
-# i + d·j - low: with g = gcd(d, u) these are j = j0, j0 + u/g, j0 + 2u/g, ..., and they meet x[q + b + t·d/g]. So the
-# places of one residue r are a correlation of x itself with every (u/g)th weight.
-def by_residue(f, x, w, sliding, groups, padded_once=False, of_slabs=False):
-    """`correlate` with stride 1, one correlation for each residue of the upsampling, interleaved.
+# There are u - 1 zeros between the entries of x. At the place i = u·q + r the weight j meets an entry of x, and no
+# zero, if u divides i + d·j - low. Let g = gcd(d, u). These weights are j = j0, j0 + u/g, j0 + 2u/g, ..., and the t-th
+# of them meets x[q + b + t·d/g]. So the places of one residue r are a correlation of x, without zeros, with every
+# (u/g)-th weight.
+def by_residue(f, x, w, sliding, groups, padded_once=False, skip_first=False):
+    """`correlate` with stride 1: one correlation for each residue of the upsampling, the results interleaved.
 
-    With `padded_once` x is padded for all of them together, where f would pad it for each, and compute as often what x
-    comes from. With `of_slabs` the upsampling of the first axis is left to f.
+    With `padded_once` x is padded once for all residues. Otherwise f pads x for each, and XLA may compute what x comes
+    from as often. With `skip_first` the upsampling of the first axis is left to f.
     """
     size, image, upsampling, ones = w.shape[:-2], x.shape[1:-1], sliding.upsampling, (1,) * (x.ndim - 2)
     places, left_to_f = sliding.places(image, size), ones
-    if of_slabs:
+    if skip_first:
         left_to_f, upsampling = (upsampling[0], *ones[1:]), (1, *upsampling[1:])
         image = ((image[0] - 1) * left_to_f[0] + 1, *image[1:])
     steps = [-(-m // u) for m, u in zip(places, upsampling, strict=True)]
     axes = zip(image, size, steps, sliding.padding, sliding.dilation, upsampling, strict=True)
-    along, parts = [dict(_residues(*axis)) for axis in axes], {}
-    around = [_covering([pads for _, pads, _ in plans.values()]) if padded_once else (0, 0) for plans in along]
+    plans, parts = [dict(_residues(*axis)) for axis in axes], {}
+    widest = [_largest_padding([pads for _, pads, _ in plan.values()]) if padded_once else (0, 0) for plan in plans]
     if padded_once:
-        x = lax.optimization_barrier(Sliding(ones, tuple(around), ones, ones).pad(x))
-    for residues in itertools.product(*along):
-        weights, padding, dilation = zip(*(plans[r] for plans, r in zip(along, residues, strict=True)), strict=True)
-        padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, around, strict=True))
+        x = lax.optimization_barrier(Sliding(ones, tuple(widest), ones, ones).pad(x))
+    for residues in itertools.product(*plans):
+        weights, padding, dilation = zip(*(plan[r] for plan, r in zip(plans, residues, strict=True)), strict=True)
+        padding = tuple((low - a, high - b) for (low, high), (a, b) in zip(padding, widest, strict=True))
         parts[residues] = f(x, w[weights], Sliding(ones, padding, dilation, left_to_f), groups)
     if len(parts) == 1:
         ((residues, part),) = parts.items()
-        between = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
-        result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *between, (0, 0, 0)])
+        pads = [(r, u - 1 - r, u - 1) for r, u in zip(residues, upsampling, strict=True)]
+        result = lax.pad(part, np.zeros((), part.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     else:
         result = _interleave_some(parts, upsampling)
     return result[:, *(slice(m) for m in places)]
 
 
-def _covering(pads):
-    """The least padding on each side that holds all of these."""
+def _largest_padding(pads):
+    """On each side the largest of several paddings (low, high)."""
     low, high = zip(*pads, strict=True)
     return max(low), max(high)
 
 
 def _residues(n, k, m, pads, d, u):
-    """Along an axis, for each residue with weights: these, the padding for m places, the dilation."""
+    """Along an axis, for each residue that meets weights: the residue, and (its weights as a slice, the padding that
+    makes m places, the dilation)."""
     g = math.gcd(d, u)
     for r in range(u):
         for first in (j for j in range(min(k, u)) if (r + d * j - pads[0]) % u == 0):
@@ -95,27 +99,30 @@ def _residues(n, k, m, pads, d, u):
             break
 
 
-# The same with one convolution. Counted from a place c where u divides c - low, the residues are r = 1, ..., u, so that
-# all of them begin to meet x at the same entry: i = u·q + r + c meets x[q + t + 1 - a], a = (low - c) / u, with the
-# weight u·t + (u - r). They become u times as many filters, of k / u weights.
+# One convolution computes all residues. Let c be a place for which u divides c - low, and write a place as
+# i = u·q + r + c with r = 1, ..., u. It meets x[q + t + 1 - a], a = (low - c) / u, with the weight u·t + (u - r). So
+# all residues r begin to meet x at the same entry. They are u times as many filters, of k / u weights each.
 def by_subpixel(f, x, w, sliding):
-    """`correlate` with stride 1 and without dilation or groups: all residues at once, as channels, interleaved.
+    """`correlate` with stride 1 and without dilation or groups: one correlation whose filters are those of all
+    residues, interleaved.
 
-    The upsampling divides the size of the filters."""
+    The upsampling divides the size of the filters.
+    """
     rank, upsampling, channels = x.ndim - 2, sliding.upsampling, w.shape[-1]
     places = sliding.places(x.shape[1:-1], w.shape[:-2])
     count = [k // u for k, u in zip(w.shape, upsampling, strict=False)]
     start = [low % u - u for (low, _), u in zip(sliding.padding, upsampling, strict=True)]
     steps = [-(-(m - 1 - c) // u) for m, c, u in zip(places, start, upsampling, strict=True)]
-    # To reverse the residues alone, all is reversed, and then the weights of each residue. What w is here is mostly a
-    # W†: its own reversal cancels with the first one, and leaves XLA a transposition, which is three times as fast.
+    # The residues alone are to be reversed. So the whole filter is reversed, and then the weights of each residue back.
+    # w is mostly a W†, which is a reversed filter: XLA cancels that reversal with the first one here, and a
+    # transposition is left. It was three times as fast when it was added (commit d19bd36).
     reversed_filters = lax.rev(jnp.swapaxes(w, -2, -1), tuple(range(rank)))
-    split = reversed_filters.reshape(*in_pairs(count, upsampling), w.shape[-1], w.shape[-2])
+    split = reversed_filters.reshape(*alternating(count, upsampling), w.shape[-1], w.shape[-2])
     weights, residues = tuple(range(0, 2 * rank, 2)), range(1, 2 * rank, 2)
     filters = lax.rev(split, weights).transpose(*weights, 2 * rank + 1, *residues, 2 * rank)
     filters = filters.reshape(*count, w.shape[-2], math.prod(upsampling) * channels)
-    before = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
-    axes = zip(before, steps, count, x.shape[1:-1], strict=True)
+    lows = [(low - c) // u - 1 for (low, _), c, u in zip(sliding.padding, start, upsampling, strict=True)]
+    axes = zip(lows, steps, count, x.shape[1:-1], strict=True)
     padding = tuple((low, q + t - 1 - n - low) for low, q, t, n in axes)
     ones = (1,) * rank
     z = f(x, filters, Sliding(ones, padding, ones, ones))
@@ -124,26 +131,26 @@ def by_subpixel(f, x, w, sliding):
 
 
 def _interleave(parts, upsampling):
-    """[N, *Q, U, C] -> [N, *(Q·u), C]: part r = (r_1, r_2, ...) has the places with these residues."""
+    """[N, *Q, U, C] -> [N, *(Q·u), C]: part r = (r_1, r_2, ...) holds the places q·u + r."""
     batch, *steps, _, channels = parts.shape
     rank = len(steps)
     split = parts.reshape(batch, *steps, *upsampling, channels)
-    order = in_pairs(range(1, rank + 1), range(rank + 1, 2 * rank + 1))
+    order = alternating(range(1, rank + 1), range(rank + 1, 2 * rank + 1))
     full = [q * u for q, u in zip(steps, upsampling, strict=True)]
     return split.transpose(0, *order, 2 * rank + 1).reshape(batch, *full, channels)
 
 
 def _interleave_some(parts, upsampling):
-    """The same of parts {(r_1, r_2, ...): [N, *Q, C]}, with zeros where there is none."""
+    """`_interleave` of parts {(r_1, r_2, ...): [N, *Q, C]}, with zeros for a part that is not there."""
     zeros = jnp.zeros_like(next(iter(parts.values())))
     return _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
 
 
 def by_swap_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without dilation: x slides over dz. It meets the entries of the filters from the last on.
+    """`correlate_over_batch` without dilation, in which x slides over dz. It meets the last entry of a filter first.
 
-    What is slid over has the channels that every product is repeated for; dz may have fewer. Zeros make it as long as
-    x on each axis: XLA is slow where what slides is longer than what it slides over.
+    It is for a dz of few channels, which `_prefers_swapped_roles` tells. Zeros make dz as long as x on each axis: XLA's
+    CPU compiler takes YNNPACK only if the array that slides is no longer than the array below.
     """
     image, places = x.shape[1:-1], dz.shape[1:-1]
     missing = [max(n - m, 0) for n, m in zip(image, places, strict=True)]
@@ -154,19 +161,19 @@ def by_swap_over_batch(f, x, dz, sliding):
     return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
 
-# A slab is an image of one rank less: what lies at one place d of a spatial axis, the first where nothing else is said.
-# It meets the slab k of a filter at the place j = (d + low - k·dilation) / stride. So all slabs d of one residue of the
-# stride are correlated at once with all slabs k that they meet, as so many more filters, and a place gets the sum of
-# what its slabs made.
+# A slab is an image of one rank less: the part of x at one place d of a spatial axis, the first axis unless said
+# otherwise. The slab d meets the slab k of a filter for the place j = (d + low - k·dilation) / stride. Whether that is
+# a whole number depends on d modulo the stride, its residue. So one correlation takes all slabs d of one residue as
+# images, and all slabs k that they meet as filters. A place is the sum of the results of its slabs.
 def by_slab(f, x, w, sliding, dtype):
-    """`correlate` without groups: one correlation of slabs of x for each residue of the stride along the first axis.
+    """`correlate` without groups: one correlation f of slabs of x for each residue of the stride along the first axis.
 
-    What f makes of them is summed in its dtype. Of few channels, or of volumes of which many slabs meet few places, the
-    slabs that a place sees are more channels of one image.
+    The results of f are summed in the dtype that f returns. Where `_prefers_slabs_as_channels` holds, there is one
+    correlation: the slabs that a place sees are channels of one image.
     """
-    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
+    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.restricted(slice(1, None))
     firsts, step = [k * sliding.dilation[0] for k in range(len(w))], sliding.stride[0]
-    if _as_channels(x, places, step):
+    if _prefers_slabs_as_channels(x, places, step):
         slabs = _slabs_of_places(x, sliding, firsts, step, places)
         z = f(_joined(slabs), jnp.concatenate(list(w), axis=-2), rest)
         return z.reshape(x.shape[0], places, *z.shape[1:]).astype(dtype)
@@ -179,12 +186,12 @@ def by_slab(f, x, w, sliding, dtype):
     return functools.reduce(operator.add, terms).astype(dtype)
 
 
-# With u - 1 zeros between the slabs and stride 1, what the slab d makes with the slab k of a filter is for the place
-# j = u·d + low - k·dilation: all of one k have one residue.
+# With u - 1 zeros between the slabs and stride 1, the slab d meets the slab k of a filter for the place
+# j = u·d + low - k·dilation. Modulo u that depends on k alone: all places that the slab k makes have one residue.
 def by_upsampled_slab(f, x, w, sliding, dtype):
-    """`correlate` with stride 1 along the first axis and without groups: all slabs of x with all of the filters, the
-    sums for each residue of the upsampling of that axis, interleaved."""
-    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.along(slice(1, None))
+    """`correlate` with stride 1 along the first axis and without groups: one correlation f of all slabs of x with all
+    slabs of the filters. The sums for each residue of the upsampling are interleaved along that axis."""
+    places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.restricted(slice(1, None))
     upsampling, others = sliding.upsampling[0], len(rest.stride)
     steps = -(-places // upsampling)
     z = f(_joined(x), jnp.concatenate(list(w), axis=-1), rest)
@@ -197,27 +204,28 @@ def by_upsampled_slab(f, x, w, sliding, dtype):
 
 
 def by_slab_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without groups, of the slabs of the last axis, or of the first where filters are shorter.
+    """`correlate_over_batch` without groups, of slabs of the axis, first or last, along which filters are shorter.
 
-    XLA transposes the images so that their batch comes last, here with the places of that axis; those of the last axis
-    lie side by side already.
+    The places of that axis become part of the batch, and XLA transposes images so that their batch comes last. The
+    places of the last axis lie there already, so the last axis is taken if both are equally long.
     """
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if size[0] < size[-1]:
-        return _of_slabs_over_batch(f, x, dz, sliding)
-    dw = _of_slabs_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
+        return _by_first_axis_over_batch(f, x, dz, sliding)
+    dw = _by_first_axis_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
     return jnp.moveaxis(dw, 0, -3)
 
 
-def _of_slabs_over_batch(f, x, dz, sliding):
-    """The slabs of dz are moved to those of x, once for each slab of the filter.
+def _by_first_axis_over_batch(f, x, dz, sliding):
+    """`by_slab_over_batch` of the first axis: for each slab of the filter a copy of dz, moved to the slabs of x it
+    meets.
 
-    Where dz is so much larger than x that its copies would cost more, and as in `by_slab`, the slabs of x that a place
-    sees are more channels of one image.
+    Copies of dz cost too much if it has 4 times the channels of x. Then, and where `_prefers_slabs_as_channels` holds,
+    the slabs of x that a place sees are channels of one image.
     """
-    size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.along(slice(1, None))
+    size, rest = sliding.places(x.shape[1:-1], dz.shape[1:-1])[0], sliding.restricted(slice(1, None))
     firsts, step = [k * sliding.stride[0] for k in range(size)], sliding.dilation[0]
-    if dz.shape[-1] >= 4 * x.shape[-1] or _as_channels(x, dz.shape[1], step):
+    if dz.shape[-1] >= 4 * x.shape[-1] or _prefers_slabs_as_channels(x, dz.shape[1], step):
         slabs = _slabs_of_places(x, sliding, firsts, step, dz.shape[1])
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
@@ -228,24 +236,26 @@ def _of_slabs_over_batch(f, x, dz, sliding):
     return jnp.stack([entries[k] for k in range(size)])
 
 
-def _as_channels(x, places, step):
-    """Whether there are few channels, or more than a fifth of the slabs of volumes meet no place."""
+def _prefers_slabs_as_channels(x, places, step):
+    """Whether the slabs that a place sees had better be channels of one image: of few channels, or of volumes of which
+    more than a fifth of the slabs meet no place."""
     return x.shape[-1] < _FEW_CHANNELS or (x.ndim > 4 and 5 * places * step < 4 * x.shape[1])
 
 
 def _slabs_of_places(x, sliding, firsts, step, count):
-    """[N, count, *S, len(firsts)·C]: from each of `firsts` on every `step`-th slab of x, side by side."""
-    (low, high), between = sliding.padding[0], sliding.upsampling[0] - 1
-    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, high, between), *((0, 0, 0),) * (x.ndim - 2)])
+    """[N, count, *S, len(firsts)·C]: from each of `firsts` on `count` slabs of x, every `step`-th, side by side."""
+    (low, high), zeros = sliding.padding[0], sliding.upsampling[0] - 1
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (low, high, zeros), *((0, 0, 0),) * (x.ndim - 2)])
     slabs = [lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, axis=1) for first in firsts]
     return jnp.concatenate(slabs, axis=-1)
 
 
 def _slabs_of_residues(x, sliding, firsts, step):
-    """The slabs of x of each residue of the step, with {k: the slab of these at place 0} for all k that meet them."""
-    between = sliding.upsampling[0] - 1
-    missing = max(step - ((x.shape[1] - 1) * (between + 1) + 1), 0)  # no residue is without a slab
-    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, between), *((0, 0, 0),) * (x.ndim - 2)])
+    """For each residue of the step: the slabs of x with it, and {k: which of them meets k at place 0} for all k that
+    meet one."""
+    zeros = sliding.upsampling[0] - 1
+    missing = max(step - ((x.shape[1] - 1) * (zeros + 1) + 1), 0)  # no residue is without a slab
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, zeros), *((0, 0, 0),) * (x.ndim - 2)])
     meet = {}
     for k, first in enumerate(firsts):
         start, residue = divmod(first - sliding.padding[0][0], step)
@@ -253,10 +263,10 @@ def _slabs_of_residues(x, sliding, firsts, step):
     return [(lax.slice_in_dim(x, residue, None, step, axis=1), starts) for residue, starts in meet.items()]
 
 
-def _shifted(x, by, count):
-    """x with its slabs moved on by so many, zeros for what is not there, cut or filled to `count` slabs."""
-    around = [(0, 0, 0), (by, count - by - x.shape[1], 0), *((0, 0, 0),) * (x.ndim - 2)]
-    return lax.pad(x, np.zeros((), x.dtype), around)
+def _shifted(x, shift, count):
+    """[N, count, *S, C]: x with its slabs moved `shift` slabs towards the end, with zeros where x has none."""
+    pads = [(0, 0, 0), (shift, count - shift - x.shape[1], 0), *((0, 0, 0),) * (x.ndim - 2)]
+    return lax.pad(x, np.zeros((), x.dtype), pads)
 
 
 def _joined(slabs):

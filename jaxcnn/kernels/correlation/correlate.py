@@ -1,12 +1,25 @@
 """The two correlations that a convolutional layer and its backward pass are made of, and how each is computed.
 
-What the rules call a convolution is, as in the lecture and in every framework, a cross-correlation: the filter slides
-and is not reversed. Both correlations are one `lax.conv_general_dilated` with the channels last. On a CPU, XLA computes
-some of these many times slower than others: there they are put together from what it computes fast.
+The rules call a cross-correlation a convolution, as the lecture and every framework do: the filter slides and is not
+reversed. This file calls it `correlate`. Each of the two is one `lax.conv_general_dilated` with the channels last,
+which is the way `by_lax`. On a CPU, XLA computes some convolutions many times slower than others. There another way
+puts them together from what XLA computes fast.
 
-No way multiplies an image by zeros that are not of its filters: what is not finite in an image, or in the gradient that
-an input gradient slides over, reaches the places that see it and no others. A filter gradient that is not finite may
-be so in more entries of the same channels than the sum says.
+No way multiplies an image by a zero that is not a weight of its filters. So an entry that is not finite, of an image or
+of the gradient that an input gradient slides over, reaches only the places that see it. In a filter gradient such an
+entry may reach more weights of the same channels than the sum says.
+
+XLA's CPU compiler gives a convolution to one of three kernels (XLA's `ynn_support.cc`; 12 of 12 programs that
+jaxlib 0.10.2 compiled kept to it):
+
+    YNNPACK  images [N, H, W, C] without upsampling and batch groups, with more than 16 channels or filters, where
+             neither the filter nor the result is longer than the image on any axis;
+    Eigen    other images of one or two axes; it takes no float64;
+    loops    the rest, at 0.1 to 17 GFLOP/s where the medians of the other two are 64 to 115.
+
+The numbers below were set when the ways were added, by hand, on 2 cores of an AMD EPYC with jaxlib 0.10.2. "1.1 to 5
+times" behind a branch is what it gained there over XLA's kernel. `python experiments/benchmark.py --ops --peers lax`
+measures all of it again.
 """
 
 import math
@@ -21,7 +34,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
-from jaxcnn.kernels.correlation.by_lax import LAX, Arithmetic, Sliding, lax_correlate, lax_correlate_over_batch
+from jaxcnn.kernels.correlation.by_lax import LAX, Arithmetic, Sliding, by_lax, by_lax_over_batch
 from jaxcnn.kernels.correlation.by_parts import (
     by_dealt_group,
     by_group,
@@ -36,46 +49,52 @@ from jaxcnn.kernels.correlation.by_products import (
     by_entry,
     by_entry_and_rows_over_batch,
     by_entry_over_batch,
+    by_one_entry,
+    by_one_place_over_batch,
     by_patch,
     by_patch_over_batch,
     by_product,
     by_product_over_batch,
     by_shifts,
-    of_one_entry,
-    of_one_place_over_batch,
 )
 from jaxcnn.kernels.unfused import unfused
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
-_FEW_ENTRIES = 64  # of a filter; a sum over more of them takes long to compile
-_FEW_PRODUCTS = 36  # for one entry of the result; as for entries of a filter
-_SOME_PRODUCTS = 64  # for one entry of the result; more are slower than rows as channels
-_FEW_OF_A_GROUP = 8  # channels; each is one more sum, or as many products as the filter has entries, to compile
-_FEW_PRODUCTS_OF_A_GROUP = 72  # for one entry of the result; with more, LLVM vectorises no loop over the filters
-_FEW_WEIGHTS_OF_A_GROUP = 16 * 72  # 16 filters of so many products; with more, matrix products are faster
-_WEIGHTS_AT_ONCE = 2**13  # numbers; so many stay in the nearest cache while all places are visited
-_MANY_ENTRIES = 2**15  # of dz, for which two kernels cost less than they save
-_MUCH = 3 * 2**22  # products; with fewer, another way costs more than it saves
+_FEW_ENTRIES = 64  # entries of a filter; a sum of more terms takes long to compile
+_FEW_PRODUCTS = 36  # products for one entry of the result; a sum of more takes long to compile
+_SOME_PRODUCTS = 64  # products for one entry of the result; with more, `by_slab` is faster than `by_entry`
+_FEW_CHANNELS_OF_A_GROUP = 8  # each adds a sum, or a product for each entry of the filter, to the program
+_FEW_PRODUCTS_OF_A_GROUP = 72  # products for one entry of the result; LLVM vectorises no loop of more
+_FEW_WEIGHTS_OF_A_GROUP = 16 * 72  # as of 16 filters of 72 products; with more, products of matrices are faster
+_WEIGHTS_AT_ONCE = 2**13  # weights; in float32 32 KiB, which stay in the nearest cache while all places are visited
+_MANY_ENTRIES = 2**15  # entries of dz; with fewer, a second loop costs more than it saves
+_MUCH = 3 * 2**22  # products; with fewer, another way than XLA's kernel costs more than it saves
 
 
 def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX) -> jax.Array:
-    """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O]."""
-    x, w = _of_one_dtype(x, w)
+    """Slides the filters w [*K, C/groups, O] over the images x [N, *S, C] and sums over C: [N, *M, O].
+
+    For the formulas of `ops/convolution.py`: forward passes and input gradients.
+    """
+    x, w = _promote(x, w)
     axes = mesh_axes(x, w)
     if axes > 1 or (axes and _is_product(w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]))):
         return _by_products(x, w, sliding, groups, arithmetic)
-    elsewhere = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else lax_correlate
+    default = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else by_lax
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
-    on_cpu = _way_on_cpu(x, w, **options)
-    return _on_each_platform(x, w, on_cpu, partial(elsewhere, **options))
+    cpu_way = _way_on_cpu(x, w, **options)
+    return _platform_dependent(x, w, cpu_way, partial(default, **options))
 
 
 def correlate_over_batch(
     x: jax.Array, dz: jax.Array, sliding: Sliding, groups: int = 1, arithmetic: Arithmetic = LAX
 ) -> jax.Array:
-    """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O]."""
-    x, dz = _of_one_dtype(x, dz)
+    """Slides dz [N, *M, O] over x [N, *S, C], each pair of channels by itself, and sums over N: [*K, C/groups, O].
+
+    For the formulas of `ops/convolution.py`: filter gradients.
+    """
+    x, dz = _promote(x, dz)
     axes, options = mesh_axes(x, dz), {"sliding": sliding, "arithmetic": arithmetic}
     if axes and groups > 1 and groups == x.shape[-1]:
         return by_entry_over_batch(x, dz, **options)
@@ -83,80 +102,83 @@ def correlate_over_batch(
     if axes > 1 or (axes and _is_product(places, sliding.places(x.shape[1:-1], places))):
         part = partial(by_product_over_batch, **options)
         return by_group(part, x, dz, groups) if groups > 1 else part(x, dz)
-    elsewhere = partial(lax_correlate_over_batch, groups=groups, **options)
+    default = partial(by_lax_over_batch, groups=groups, **options)
     if axes and groups > 1:
-        elsewhere = partial(by_group, partial(lax_correlate_over_batch, **options), groups=groups)
-    return _on_each_platform(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), elsewhere)
+        default = partial(by_group, partial(by_lax_over_batch, **options), groups=groups)
+    return _platform_dependent(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), default)
 
 
-# Under `vmap` over both arrays, as in an ensemble, and split over devices, XLA takes a convolution that is a product of
-# matrices for another one, and ends in an error or in wrong numbers.
+# `vmap` over both arrays, as in an ensemble, makes groups. Where these are split over devices, XLA mistakes a
+# convolution that is a product of matrices for another one, and ends in an error or in wrong numbers.
 
 
 def _is_product(size, places):
-    """Whether what slides has one entry, or one place: then it may be a product of matrices as it is."""
+    """Whether XLA may take the convolution for a product of matrices: what slides has one entry, or one place."""
     return set(size) == {1} or set(places) == {1}
 
 
-# Where an array is split along one axis of a mesh and repeated along another, XLA computes some convolutions wrong, too
-# large by the number of repetitions (jaxlib 0.10.2; the filter gradient of images whose rows are split, for one), and
-# with Auto axes nothing says how an array is split. Products of matrices are right.
+# An array may be split along one axis of a mesh and repeated along another. XLA (jaxlib 0.10.2) then computes some
+# convolutions wrong, too large by the number of repetitions. One is the filter gradient of images whose rows are split.
+# Auto axes do not tell how an array is split. XLA computes products of matrices right.
 def _by_products(x, w, sliding, groups, arithmetic):
     if sliding.upsamples and max(sliding.stride) == 1:
         return by_residue(partial(_by_products, arithmetic=arithmetic), x, w, sliding, groups)
-    if _of_single_channels(w, groups):
+    if _has_single_channels(w, groups):
         return by_entry(x, w, sliding, groups, arithmetic)
     part = partial(by_product, sliding=sliding, arithmetic=arithmetic)
     return by_group(part, x, w, groups) if groups > 1 else part(x, w)
 
 
-def _of_single_channels(w, groups):
-    """Whether the groups have one channel, or one filter for a few channels."""
-    return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_OF_A_GROUP))
+def _has_single_channels(w, groups):
+    """Whether each group has one channel, or one filter for at most 8 channels."""
+    return groups > 1 and (w.shape[-2] == 1 or (w.shape[-1] == groups and w.shape[-2] <= _FEW_CHANNELS_OF_A_GROUP))
 
 
-def _on_each_platform(x, w, on_cpu, elsewhere):
-    return elsewhere(x, w) if on_cpu is None else lax.platform_dependent(x, w, cpu=on_cpu, default=elsewhere)
+def _platform_dependent(x, w, cpu_way, default):
+    return default(x, w) if cpu_way is None else lax.platform_dependent(x, w, cpu=cpu_way, default=default)
 
 
-def _of_groups(groups):
-    """A group's channels are dealt where that costs less than to compute anew what they come from: 1 to 1.5 times."""
+def _way_of_groups(groups):
+    """`by_dealt_group` for up to 8 groups, else `by_group`. To split the groups in one pass gains 1 to 1.5 times, as
+    long as it costs less than XLA's computing what they come from once for each group."""
     return by_dealt_group if groups <= 8 else by_group
 
 
-# XLA gathers a batch that is spread over devices for a grouped convolution, whence groups are computed one by one on a
-# mesh, and for the filter gradient of a depthwise one, whence that is a sum of products there.
+# XLA gathers a batch that is split over devices to compute a grouped convolution. So groups are computed one by one on
+# a mesh. XLA also gathers it for the filter gradient of a depthwise convolution. So that is a sum of products on a
+# mesh.
 def _group_by_group(x, w, sliding, groups, arithmetic):
-    return by_group(partial(lax_correlate, sliding=sliding, groups=1, arithmetic=arithmetic), x, w, groups)
+    return by_group(partial(by_lax, sliding=sliding, groups=1, arithmetic=arithmetic), x, w, groups)
 
 
-# The ways on a CPU: the first that applies, None where that is lax's; behind each, what it gains on 2 cores.
+# The way on a CPU is that of the first branch that applies. None stands for `by_lax`.
 
 
 def _way_on_cpu(x, w, sliding, groups, arithmetic):
-    if not _of_known_places(x):
+    if not _has_static_places(x):
         return None
-    x = _of_known_batch(x)
+    x = _assume_batch(x)
     part = partial(_correlate_on_cpu, arithmetic=arithmetic)
     *size, channels, filters = w.shape
-    single, few = _of_single_channels(w, groups), _in_few_products_of_groups(x, w, sliding, groups)
-    in_sums = single or few
-    if groups > 1 and not in_sums:  # 1.5 to 10 times
-        side_by_side = x.ndim == 4 and not sliding.upsamples and _side_by_side(w, groups)
-        of_group = partial(lax_correlate, arithmetic=arithmetic) if side_by_side else part
-        return partial(_of_groups(groups), partial(of_group, sliding=sliding, groups=1), groups=groups)
-    if groups == 1 and not sliding.upsamples and _in_few_products(x, w, sliding):  # 1.1 to 20 times
+    single, few = _has_single_channels(w, groups), _groups_sum_few_products(x, w, sliding, groups)
+    is_sum = single or few
+    if groups > 1 and not is_sum:  # 1.5 to 10 times
+        all_by_lax = x.ndim == 4 and not sliding.upsamples and _prefers_lax_groups(w, groups)
+        group_way = partial(by_lax, arithmetic=arithmetic) if all_by_lax else part
+        return partial(_way_of_groups(groups), partial(group_way, sliding=sliding, groups=1), groups=groups)
+    if groups == 1 and not sliding.upsamples and _sums_few_products(x, w, sliding):  # 1.1 to 20 times
         return partial(unfused, partial(by_entry, sliding=sliding, groups=1, arithmetic=arithmetic))
     dense = groups == 1 and max(sliding.stride + sliding.dilation, default=1) == 1
-    if dense and set(x.shape[1:-1]) == {1}:  # as behind a filter as large as the image: 20 to 40 times
-        return partial(of_one_entry, sliding=sliding, arithmetic=arithmetic)
-    if dense and sliding.upsamples and _in_subpixels(size, sliding.upsampling, channels, filters):  # 1.1 to 20 times
+    if dense and set(x.shape[1:-1]) == {1}:  # dz of a filter as large as the image: 20 to 40 times
+        return partial(by_one_entry, sliding=sliding, arithmetic=arithmetic)
+    upsampled = dense and sliding.upsamples
+    if upsampled and _prefers_subpixels(size, sliding.upsampling, channels, filters):  # 1.1 to 20 times
         return partial(by_subpixel, partial(part, groups=1), sliding=sliding)
-    of_slabs = groups == 1 and x.ndim > 4 and size[0] > 1
-    apart = sliding.upsampling[1:] if of_slabs else sliding.upsampling
-    by_residues = max(sliding.stride, default=1) == 1 and max(apart, default=1) > 1
-    if by_residues and (in_sums or _in_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
-        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=in_sums, of_slabs=of_slabs)
+    skip_first = groups == 1 and x.ndim > 4 and size[0] > 1  # `by_upsampled_slab` takes the first axis of a volume
+    upsampling = sliding.upsampling[1:] if skip_first else sliding.upsampling
+    has_residues = max(sliding.stride, default=1) == 1 and max(upsampling, default=1) > 1
+    if has_residues and (is_sum or _prefers_residues(x, w, sliding.upsampling)):  # 1.1 to 1000 times
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=is_sum, skip_first=skip_first)
     if single and math.prod(size) <= _FEW_ENTRIES:  # 10 to 50 times
         return partial(by_entry, sliding=sliding, groups=groups, arithmetic=arithmetic)
     if few:  # 1.1 to 10 times
@@ -164,24 +186,25 @@ def _way_on_cpu(x, w, sliding, groups, arithmetic):
     product = dense and math.prod(size) == 1 and not sliding.upsamples
     if product and (x.ndim == 4 or min(channels, filters) < 16):  # 1.1 to 5 times
         return partial(by_product, sliding=sliding, arithmetic=arithmetic)
-    beside = math.prod(size) > 1 and tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1
-    possible = groups == 1 and beside and not sliding.upsamples and not mesh_axes(x, w)
-    if possible and _in_patches(size, channels):  # 1.1 to 6 times
+    side_by_side = math.prod(size) > 1 and tuple(size) == sliding.stride and max(sliding.dilation, default=1) == 1
+    has_patches = groups == 1 and side_by_side and not sliding.upsamples and not mesh_axes(x, w)
+    if has_patches and _prefers_patches(size, channels):  # 1.1 to 6 times
         return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
     plain = groups == 1 and max(sliding.stride, default=1) == 1 and not sliding.upsamples
-    if plain and _in_shifts(size, channels, filters):  # 1.3 to 4 times
+    if plain and _prefers_shifts(size, channels, filters):  # 1.3 to 4 times
         return partial(by_shifts, sliding=sliding, arithmetic=arithmetic)
     if groups == 1 and x.ndim > 4 and math.prod(size) > 1:  # 2 to 20 times
         return _slab_by_slab(x, sliding, arithmetic)
     return _way_of_images(x, w, sliding, arithmetic) if groups == 1 and x.ndim == 4 else None
 
 
-# XLA gives a convolution of images [N, H, W, C] to one of two kernels. The one that it prefers runs on one core only
-# where there are few filters, is slow with an odd number of channels, and the slower the less is padded; it takes none
-# that upsamples, and none with at most 16 channels and filters. The other shares its work between the cores, if there
-# are enough filters to share; it knows no float64. With distances doubled, nothing changes but that the image is
-# upsampled: that chooses the other. So do rows as images of one axis, with the rows of few filters as more of them, if
-# most rows meet a place, or with the rows that a place sees as more channels, if channels are few.
+# YNNPACK runs on one core only if there are few filters. It is slow for an odd number of channels, and without padding.
+# Eigen shares its work among the cores, if there are enough filters. Three ways choose Eigen where XLA would not:
+#
+#     `sliding.doubled()` gives the same result, and the image is upsampled, which YNNPACK does not take;
+#     `by_slab` takes the rows as images of one axis, and the rows of the filters as more filters, if most rows meet a
+#         place;
+#     or it takes the rows that a place sees as channels of one image of one axis, if there are few channels.
 def _way_of_images(x, w, sliding, arithmetic):
     *size, channels, filters = w.shape
     if sliding.upsamples:
@@ -189,9 +212,9 @@ def _way_of_images(x, w, sliding, arithmetic):
     if channels >= 8:
         if x.dtype == jnp.float64 or x.size // channels * w.size < _MUCH:
             return None
-        doubled = partial(lax_correlate, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
+        doubled = partial(by_lax, sliding=sliding.doubled(), groups=1, arithmetic=arithmetic)
         if filters >= 64 or (filters >= 32 and channels % 8 == 0):  # 1.1 to 3 times
-            return None if _in_full(size, sliding) else doubled
+            return None if _is_padded_in_full(size, sliding) else doubled
         if filters >= 32 or max(sliding.stride) > 1 or min(size) == 1 or mesh_axes(x, w):
             return None
         if 5 * sliding.places(x.shape[1:-1], size)[0] >= 3 * x.shape[1]:  # most rows meet a place: 1.1 to 5 times
@@ -206,29 +229,31 @@ def _way_of_images(x, w, sliding, arithmetic):
     return _slab_by_slab(x, sliding, arithmetic)  # 1.1 to 5 times
 
 
-def _in_full(size, sliding):
-    """Whether the padding is full: XLA's first kernel, slow where nothing is padded, is then as fast as the other."""
+def _is_padded_in_full(size, sliding):
+    """Whether the padding lets each entry of the filter meet each entry of the image, without stride. The result is
+    then longer than the image, and XLA takes Eigen by itself."""
     axes = zip(size, sliding.dilation, sliding.padding, strict=True)
     return max(sliding.stride) == 1 and all(min(pads) >= d * (k - 1) for k, d, pads in axes)
 
 
-# In a program that is exported for arrays of any size, sizes may not be numbers.
+# A program that is exported for arrays of any size has sizes that are no numbers.
 
 
-def _of_known_places(x):
+def _has_static_places(x):
+    """Whether all sizes of x but its batch are numbers."""
     return all(isinstance(n, int) for n in x.shape[1:])
 
 
-def _of_known_batch(x):
-    """x, or what a way is chosen for where the number of images is not known: a batch of 32 of them."""
+def _assume_batch(x):
+    """x, or its type with a batch of 32 if the number of images is not known. A way is chosen for that."""
     if isinstance(x.shape[0], int):
         return x
     sharding = NamedSharding(jax.typeof(x).sharding.mesh, P())
     return jax.ShapeDtypeStruct((32, *x.shape[1:]), x.dtype, sharding=sharding)
 
 
-def _side_by_side(w, groups):
-    """Whether the groups are as fast as lax computes them, each on one core; there is less to compile."""
+def _prefers_lax_groups(w, groups):
+    """Whether XLA's kernels, each on one core, compute the groups as fast as other ways; they are less to compile."""
     *size, channels, filters = w.shape
     return channels >= 8 and filters < 32 * groups and (groups >= 8 or math.prod(size) == 1)
 
@@ -239,8 +264,8 @@ def _slab_by_slab(x, sliding, arithmetic):
     return partial(way, partial(_correlate_on_cpu, groups=1, arithmetic=wide), sliding=sliding, dtype=dtype)
 
 
-def _in_few_products(x, w, sliding):
-    """Whether each entry of the result is a sum of few products, and there are many entries or few filters."""
+def _sums_few_products(x, w, sliding):
+    """Whether each entry of the result is a sum of few products, and filters are few or products are many."""
     *size, channels, filters = w.shape
     if x.dtype == bool or mesh_axes(x, w):
         return False
@@ -250,21 +275,22 @@ def _in_few_products(x, w, sliding):
     return 0 < filters < 8 or entries * math.prod(size) * channels >= _MUCH // 8
 
 
-def _in_few_products_of_groups(x, w, sliding, groups):
-    """Whether each entry of the result of a group is a sum of few products, of few filters.
+def _groups_sum_few_products(x, w, sliding, groups):
+    """Whether each entry of the result of a group is a sum of few products, and a group has few filters.
 
-    Small convolutions are slow, and so is it to take groups apart.
+    The other ways are slow there: XLA's kernels are slow for small convolutions, and to split the groups takes long.
     """
     *size, channels, filters = w.shape
     if groups == 1 or mesh_axes(x, w):
         return False
-    seen = math.prod(-(-k // u) for k, u in zip(size, sliding.upsampling, strict=True))  # of a residue, the most
-    products = seen * channels if channels <= _FEW_OF_A_GROUP or seen == 1 else math.inf
+    weights = math.prod(-(-k // u) for k, u in zip(size, sliding.upsampling, strict=True))  # the most of any residue
+    products = weights * channels if channels <= _FEW_CHANNELS_OF_A_GROUP or weights == 1 else math.inf
     return 0 < products <= _FEW_PRODUCTS_OF_A_GROUP and products * filters <= _FEW_WEIGHTS_OF_A_GROUP * groups
 
 
 def _entry_by_entry(w, sliding, groups, arithmetic):
-    """`by_entry`, stored; of many weights in pieces of the groups, as long as these are halves of what they were."""
+    """`by_entry`, stored. Many weights are split into 2, 4, 8, ... pieces of whole groups, of which each fits the
+    nearest cache, as long as the groups can be halved."""
     pieces = 1
     while w.size > _WEIGHTS_AT_ONCE * pieces and groups % (2 * pieces) == 0:
         pieces *= 2
@@ -272,88 +298,92 @@ def _entry_by_entry(w, sliding, groups, arithmetic):
     return partial(unfused, part if pieces == 1 else partial(by_group, part, groups=pieces))
 
 
-def _in_patches(size, channels):
-    """Whether filters side by side see patches that are cheap to put together: of a row they are there already."""
+def _prefers_patches(size, channels):
+    """Whether the patches that filters side by side see are cheap to put together. Those of a row are there already."""
     if len(size) == 1:
         return size[0] * channels <= 128
     return channels <= 3 and 1 < max(size, default=1) <= 4
 
 
-def _in_shifts(size, channels, filters):
-    """Whether the filters are few, and have no more than 4 entries for each channel."""
+def _prefers_shifts(size, channels, filters):
+    """Whether there are at most 8 filters, and the product of `by_shifts` is at most 4 times as large as x."""
     return 1 < math.prod(size) <= _FEW_ENTRIES and filters <= 8 and math.prod(size) * filters <= 4 * channels
 
 
-def _in_subpixels(size, upsampling, channels, filters):
-    """Whether one convolution to all residues is the fastest.
+def _prefers_subpixels(size, upsampling, channels, filters):
+    """Whether one convolution that makes all residues is the fastest way.
 
-    Where u does not divide k some of its weights would be 0: what is not finite would reach places that do not see it.
+    If u did not divide k, some of its weights would be 0. What is not finite would reach places that do not see it.
     """
     if any(k % u for k, u in zip(size, upsampling, strict=True)):
         return False
     return tuple(size) == upsampling or channels < 8 or filters >= 8
 
 
-def _in_residues(x, w, upsampling):
-    """Whether the products with zeros that are saved outweigh the calls, and there are not too many to compile."""
+def _prefers_residues(x, w, upsampling):
+    """Whether several smaller convolutions save more, in products with zeros, than their calls cost, and are not too
+    many to compile."""
     *size, channels, filters = w.shape
     if len(size) > 2 or math.prod(size) == 1:
         return True
-    within = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))  # else XLA is slow
+    # XLA is slow for a filter that is longer than the image.
+    fits_image = all(n >= k for n, k in zip(x.shape[1:-1], size, strict=True))
     products, many = x.size // max(channels, 1) * w.size, math.prod(size) * filters >= 144
-    much = many and (filters >= 24 or channels <= 32) and (not within or products > 6 * _MUCH)
+    much = many and (filters >= 24 or channels <= 32) and (not fits_image or products > 6 * _MUCH)
     return (much or (filters <= 8 and products >= 4 * _MUCH)) and math.prod(upsampling) <= 16
 
 
 def _correlate_on_cpu(x, w, sliding, groups, arithmetic):
     way = _way_on_cpu(x, w, sliding, groups, arithmetic)
-    return lax_correlate(x, w, sliding, groups, arithmetic) if way is None else way(x, w)
+    return by_lax(x, w, sliding, groups, arithmetic) if way is None else way(x, w)
 
 
 def _way_over_batch_on_cpu(x, dz, sliding, arithmetic, groups=1):
-    """The same for filter gradients."""
-    if not (_of_known_places(x) and _of_known_places(dz)):
+    """`_way_on_cpu` for filter gradients."""
+    if not (_has_static_places(x) and _has_static_places(dz)):
         return None
-    x, dz = _of_known_batch(x), _of_known_batch(dz)
+    x, dz = _assume_batch(x), _assume_batch(dz)
     if groups > 1 and groups == x.shape[-1]:  # 3 to 1000 times
         return _way_of_channels_on_cpu(x, dz, sliding, arithmetic)
     if groups > 1:  # 4 to 600 times
-        part = partial(_over_batch_on_cpu, sliding=sliding, arithmetic=arithmetic)
-        return partial(_of_groups(groups), part, groups=groups)
+        part = partial(_correlate_over_batch_on_cpu, sliding=sliding, arithmetic=arithmetic)
+        return partial(_way_of_groups(groups), part, groups=groups)
     channels, size = x.shape[-1], sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if set(size) == {1}:  # 1.5 to 4 times
         return partial(by_product_over_batch, sliding=sliding, arithmetic=arithmetic)
-    if set(dz.shape[1:-1]) == {1}:  # as of filters as large as the image: 1.1 to 2.5 times
-        return partial(of_one_place_over_batch, sliding=sliding, arithmetic=arithmetic)
-    # Where rows are split over devices, XLA would gather them.
-    together = not sliding.upsamples and not mesh_axes(x, dz)
-    beside = max(sliding.stride, default=1) == 1 and tuple(size) == sliding.dilation  # which is the layer's stride
-    if together and beside and _in_patches(size, channels):  # 1.1 to 5 times
+    if set(dz.shape[1:-1]) == {1}:  # filters as large as the image: 1.1 to 2.5 times
+        return partial(by_one_place_over_batch, sliding=sliding, arithmetic=arithmetic)
+    plain = not sliding.upsamples and not mesh_axes(x, dz)  # on a mesh XLA would gather rows that are split
+    # The dilation here is the layer's stride.
+    side_by_side = max(sliding.stride, default=1) == 1 and tuple(size) == sliding.dilation
+    if plain and side_by_side and _prefers_patches(size, channels):  # 1.1 to 5 times
         return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
     much = dz.size * channels * math.prod(size) >= _MUCH
     images = x.ndim == 4 and much and x.dtype != jnp.float64 and not mesh_axes(x, dz)
     undilated = max(sliding.dilation, default=1) == 1
-    if images and undilated and _in_slabs(x, dz, size):  # 1.1 to 5 times
-        return partial(by_slab_over_batch, partial(lax_correlate_over_batch, arithmetic=arithmetic), sliding=sliding)
-    if together and undilated and _in_swapped_roles(x, dz):  # 1 to 5 times
-        part = partial(_over_batch_on_cpu, arithmetic=arithmetic)
+    if images and undilated and _prefers_slabs(x, dz, size):  # 1.1 to 5 times
+        return partial(by_slab_over_batch, partial(by_lax_over_batch, arithmetic=arithmetic), sliding=sliding)
+    if plain and undilated and _prefers_swapped_roles(x, dz):  # 1 to 5 times
+        part = partial(_correlate_over_batch_on_cpu, arithmetic=arithmetic)
         return partial(by_swap_over_batch, part, sliding=sliding)
     if x.ndim > 4:  # 3 to 20 times
-        return partial(by_slab_over_batch, partial(_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding)
-    if images and _in_doubled_distances(x, dz, sliding, math.prod(size)):  # 1.1 to 2.5 times
-        return partial(lax_correlate_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
+        return partial(
+            by_slab_over_batch, partial(_correlate_over_batch_on_cpu, arithmetic=arithmetic), sliding=sliding
+        )
+    if images and _prefers_doubled_distances(x, dz, sliding, math.prod(size)):  # 1.1 to 2.5 times
+        return partial(by_lax_over_batch, sliding=sliding.doubled(), arithmetic=arithmetic)
     return None
 
 
-def _in_slabs(x, dz, size):
-    """Whether the images are few, and the filters short and few enough for copies of dz."""
+def _prefers_slabs(x, dz, size):
+    """Whether there are fewer than 8 images, and filters so short and so few that copies of dz are cheap."""
     channels = x.shape[-1]
     return channels >= 8 and len(x) < 8 and min(size[0], size[-1]) <= 16 and dz.shape[-1] < 2 * channels
 
 
-def _in_doubled_distances(x, dz, sliding, entries):
-    """Whether the other of XLA's kernels is faster: for enough filters, more of dilated ones, or where nothing is
-    padded and the layer has no stride, and for enough images or products."""
+def _prefers_doubled_distances(x, dz, sliding, entries):
+    """Whether Eigen is faster than YNNPACK for a filter gradient: there are enough images, or enough products, and
+    enough filters (64 of a dilated layer, 17 of another), or a layer without padding and stride."""
     (batch, *_, channels), filters, dilated = x.shape, dz.shape[-1], max(sliding.stride) > 1
     unpadded = max(map(max, sliding.padding)) <= 0 and max(sliding.dilation) == 1
     if channels < 8 and (dilated or (channels > 1 and filters < 16)):
@@ -364,15 +394,15 @@ def _in_doubled_distances(x, dz, sliding, entries):
     return large or batch * max(channels, 8) >= 256
 
 
-def _in_swapped_roles(x, dz):
-    """Whether dz has so few channels that it is better slid over, and x is not much larger."""
+def _prefers_swapped_roles(x, dz):
+    """Whether dz has few enough channels for x to slide over dz, and x has at most twice as many places."""
     (_, *image, channels), (_, *places, filters) = x.shape, dz.shape
     few = filters < 9 if len(image) > 2 else filters < 32 or 3 * filters <= 2 * channels
     return filters < channels and few and math.prod(image) <= 2 * math.prod(places)
 
 
 def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):
-    """The same where each channel has its own filters."""
+    """`_way_over_batch_on_cpu` where each channel has its own filters."""
     channels, filters = x.shape[-1], dz.shape[-1]
     # Several filters of a channel with a stride gain nothing, and take long to compile.
     several_strided = filters > channels and max(sliding.dilation, default=1) > 1
@@ -381,12 +411,13 @@ def _way_of_channels_on_cpu(x, dz, sliding, arithmetic):
     return partial(way, sliding=sliding, arithmetic=arithmetic)
 
 
-def _over_batch_on_cpu(x, dz, sliding, arithmetic):
+def _correlate_over_batch_on_cpu(x, dz, sliding, arithmetic):
     way = _way_over_batch_on_cpu(x, dz, sliding, arithmetic)
-    return lax_correlate_over_batch(x, dz, sliding, arithmetic) if way is None else way(x, dz)
+    return by_lax_over_batch(x, dz, sliding, arithmetic) if way is None else way(x, dz)
 
 
-def _of_one_dtype(x, w):
-    """Both in the wider of their dtypes: gradients of sums in float32 of products in bfloat16 are float32."""
+def _promote(x, w):
+    """Both arrays in the wider of their dtypes. They differ in gradients: sums in float32 of products in bfloat16 have
+    a gradient in float32."""
     dtype = max(x.dtype, w.dtype, key=lambda dtype: dtype.itemsize)
     return x.astype(dtype), w.astype(dtype)
