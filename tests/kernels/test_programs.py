@@ -1,8 +1,6 @@
 """What the programs of all ops hold: no constant that grows with the image, no double precision for single."""
 
-import math
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -107,27 +105,3 @@ def test_single_precision_has_no_arrays_of_double(case):
         if getattr(var.aval, "dtype", None) == np.float64 and var.aval.size > 1
     ]
     assert not wide
-
-
-@pytest.mark.optimized
-@pytest.mark.parametrize(
-    "f",
-    [
-        jc.global_max_pool,
-        partial(jc.adaptive_max_pool, shape=(5, 70)),
-        partial(jc.adaptive_max_pool, shape=(50, 70)),
-        partial(jc.max_pool, window=9, stride=2, padding="SAME", return_indices=True),
-        partial(jc.mean_pool, window=3, stride=2, padding=1, count_include_pad=False),
-    ],
-    ids=lambda f: getattr(f, "func", f).__name__,
-)
-def test_compiled_programs_hold_no_image(f):
-    """What depends on no argument is not computed while compiling either."""
-
-    def value_and_gradient(x):
-        y, back, *_ = jax.vjp(lambda x: f(x)[0], x)
-        return f(x), back(jnp.ones_like(y))
-
-    text = jax.jit(value_and_gradient).lower(jnp.zeros((1, 120, 130, 1))).compile().as_text()
-    sizes = [math.prod(map(int, dims.split(","))) for dims in re.findall(r"\[([\d,]+)\]\S* constant\(", text)]
-    assert max(sizes, default=0) <= 260

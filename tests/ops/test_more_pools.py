@@ -88,21 +88,6 @@ def test_softmax_pool_of_large_windows(window, stride):
         np.testing.assert_allclose(got, derived, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("stride", [1, None])
-def test_the_program_does_not_grow_with_a_large_window(stride):
-    """An unrolled loop over 256 entries took 14 s to compile."""
-    x, key = jnp.ones((1, 48, 48, 1)), jax.random.key(0)
-
-    def length(window):
-        pools = (
-            lambda x: jc.softmax_pool(x, jnp.ones(1), window, stride=stride),
-            lambda x: jc.stochastic_pool(key, x, window, stride=stride),
-        )
-        return [len(jax.jit(jax.grad(lambda x, f=f: f(x).sum())).lower(x).as_text().splitlines()) for f in pools]
-
-    assert length(40) == length(33)
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_softmax_pool_of_large_entries(dtype):
     """Entries of 1e4 that differ by T keep their weights; the gradients sum to 1, as y moves with x."""
