@@ -20,8 +20,8 @@ _SHRINKING = 0.1
 _OTHER_DY = -1024
 # The share of the other dy that is zero, as what a loss masks is: a rule that divides by dy shows.
 _ZEROS_IN_DY = 0.1
-# A rule is wrong elsewhere where its largest error, in tolerances, is more than so many times that at the point, which
-# counts as 1 at least. The error of a wrong formula differs between the two points by less.
+# Where the largest error elsewhere, in tolerances, is more than so many times that at the point, the rule has a fault
+# of its own there. A smaller one is the fault that the point shows already. What is right counts as 1.
 _WORSE_ELSEWHERE = 1e3
 # To look for kinks the point moves by so many eps of the dtype of the gradients, so that numbers that tie when they are
 # rounded no longer do, and by _SMALLEST_STEP at least, relative to a usual entry. float64 resolves that 4e8 times.

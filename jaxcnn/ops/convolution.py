@@ -156,7 +156,7 @@ def separable_conv(
 
 
 def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
-    x, w, b = arguments.with_bias(function, {"x": x, filters: w}, b)
+    x, w, b = arguments.floating_and_bias(function, {"x": x, filters: w}, b)
     groups = arguments.integer(function, "groups", groups, 1)
     window = window_arguments.filter_window(
         function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters

@@ -60,7 +60,7 @@ def conv_transpose(
     Array([ 1.,  2., 13., 20., 30.], dtype=float32)
     """
     function = "conv_transpose"
-    x, w, b = arguments.with_bias(function, {"x": x, "w": w}, b)
+    x, w, b = arguments.floating_and_bias(function, {"x": x, "w": w}, b)
     groups = arguments.integer(function, "groups", groups, 1)
     window = window_arguments.transposed_window(
         function, x.shape, w.shape, stride, padding, output_padding, dilation, groups
