@@ -68,7 +68,7 @@ class Window:
 
     @property
     def filter_grad_padding(self) -> tuple[tuple[int, int], ...]:
-        """The zeros (low, high) around the image that give uSample(dz | s) one place in it for each entry of the filter."""
+        """The zeros (low, high) around the image in which uSample(dz | s) has a place for each entry of the filter."""
         axes = zip(self.image, self.output, self.extent, self.stride, self.padding, strict=True)
         return tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
 

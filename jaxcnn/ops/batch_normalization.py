@@ -1,7 +1,7 @@
-"""Batch normalisation, for training and for inference.
+"""Batch normalisation. Its rule for training is `_normalise_bwd` of normalization.py; that for inference is here.
 
 Lecture: "We Use Advanced Techniques" (batch normalization, to make the training more stable against feature
-variations). Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
+variations). Everything is computed in float32 at least. x, gamma and beta may have different dtypes; y has that of x.
 """
 
 import jax
@@ -60,13 +60,13 @@ def batch_norm(
     (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
-    named = _named("batch_norm", axis_name)
+    named = _named_sizes("batch_norm", axis_name)
     where, axes = mask("batch_norm", where, x), tuple(range(x.ndim - 1))
     y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), where, axes, eps, named)
     return y, mean.reshape(-1), var.reshape(-1)
 
 
-def _named(function, axis_name):
+def _named_sizes(function, axis_name):
     """The name and size of each axis that the batch is spread over."""
     names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
     expected, got = "the name of a mesh axis or a tuple of them", arguments.describe(axis_name)
@@ -125,14 +125,14 @@ def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
 def _batch_norm_inference_bwd(eps, residuals, dy):
     x, gamma, mean, var = residuals
     r = lax.rsqrt(_wide_channels(var, x) + eps)
-    normalised = standardised(x, _wide_channels(mean, x), r)
+    xhat = standardised(x, _wide_channels(mean, x), r)
     wide_dy = dy.astype(r.dtype)
-    slope = _wide_channels(gamma, x) * r
+    gamma_r = _wide_channels(gamma, x) * r
     dbeta = _channel_sum(wide_dy)
-    dgamma = _channel_sum(wide_dy * normalised)
-    dmean = -slope.reshape(-1) * dbeta
-    dvar = -0.5 * (slope.reshape(-1) * dgamma) * r.reshape(-1)
-    dx = slope * wide_dy
+    dgamma = _channel_sum(wide_dy * xhat)
+    dmean = -gamma_r.reshape(-1) * dbeta
+    dvar = -0.5 * (gamma_r.reshape(-1) * dgamma) * r.reshape(-1)
+    dx = gamma_r * wide_dy
     return dx, dgamma, dbeta, dmean, dvar
 
 
@@ -140,9 +140,10 @@ _batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inf
 
 
 def _wide_channels(a, x):
-    """a [C] in the dtype that x is computed in, with axes of length 1 for all others of x."""
+    """a [C] with the rank of x, in the dtype that sums over x are accumulated in."""
     return per_channel(a, x).astype(sum_dtype(x.dtype))
 
 
 def _channel_sum(a):
+    """The sum over the batch and all places [C]."""
     return jnp.sum(a, axis=tuple(range(a.ndim - 1)))
