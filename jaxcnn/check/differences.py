@@ -16,8 +16,21 @@ from jaxcnn.check.programs import float64_on_cpu, generator
 from jaxcnn.check.report import Comparison, difference
 from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
 
+# Each argument is looked at along so many random directions: an error of a gradient may be orthogonal to one of them.
 DIRECTIONS = 4
+# The steps of differences, relative to a usual entry: the one that fits the curvature and the rounding of f is chosen.
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+# ⟨dy, f⟩ is off by up to so many times eps √n of the root of the sum of its squared terms, n the longest sum in f.
+_NOISE = 8
+# The slope (4 f(h) - f(2h) - 3 f(0)) / 2h of one side is off by (4 + 1 + 3)/2 times the noise of f over h; the slope of
+# both sides by less.
+_NOISE_OF_SLOPE = 4
+# The two sides are those of a kink if their slopes differ by more than so many times what the differences over h and
+# over 2h do.
+_KINK = 4
+# Where the forward pass of a rule adds up in another order than f, an output is right within so many eps √n of itself
+# and of a usual one.
+_OUTPUT = 32
 KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
 
 
@@ -86,7 +99,7 @@ class Slopes:
             y = [np.asarray(y, np.float64) for y in self.values(*moved)]
         terms = [np.asarray(d, np.float64) * y for d, y in zip(self.dy, y, strict=True)]
         size = math.sqrt(sum(float(np.sum(np.square(t))) for t in terms))
-        return math.fsum(float(np.sum(t)) for t in terms), 8 * self.eps * size
+        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * self.eps * size
 
     def claimed(self, i: int, u: np.ndarray) -> float:
         """The slope along u by the rule."""
@@ -102,16 +115,16 @@ class Slopes:
         here, noise = self.value(i, 0 * u)
         for h in steps:
             ahead, behind = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
-            both = [a - b for a, b in zip(ahead, behind, strict=True)]
-            narrow, wide = ((8 * both[k] - both[k + 1]) / (12 * h * 2**k) for k in (0, 1))
+            differences = [a - b for a, b in zip(ahead, behind, strict=True)]
+            narrow, wide = ((8 * differences[k] - differences[k + 1]) / (12 * h * 2**k) for k in (0, 1))
             sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
             wide_sides = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
             apart, sides_apart = abs(narrow - wide), max(abs(a - b) for a, b in zip(sides, wide_sides, strict=True))
-            if abs(sides[0] - sides[1]) <= 4 * sides_apart + 4 * noise / h:
+            if abs(sides[0] - sides[1]) <= _KINK * sides_apart + _NOISE_OF_SLOPE * noise / h:
                 sides = [narrow, narrow]
             else:
                 apart = sides_apart
-            uncertainty = 2 * apart + 4 * noise / h
+            uncertainty = 2 * apart + _NOISE_OF_SLOPE * noise / h
             if uncertainty < best.uncertainty:
                 best = Slope(min(sides), max(sides), uncertainty, h)
         return best
@@ -129,7 +142,7 @@ def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> li
     with float64_on_cpu():
         values = list(map(np.asarray, slopes.values(*slopes.args)))
     more = [
-        difference(got, value, 32 * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
+        difference(got, value, _OUTPUT * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
         for got, value in zip(slopes.outputs, values, strict=True)
     ]
     if not any(row.problem or row.kink for row in rows):

@@ -171,11 +171,11 @@ class Examination:
             return got[count:], expected[count:]
 
         dy = [np.abs(d) for d in run.dy]
-        at_point = run.program(run.args, dy)[0][count:]
+        claimed = run.program(run.args, dy)[0][count:]
         step = _EPS_PER_STEP * max(self.eps, *(float(jnp.finfo(row.dtype).eps) for row in rows))
         tolerated = [row.tolerance for row in rows[count:]]
         step = max(_SMALLEST_STEP, step)
-        found = entries_at_kinks(gradients, at_point, run.args, dy, wrong[count:], tolerated, step)
+        found = entries_at_kinks(gradients, claimed, run.args, dy, wrong[count:], tolerated, step)
         return [*run.kinks[:count], *found]
 
     def _wrong_dtype(self, i: int, got: Arrays) -> str:

@@ -12,6 +12,13 @@ from jaxcnn.check.differences import KINK, Slopes, compare_slopes
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.tolerance import DOUBLE
 
+# f is linear if f(2u) - 2 f(u) + f(0) is within so many times the noise of f. The noise of the three values is 4 times.
+_LINEAR = 16
+# A remainder counts if it is so many times its rounding: the rate is then one of the remainder and not of rounding.
+_REMAINDER = 64
+# The rate is 2 for a right rule and 1 for a wrong one.
+_RATE = 1.5
+
 
 def adjoint(
     f: Callable[..., Any],
@@ -49,7 +56,7 @@ def adjoint(
     for i, name in enumerate(arguments.names):
         u = slopes.direction(i)
         (zero, _), (one, _), (two, noise) = (slopes.value(i, k * u) for k in (0, 1, 2))
-        linear = abs(two - 2 * one + zero) <= 16 * noise  # four times that of the three values in the sum
+        linear = abs(two - 2 * one + zero) <= _LINEAR * noise
         row = compare_slopes(slopes, i, f"adjoint in {name}", [1.0])
         rows.append(row if linear else Comparison(row.name, f"f is not linear in {name}"))
     return Report(tuple(rows))
@@ -105,13 +112,15 @@ def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Compari
         return Comparison(name, f"the slope that the rule claims is {claimed}")
     steps = [2.0**-k for k in range(4, 30)]
     rest = [abs(slopes.value(i, h * u)[0] - here - h * claimed) for h in steps]
-    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > 64 * noise + 64 * DOUBLE * abs(h * claimed)][-4:]
+    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > _REMAINDER * (noise + DOUBLE * abs(h * claimed))][
+        -4:
+    ]
     if len(kept) < 2:
         return Comparison(name, None, "nothing but rounding")
     (h, r), (less, smaller) = kept[0], kept[-1]
     rate = math.log(r / smaller) / math.log(h / less)
     worst = f"falls as h^{rate:.2f}"
-    if rate >= 1.5:
+    if rate >= _RATE:
         return Comparison(name, None, worst)
     positive, slope = slopes.positive(), slopes.measured(i, u)
     if slope.high > slope.low and positive.measured(i, u).excess(positive.claimed(i, u)) <= 0 and not elsewhere:

@@ -65,7 +65,7 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     for argument, value in arrays.items():
         complete = not is_array(value) or _has_zero_and_nan(value.dtype)
         require(complete, function, argument, "of a dtype that has a 0 and a NaN", describe(value), TypeError)
-        array = _as_jax(value)
+        array = _jax_array(value)
         is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
         got = describe(value if array is None else array)
         require(is_float, function, argument, "a floating-point array", got, TypeError)
@@ -86,7 +86,7 @@ def _has_zero_and_nan(dtype: Any) -> bool:
     return bool(zero == 0 and np.isnan(nan))
 
 
-def _as_jax(value: Any) -> jax.Array | None:
+def _jax_array(value: Any) -> jax.Array | None:
     """An array as a JAX array. None for arrays of strings or objects, and for a shape and a dtype without an array."""
     if isinstance(value, jax.Array):
         return value  # not converted: that would be an operation, and jax_debug_nans stops at its NaN

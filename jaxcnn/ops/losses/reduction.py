@@ -21,12 +21,12 @@ def masked(x, where):
 def product(share, x):
     """share · x, and 0 where the share is 0, even if x is infinite or NaN.
 
-    The x of a class may be -inf, the logarithm of a probability of 0. For a share of 0 it must not count, but -inf times
-    0 is NaN.
+    The x of a class may be -inf, the logarithm of a probability of 0. With a share of 0 the class does not count, but
+    -inf times 0 is NaN.
     """
     nothing = share == 0
-    # The inner choice keeps the NaN from being computed: jax_debug_nans would stop at it. The outer choice is for speed:
-    # on a CPU XLA stores both factors of a sum of products, but only the terms of a sum of choices.
+    # The inner choice keeps the NaN from being computed: jax_debug_nans would stop at it. The outer choice is for
+    # speed: on a CPU XLA stores both factors of a sum of products, but only the terms of a sum of choices.
     return jnp.where(nothing, 0.0, share * jnp.where(nothing, 0.0, x))
 
 
