@@ -172,7 +172,7 @@ def without_r(right):
 
 def the_same_neighbours(right):
     """The window of the forward pass in the backward pass."""
-    return lambda a, behind, ahead: right(a, max(behind, ahead), min(behind, ahead))
+    return lambda a, before, after: right(a, max(before, after), min(before, after))
 
 
 def constant_sigma(iterations, residuals, cotangents):
