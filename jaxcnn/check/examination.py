@@ -14,11 +14,11 @@ from jaxcnn.check.programs import Arrays, Program, compile_program, generator, t
 from jaxcnn.check.report import Comparison, Difference, difference
 from jaxcnn.check.tolerance import RoundingEffect
 
-# The other point is this near, relative to each entry, and on the same side of 0: within the domain of most functions.
+# At the other point each entry is smaller by up to this share, and has the same sign: most functions are defined there.
 _SHRINKING = 0.1
 # The other dy is the first one times this: a rule that is not linear in dy, as by clipping at 10, shows.
 _OTHER_DY = -1024
-# The share of the other dy that is zero, as what a loss masks is: a rule that divides by dy shows.
+# The share of the other dy that is zero, as the dy of what a loss masks: a rule that divides by dy shows.
 _ZEROS_IN_DY = 0.1
 # Where the largest error elsewhere, in tolerances, is more than so many times that at the point, the rule has a fault
 # of its own there. A smaller one is the fault that the point shows already. What is right counts as 1.
@@ -172,9 +172,9 @@ class Examination:
 
         dy = [np.abs(d) for d in run.dy]
         claimed = run.program(run.args, dy)[0][count:]
-        step = _EPS_PER_STEP * max(self.eps, *(float(jnp.finfo(row.dtype).eps) for row in rows))
+        eps = max(self.eps, *(float(jnp.finfo(row.dtype).eps) for row in rows))
+        step = max(_SMALLEST_STEP, _EPS_PER_STEP * eps)
         tolerated = [row.tolerance for row in rows[count:]]
-        step = max(_SMALLEST_STEP, step)
         found = entries_at_kinks(gradients, claimed, run.args, dy, wrong[count:], tolerated, step)
         return [*run.kinks[:count], *found]
 
@@ -200,7 +200,7 @@ class Examination:
         return replace(row, kink=f"{kinks} entries at a kink, where JAX takes another side" if kinks else "")
 
     def _corrected_elsewhere(self, rows: list[Comparison]) -> list[Comparison]:
-        """The rows; one is wrong where the rule is right at the point, or for the first dy, only."""
+        """The rows, with those made wrong in which the rule is right for the first point, or the first dy, only."""
         here = self.differences(self.double_run, self.double_run.got)
         elsewhere = self.differences(self.elsewhere_run, self.elsewhere_run.got)
         if not any(map(_is_worse, elsewhere, here)):

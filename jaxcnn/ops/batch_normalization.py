@@ -31,17 +31,17 @@ def batch_norm(
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0; with 0 a channel of variance 0 is NaN.
-        axis_name: inside `shard_map`, where a device sees its own part of the batch only, the axes of the mesh over
-            which the batch is spread: all then use the statistics of the whole. Under `jit` the batch is whole anyway.
-            It may be the axis_name of a `vmap` too, in a model that is written for one example.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        axis_name: inside `shard_map` a device sees its own part of the batch only. With the axes of the mesh over which
+            the batch is spread, all devices use the statistics of the whole batch. Under `jit` the batch is whole
+            anyway. It may be the axis_name of a `vmap` too, in a model that is written for one example.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
-        running averages; they carry no gradient. In an empty batch they are 0. In float32 the variance of
-        entries beyond 1e19 is inf, where y is right still, up to 8.5e37, a quarter of the largest number: 1/sqrt(var)
-        is too small for the dtype beyond.
+        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. Mean and
+        var are for running averages, and carry no gradient. In an empty batch they are 0. In float32 var is inf for
+        entries beyond 1e19. y is right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
+        float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name,

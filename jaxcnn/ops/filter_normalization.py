@@ -27,7 +27,7 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
         g: the norm of each filter [O].
 
     Returns:
-        w, of the shape and dtype of v. Right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
+        w, of the shape and dtype of v. It is right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
         float32.
 
     Raises:
@@ -63,8 +63,8 @@ def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[j
     Args:
         w: filters [..., O], not all 0.
         u: where the iteration starts, any vector [O] but 0: the u of the last step, at first a random one.
-        iterations: how often u is moved; 1 is enough in training, as w changes slowly; with 0 it
-            stays, scaled to length 1.
+        iterations: how often u is moved. 1 is enough in training, as w changes slowly. With 0 u stays, scaled to length
+            1.
 
     Returns:
         (y, u): y of the shape and dtype of w; the next u [O], in the dtype of the given one; u has no gradient.

@@ -42,12 +42,12 @@ def layer_norm(
         gamma, beta: scale and shift of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number,
@@ -83,12 +83,12 @@ def rms_norm(
         gamma: scale of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0. PyTorch's default is that of the dtype, 1.2e-7 for float32.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, axes are no ints, eps is no number, where no array of bools.
@@ -123,14 +123,14 @@ def group_norm(
     Args:
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
-        groups: into how many the channels are divided; C/groups neighbours make a group.
+        groups: how many groups the channels are divided into; C/groups neighbours make a group.
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number,
@@ -170,12 +170,12 @@ def instance_norm(
         x: images [N, *S, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, where no array of
