@@ -38,8 +38,8 @@ def batch_norm(
             statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. Mean and
-        var are for running averages, and carry no gradient. In an empty batch they are 0. In float32 var is inf for
+        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. The two
+        are for running averages, and carry no gradient. In an empty batch they are 0. In float32 var is inf for
         entries beyond 1e19. y is right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
         float32. For larger ones 1/sqrt(var) is too small for the dtype.
 

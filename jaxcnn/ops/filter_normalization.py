@@ -27,8 +27,8 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
         g: the norm of each filter [O].
 
     Returns:
-        w, of the shape and dtype of v. It is right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
-        float32.
+        w, of the shape and dtype of v. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32.
 
     Raises:
         TypeError: v or g is no floating-point array, or the dtypes differ.
