@@ -2,11 +2,13 @@
 
     python experiments/tolerances.py
 
-runs the right rules of rules.py with several random cotangents, and prints for each margin of jaxcnn/check/tolerance.py
-the largest error that a right rule makes, in the unit that the margin multiplies. Of the four units of an entry in the
-dtype of the arguments, an error counts for the largest. A rule that JAX does not derive has no such tolerance.
+runs the right rules of rules.py with 5 random cotangents, and prints for each margin of jaxcnn/check/tolerance.py the
+largest error that a right rule makes, in the unit that the margin multiplies. Of the four units of an entry in the
+dtype of the arguments, an error counts for the largest. Results with a kink, and the rule that JAX does not derive, are
+left out.
 
-Result: RESULT
+Result: right rules use 10 of the 45 of CANCELLED, and less than a third of every other margin; the unit of OWN_ROUNDING
+is never the largest (AMD EPYC, Linux, Python 3.11.7, jax and jaxlib 0.10.2, numpy 2.4.6; November 2026).
 """
 
 import platform
@@ -22,7 +24,6 @@ from jaxcnn.check.arguments import floating_arguments
 from jaxcnn.check.examination import Examination, Run
 from jaxcnn.check.programs import CannotDerive
 
-SEEDS = range(5)
 OWN = ("OWN_ENTRY", "OWN_USUAL", "OWN_SUM", "OWN_ROUNDING")
 
 
@@ -35,20 +36,22 @@ def examine(rule: Rule, seed: int) -> Examination:
 def in_float64(examination: Examination, run: Run):
     """(margin, error in its unit) of each result in float64."""
     sizes, length = examination.sizes(run), run.program.length
-    for row, expected in zip(examination.differences(run, run.got), run.expected, strict=True):
+    for row, expected, kink in zip(examination.differences(run, run.got), run.expected, run.kinks, strict=True):
+        if kink.any():
+            continue
         error = np.abs(row.got - row.expected)
         if examination.eps == tolerance.DOUBLE:
-            unit, margin = tolerance.rounding_unit(examination.eps, length, sizes), "CANCELLED"
+            yield "CANCELLED", largest_ratio(error, tolerance.rounding_unit(examination.eps, length, sizes))
         else:
             unit = examination.eps * (np.abs(expected) + tolerance.usual(expected))
-            margin = "REDUCED_PRECISION"
-        yield margin, largest_ratio(error, unit)
+            yield "REDUCED_PRECISION", largest_ratio(error, unit)
 
 
 def in_own_dtype(examination: Examination, run: Run):
     """(margin, error in its unit) of each result in the dtype of the arguments."""
-    for row, effect in zip(examination.differences(run, run.got), examination.rounding, strict=True):
-        if tolerance.usual(effect.expected) and effect.derived_is_right:
+    rows = examination.differences(run, run.got)
+    for row, effect, kink in zip(rows, examination.rounding, run.kinks, strict=True):
+        if tolerance.usual(effect.expected) and effect.derived_is_right and not kink.any():
             yield "DERIVED_ERROR", largest_ratio(effect.derived_error, effect.derived_unit)
             error = np.minimum(np.abs(row.got - effect.expected), np.abs(row.got - effect.derived))
             units = np.stack([np.broadcast_to(unit, error.shape) for unit in effect.units])
@@ -59,14 +62,13 @@ def in_own_dtype(examination: Examination, run: Run):
 
 def largest_ratio(error, unit) -> float:
     error, unit = np.broadcast_arrays(error, unit)
-    known = np.isfinite(error) & (unit > 0)
-    return float(np.max(error[known] / unit[known], initial=0.0))
+    return float(np.max(error[unit > 0] / unit[unit > 0], initial=0.0))
 
 
 def main() -> None:
-    seen = defaultdict(lambda: (0.0, "none"))
+    seen = defaultdict(lambda: (0.0, "no result has it as its largest unit"))
     for rule in RIGHT:
-        for seed in SEEDS:
+        for seed in range(5):
             try:
                 examination = examine(rule, seed)
             except CannotDerive:
@@ -74,11 +76,11 @@ def main() -> None:
             found = [*in_float64(examination, examination.double_run)]
             found += in_own_dtype(examination, examination.own_run) if examination.own_run else []
             for margin, ratio in found:
-                seen[margin] = max(seen[margin], (ratio, rule.name))
+                seen[margin] = max(seen[margin], (ratio, rule.name)) if ratio else seen[margin]
     print("| margin | is | largest seen | in |\n| --- | --- | --- | --- |")
     for margin in ("CANCELLED", "REDUCED_PRECISION", "DERIVED_ERROR", *OWN):
         ratio, name = seen[margin]
-        print(f"| `{margin}` | {getattr(tolerance, margin)} | {ratio:.2g} | {name} |")
+        print(f"| `{margin}` | {getattr(tolerance, margin)} | {f'{ratio:.2g}' if ratio else '–'} | {name} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
     print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
 
