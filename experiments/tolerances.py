@@ -66,21 +66,20 @@ def largest_ratio(error, unit) -> float:
 
 
 def main() -> None:
-    seen = defaultdict(lambda: (0.0, "no result has it as its largest unit"))
+    seen: dict[str, tuple[float, str]] = defaultdict(lambda: (0.0, ""))
     for rule in RIGHT:
         for seed in range(5):
             try:
                 examination = examine(rule, seed)
             except CannotDerive:
                 continue
-            found = [*in_float64(examination, examination.double_run)]
-            found += in_own_dtype(examination, examination.own_run) if examination.own_run else []
-            for margin, ratio in found:
-                seen[margin] = max(seen[margin], (ratio, rule.name)) if ratio else seen[margin]
+            own = in_own_dtype(examination, examination.own_run) if examination.own_run else ()
+            for margin, ratio in (*in_float64(examination, examination.double_run), *own):
+                seen[margin] = max(seen[margin], (ratio, rule.name if ratio else ""))
     print("| margin | is | largest seen | in |\n| --- | --- | --- | --- |")
     for margin in ("CANCELLED", "REDUCED_PRECISION", "DERIVED_ERROR", *OWN):
         ratio, name = seen[margin]
-        print(f"| `{margin}` | {getattr(tolerance, margin)} | {f'{ratio:.2g}' if ratio else '–'} | {name} |")
+        print(f"| `{margin}` | {getattr(tolerance, margin)} | {ratio:.2g} | {name or 'never the largest unit'} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
     print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
 

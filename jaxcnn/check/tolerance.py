@@ -178,8 +178,8 @@ class RoundingEffect:
 
     def tolerance(self, left: float) -> np.ndarray:
         """The error that each entry may have; `left` is what rounding leaves of a result that is zero otherwise."""
-        margins = OWN_ENTRY, OWN_USUAL, OWN_SUM, OWN_ROUNDING
-        return sum((margin * unit for margin, unit in zip(margins, self.units, strict=True)), np.asarray(left))
+        entry, usual_entry, sums, rounding = self.units
+        return OWN_ENTRY * entry + OWN_USUAL * usual_entry + OWN_SUM * sums + OWN_ROUNDING * rounding + left
 
 
 def usual(a: np.ndarray) -> float:
