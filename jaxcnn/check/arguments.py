@@ -1,4 +1,4 @@
-"""The floating-point arrays among the arguments of a function, by the names that its caller knows."""
+"""The floating-point arrays among the arguments of a function, with the names that its caller knows."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,22 +12,29 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Arguments:
-    """Those arguments that have a gradient."""
+    """The arguments that have a gradient.
 
-    caller: str  # of whom errors speak
+    Attributes:
+        caller: the function that errors name.
+        floats: the floating-point arrays.
+        names: what each of them is called.
+        rebuild: takes other arrays in the place of `floats`, and returns all arguments.
+    """
+
+    caller: str
     floats: tuple[Any, ...]
     names: tuple[str, ...]
-    rebuild: Callable[[Sequence[Any]], tuple[Any, ...]]  # all arguments, with others in place of the floats
+    rebuild: Callable[[Sequence[Any]], tuple[Any, ...]]
 
-    def of(self, f: Callable[..., Any]) -> Callable[..., list[Any]]:
-        """f from these arrays to its floating-point outputs."""
+    def function_of_floats(self, f: Callable[..., Any]) -> Callable[..., list[Any]]:
+        """f as a function from these arrays to its floating-point outputs."""
         return lambda *floats: [y for y in jax.tree.leaves(f(*self.rebuild(floats))) if is_floating(y)]
 
 
 def floating_arguments(
     caller: str, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int] | None = None
 ) -> Arguments:
-    """The floating-point arrays in args, or in those of them that argnums names; errors speak of the caller."""
+    """The floating-point arrays in args, or in those of them that argnums names; errors name the caller."""
     if not callable(f):
         raise TypeError(f"{caller}: f must be callable, got {type(f).__name__} {f!r}")
     positions = _positions(caller, argnums, len(args))
@@ -40,7 +47,7 @@ def floating_arguments(
 
     def rebuild(floats: Sequence[Any]) -> tuple[Any, ...]:
         replaced = dict(zip(chosen, floats, strict=True))
-        if any(jnp.result_type(replaced[i]) != jnp.result_type(leaves[i]) for i in chosen):  # the check in float64
+        if any(jnp.result_type(replaced[i]) != jnp.result_type(leaves[i]) for i in chosen):  # as in a check in float64
             others = [i for i, leaf in enumerate(leaves) if is_floating(leaf) and i not in replaced]
             replaced |= {i: np.asarray(leaves[i], np.float64) for i in others}
         return jax.tree.unflatten(tree, [replaced.get(i, leaf) for i, leaf in enumerate(leaves)])
@@ -50,8 +57,8 @@ def floating_arguments(
     return Arguments(caller, tuple(leaves[i] for i in chosen), tuple(names), rebuild)
 
 
-def seed_of(caller: str, key: Any) -> Any:
-    """What a random key holds; 0 without one."""
+def checked_seed(caller: str, key: Any) -> Any:
+    """The numbers that a random key holds; 0 without a key."""
     if key is None:
         return 0
     if not (hasattr(key, "dtype") and (key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key))):
@@ -61,7 +68,8 @@ def seed_of(caller: str, key: Any) -> Any:
     return jax.random.key_data(key)
 
 
-def tolerance_of(caller: str, rtol: float | None) -> float:
+def checked_tolerance(caller: str, rtol: float | None) -> float:
+    """rtol as a positive number; 1e-10 where it is None."""
     if rtol is None:
         return 1e-10
     if not (isinstance(rtol, (int, float)) and 0 < rtol < float("inf")):
@@ -85,7 +93,7 @@ def _positions(caller: str, argnums: int | Sequence[int] | None, count: int) -> 
 
 
 def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
-    """What f calls its positional arguments, as far as that can be known."""
+    """What f calls its positional arguments; args[i] where that cannot be known."""
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):  # some callables have none

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.gradients import gradients
-from jaxcnn.check.report import in_one_line
+from jaxcnn.check.report import one_line
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of another parser. It sets `run`, which takes the parser and what it parsed.
+    """Adds the command to the subparsers of another parser.
 
-    The exit code is 0 where the gradients are right, 1 where one is wrong, and 2, with one line on stderr, where they
-    could not be compared.
+    The command sets `run`, a function of the parser and of what it parsed. `run` returns the exit code: 0 where the
+    gradients are right, 1 where one is wrong, and 2, with one line on stderr, where they could not be compared.
     """
     parser = commands.add_parser(
         "check",
@@ -83,24 +83,24 @@ def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         report = gradients(f, *args, order=chosen.order, transforms=chosen.transforms)
     except (Exception, SystemExit) as error:
         shapes = ", ".join(str(list(shape)) for shape in chosen.shape)
-        parser.error(f"{':'.join(chosen.function)} cannot be checked for {chosen.dtype} {shapes}: {in_one_line(error)}")
+        parser.error(f"{':'.join(chosen.function)} cannot be checked for {chosen.dtype} {shapes}: {one_line(error)}")
     if not any(arg.size for arg in args):
         parser.error("no --shape has an entry: there is nothing to compare")
     try:
         print(report, flush=True)
-    except BrokenPipeError:  # nobody reads it; the exit code says it as well
+    except BrokenPipeError:  # nobody reads the report; the exit code has the verdict
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if report else 1
 
 
 def _imported(parser: argparse.ArgumentParser, module: str, function: str) -> Callable[..., Any]:
-    """The function, from this folder or from what is installed."""
+    """The function, from a module in this folder or an installed one."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        parser.error(f"module {module} cannot be imported: {in_one_line(error)}")
+        parser.error(f"module {module} cannot be imported: {one_line(error)}")
     finally:
         sys.path.remove(folder)
     for name in function.split("."):

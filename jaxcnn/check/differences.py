@@ -1,4 +1,4 @@
-"""The rule against the function itself, along random directions: no derivative of JAX is needed.
+"""The rule against the function itself, along random directions. No derivative of JAX is needed.
 
 The slope that the rule claims along u is ⟨J'dy, u⟩, and the function's own is that of ⟨dy, f(x + h u)⟩.
 """
@@ -12,117 +12,141 @@ import jax
 import numpy as np
 
 from jaxcnn.check.arguments import Arguments
-from jaxcnn.check.programs import generator, in_double
+from jaxcnn.check.programs import float64_on_cpu, generator
 from jaxcnn.check.report import Comparison, difference
 from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
 
+# Each argument is looked at along so many random directions: an error of a gradient may be orthogonal to one of them.
 DIRECTIONS = 4
+# The steps of differences, relative to a usual entry: the one that fits the curvature and the rounding of f is chosen.
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+# ⟨dy, f⟩ is off by up to so many times eps √n of the root of the sum of its squared terms, n the longest sum in f.
+_NOISE = 8
+# The slope (4 f(h) - f(2h) - 3 f(0)) / 2h of one side is off by (4 + 1 + 3)/2 times the noise of f over h; the slope of
+# both sides by less.
+_NOISE_OF_SLOPE = 4
+# The two sides are those of a kink if their slopes differ by more than so many times what the differences over h and
+# over 2h do.
+_KINK = 4
+# Where the forward pass of a rule adds up in another order than f, an output is right within so many eps √n of itself
+# and of a usual one.
+_OUTPUT = 32
 KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
 
 
 class Slope(NamedTuple):
-    """A slope by differences: the smaller and the larger of the two sides, which are the same but at a kink."""
+    """A slope by differences: the smaller and the larger slope of the two sides. They are equal but at a kink.
+
+    Attributes:
+        low, high: the two slopes.
+        uncertainty: how far each may be off.
+        step: the step of the differences.
+    """
 
     low: float
     high: float
-    off: float  # how far each may be off
+    uncertainty: float
     step: float
 
     def excess(self, claimed: float) -> float:
-        """By how much a claimed slope is out of the range."""
-        return max(self.low - claimed, claimed - self.high) - self.off
+        """How far a claimed slope is out of the range."""
+        return max(self.low - claimed, claimed - self.high) - self.uncertainty
 
 
 class Slopes:
     """A function and its rule, in float64."""
 
     def __init__(self, arguments: Arguments, f: Callable[..., Any], seed: Any) -> None:
-        on_floats = arguments.of(f)
+        ours = arguments.function_of_floats(f)
         self.args = [np.asarray(a, np.float64) for a in arguments.floats]
         self.random = generator("differences", seed)
-        with in_double():
-            jaxpr, outputs = jax.make_jaxpr(on_floats, return_shape=True)(*self.args)
+        with float64_on_cpu():
+            jaxpr, outputs = jax.make_jaxpr(ours, return_shape=True)(*self.args)
             if not outputs:
                 raise TypeError(f"{arguments.caller}: f must return a floating-point array, got none")
             self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
-            self.values = jax.jit(on_floats).lower(*self.args).compile()
-            self.pullback = jax.jit(_value_and_pullback(on_floats))
+            self.values = jax.jit(ours).lower(*self.args).compile()
+            self.pullback = jax.jit(_value_and_pullback(ours))
             self.outputs, self.gradients = jax.tree.map(np.asarray, self.pullback(self.args, self.dy))
         self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
 
     def positive(self) -> "Slopes":
         """The same with dy nowhere negative, where one kink does not cancel another."""
-        return self._with(self.args, [np.abs(d) for d in self.dy])
+        return self._moved_to(self.args, [np.abs(d) for d in self.dy])
 
-    def beside(self) -> "Slopes":
+    def moved_aside(self) -> "Slopes":
         """The same at a point close by, which is at no kink."""
         sizes = [usual(a) or 1.0 for a in self.args]
         moves = [size * self.random.uniform(-0.1, 0.1, size=a.shape) for a, size in zip(self.args, sizes, strict=True)]
-        return self._with([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
+        return self._moved_to([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
 
-    def elsewhere(self) -> "Slopes":
+    def rescaled(self) -> "Slopes":
         """The same at smaller arguments of the same sign, for a dy of another size and sign."""
         args = [a * (1 - 0.1 * self.random.random(size=a.shape)) for a in self.args]
-        return self._with(args, [-1024 * d for d in self.dy])
+        return self._moved_to(args, [-1024 * d for d in self.dy])
 
-    def _with(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
+    def _moved_to(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         other = copy(self)
         other.args, other.dy = list(args), list(dy)
-        with in_double():
+        with float64_on_cpu():
             other.outputs, other.gradients = jax.tree.map(np.asarray, self.pullback(other.args, other.dy))
         return other
 
-    def at(self, i: int, step: np.ndarray) -> tuple[float, float]:
-        """⟨dy, f⟩ with a step added to argument i, and how far rounding may put it off."""
-        with in_double():
+    def value(self, i: int, step: np.ndarray) -> tuple[float, float]:
+        """⟨dy, f⟩ with a step added to argument i, and its noise: how far rounding may put it off."""
+        with float64_on_cpu():
             moved = [a + step if k == i else a for k, a in enumerate(self.args)]
             y = [np.asarray(y, np.float64) for y in self.values(*moved)]
         terms = [np.asarray(d, np.float64) * y for d, y in zip(self.dy, y, strict=True)]
         size = math.sqrt(sum(float(np.sum(np.square(t))) for t in terms))
-        return math.fsum(float(np.sum(t)) for t in terms), 8 * self.eps * size
+        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * self.eps * size
 
     def claimed(self, i: int, u: np.ndarray) -> float:
         """The slope along u by the rule."""
         return float(np.vdot(np.asarray(self.gradients[i], np.float64), u))
 
     def measured(self, i: int, u: np.ndarray, steps: Sequence[float] = _STEPS) -> Slope:
-        """The slope along u by differences. Of the steps that is taken for which two orders agree best."""
+        """The slope along u by differences, at the step for which two differences agree best.
+
+        Differences of fourth order, over h and over 2h, give the slope of a smooth function. One-sided differences of
+        second order, over h and over 2h, give the slope of each side of a kink.
+        """
         best = Slope(0.0, 0.0, math.inf, steps[0])
-        here, noise = self.at(i, 0 * u)
+        here, noise = self.value(i, 0 * u)
         for h in steps:
-            ahead, behind = ([self.at(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
-            two, four = ((8 * (ahead[k] - behind[k]) - ahead[k + 1] + behind[k + 1]) / (12 * h * 2**k) for k in (0, 1))
+            ahead, behind = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
+            differences = [a - b for a, b in zip(ahead, behind, strict=True)]
+            narrow, wide = ((8 * differences[k] - differences[k + 1]) / (12 * h * 2**k) for k in (0, 1))
             sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
-            kink = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
-            off, off_at_kink = abs(two - four), max(abs(a - b) for a, b in zip(sides, kink, strict=True))
-            if abs(sides[0] - sides[1]) <= 4 * off_at_kink + 4 * noise / h:
-                sides = [two, two]
+            wide_sides = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
+            apart, sides_apart = abs(narrow - wide), max(abs(a - b) for a, b in zip(sides, wide_sides, strict=True))
+            if abs(sides[0] - sides[1]) <= _KINK * sides_apart + _NOISE_OF_SLOPE * noise / h:
+                sides = [narrow, narrow]
             else:
-                off = off_at_kink
-            off = 2 * off + 4 * noise / h
-            if off < best.off:
-                best = Slope(min(sides), max(sides), off, h)
+                apart = sides_apart
+            uncertainty = 2 * apart + _NOISE_OF_SLOPE * noise / h
+            if uncertainty < best.uncertainty:
+                best = Slope(min(sides), max(sides), uncertainty, h)
         return best
 
     def direction(self, i: int) -> np.ndarray:
-        """Of the size of the argument, so that a step is one relative to it."""
+        """A random direction of the size of argument i, so that a step is relative to it."""
         a = self.args[i]
         return self.random.normal(size=a.shape) * (usual(a) or 1.0)
 
 
 def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
-    """One comparison for each argument, and more where the outputs are wrong, or a gradient at another point."""
+    """One comparison for each argument, and more where an output, or a gradient at another point, is wrong."""
     slopes = Slopes(arguments, f, seed)
     rows = [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
-    with in_double():
+    with float64_on_cpu():
         values = list(map(np.asarray, slopes.values(*slopes.args)))
     more = [
-        difference(got, value, 32 * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
+        difference(got, value, _OUTPUT * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
         for got, value in zip(slopes.outputs, values, strict=True)
     ]
     if not any(row.problem or row.kink for row in rows):
-        other = slopes.elsewhere()
+        other = slopes.rescaled()
         names = (f"gradient of {name}, for smaller arguments and -1024 dy" for name in arguments.names)
         more += [compare_slopes(other, i, name) for i, name in enumerate(names)]
     return rows + [row for row in more if row.problem]
@@ -139,9 +163,9 @@ def _value_and_pullback(f: Callable[..., Any]) -> Callable[..., Any]:
 def compare_slopes(
     slopes: Slopes, i: int, name: str, steps: Sequence[float] = _STEPS, elsewhere: bool = False
 ) -> Comparison:
-    """The gradient of argument i along random directions; what is wrong is looked for by bisection.
+    """The gradient of argument i along random directions. A wrong entry is searched for by bisection.
 
-    At a kink, where there is a range of slopes, a point beside it is looked at as well.
+    At a kink there is a range of slopes: a point beside it is looked at as well.
     """
     if not slopes.args[i].size:
         return Comparison(name, None, "no entries")
@@ -155,28 +179,28 @@ def compare_slopes(
             slope = slopes.measured(i, u, steps)
         if not slope.excess(slopes.claimed(i, u)) <= 0:
             return _bisect(slopes, i, name, u, slope.step)
-        seen = max(seen, slope.off / size if size else slope.off)
+        seen = max(seen, slope.uncertainty / size if size else slope.uncertainty)
     said = Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
     if not kink or elsewhere:
         return said
-    beside = compare_slopes(slopes.beside(), i, f"{name}, beside the kink", steps, elsewhere=True)
+    beside = compare_slopes(slopes.moved_aside(), i, f"{name}, beside the kink", steps, elsewhere=True)
     return beside if beside.problem else said
 
 
 def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:
     """Halves the direction until one entry is left, keeping the half whose slope is further off."""
 
-    def along(places: np.ndarray) -> tuple[Slope, float]:
-        part = np.zeros(u.size)
-        part[places] = u.ravel()[places]
-        part = part.reshape(u.shape)
-        return slopes.measured(i, part, [step]), slopes.claimed(i, part)
+    def part(places: np.ndarray) -> tuple[Slope, float]:
+        kept = np.zeros(u.size)
+        kept[places] = u.ravel()[places]
+        kept = kept.reshape(u.shape)
+        return slopes.measured(i, kept, [step]), slopes.claimed(i, kept)
 
     places = np.arange(u.size)
-    slope, claimed = along(places)
+    slope, claimed = part(places)
     while len(places) > 1:
         halves = np.array_split(places, 2)
-        both = [along(half) for half in halves]
+        both = [part(half) for half in halves]
         excess = [slope.excess(claimed) for slope, claimed in both]
         worse = int(excess[1] > excess[0])
         if not excess[worse] > 0:

@@ -1,4 +1,4 @@
-"""Custom VJP rules against the derivative that JAX derives."""
+"""Custom VJP rules against the gradients that JAX derives."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.arguments import floating_arguments, seed_of, tolerance_of
+from jaxcnn.check.arguments import checked_seed, checked_tolerance, floating_arguments
 from jaxcnn.check.consistency import consistency
 from jaxcnn.check.differences import by_differences
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.programs import CannotDerive
-from jaxcnn.check.report import Comparison, Report, in_one_line
+from jaxcnn.check.report import Comparison, Report, one_line
 from jaxcnn.transforms import derived
 
 
@@ -31,17 +31,21 @@ def gradients(
 
         ∇⟨dy, f(args)⟩    against    ∇⟨dy, derived(f)(args)⟩,        dy random
 
-    The rule is looked at three times. In float64 on the CPU, whatever the dtype of the arguments, where an entry is
-    right within rtol of itself plus rtol / 100 of the largest of its array: a wrong formula shows. In the dtype of the
-    arguments, on their device: low precision, overflow and a wrong dtype show. And in float64 at other arguments with a
-    cotangent of another size and sign: it shows if a rule is right for the first only. The outputs are compared as
-    well, since the forward pass of a rule may differ from its function.
+    The rule is looked at three times:
+
+    - In float64 on the CPU, whatever the dtype of the arguments. An entry is right within rtol of itself plus a
+      hundredth of rtol of the largest entry of its array. A wrong formula shows.
+    - In the dtype of the arguments, on their device. Low precision, overflow and a wrong dtype show.
+    - In float64 at other arguments, with a cotangent of another size and sign. A rule that is right for the first
+      arguments, or the first cotangent, only shows.
+
+    The outputs are compared as well, since the forward pass of a rule may differ from its function.
 
     Args:
         f: any function of pytrees of arrays, with custom VJPs in it or around it.
         args: where to check. Gradients are compared for every floating-point array in them; the rest stays as it is.
-        reference: a function of the same arguments that returns what f returns, and whose gradient JAX derives: custom
-            VJPs in it are replaced as in f. By default f itself, as `derived(f)`. Where JAX derives no gradient, as of
+        reference: a function of the same arguments that returns what f returns. JAX derives its gradient: custom VJPs
+            in it are replaced as in f. By default it is f itself, as `derived(f)`. Where JAX derives no gradient, as of
             a while loop or of a callback, slopes along random directions are compared with difference quotients, in
             float64 only.
         argnums: the positions of the arguments to look at, by default all.
@@ -64,10 +68,12 @@ def gradients(
         Errors of f itself are passed on. An array that f closes over keeps its dtype, which an op may refuse beside
         float64: pass it as an argument.
 
-    At a kink, such as relu at 0 or a tie in max-pooling, f and derived(f) may differ without either being wrong: that
-    is recognised, and said. Where an argument holds a NaN they may differ as well: take it out. What this cannot see: a
-    gradient that f itself takes by `jax.grad`, which has the rules written into it already; a rule that is right only
-    for arguments of the signs that are given; and what is below rtol / 100 of the largest entry of its array.
+    At a kink, such as relu at 0 or a tie in max-pooling, f and derived(f) may differ without either being wrong. The
+    report says where that is so. They may differ as well where an argument holds a NaN: take it out.
+
+    What this cannot see: a gradient that f itself takes by `jax.grad`, which has the rules written into it already; a
+    rule that is right only for arguments of the signs that are given; and an error below rtol / 100 of the largest
+    entry of its array.
 
     >>> import jax.numpy as jnp
     >>> import jaxcnn
@@ -79,10 +85,10 @@ def gradients(
         raise TypeError(f"gradients: reference must be callable, got {type(reference).__name__} {reference!r}")
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"gradients: order must be an integer of at least 1, got {order!r}")
-    seed, rtol = seed_of("gradients", key), tolerance_of("gradients", rtol)
-    on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
+    seed, rtol = checked_seed("gradients", key), checked_tolerance("gradients", rtol)
+    ours, theirs = (arguments.function_of_floats(g) for g in (f, reference or f))
     try:
-        examination = Examination(arguments, on_floats, on_reference, rtol, seed)
+        examination = Examination(arguments, ours, theirs, rtol, seed)
     except CannotDerive as error:
         notes = [f"by differences along random directions, in float64 only: {error}"]
         if order > 1 or transforms:
@@ -93,13 +99,13 @@ def gradients(
         more, notes = consistency(examination)
         rows += more
     for n in range(2, order + 1):
-        on_floats, on_reference = (_gradient_of(g, examination.base.dy) for g in (on_floats, derived(on_reference)))
+        ours, theirs = (_gradient_of(g, examination.double_run.dy) for g in (ours, derived(theirs)))
         try:
-            examination = Examination(arguments, on_floats, on_reference, rtol, seed)
+            examination = Examination(arguments, ours, theirs, rtol, seed)
         except Exception as error:
-            rows.append(Comparison(f"order {n}", f"the gradient has none: {in_one_line(error)}"))
+            rows.append(Comparison(f"order {n}", f"the gradient has none: {one_line(error)}"))
             break
-        higher = examination.comparisons()[examination.first :]
+        higher = examination.comparisons()[examination.output_count :]
         rows += [replace(row, name=f"order {n}, {row.name}") for row in higher]
     return Report(tuple(rows), tuple(notes))
 

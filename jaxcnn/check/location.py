@@ -7,7 +7,7 @@ import numpy as np
 
 
 def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: float, batch: int | None = None) -> str:
-    """In a few words, where `wrong` is true and what happened there.
+    """Where `wrong` is true, and what happened there, in a few words.
 
     Args:
         got: what the rule gives.
@@ -49,7 +49,7 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
 
 
 def _number(factor: float) -> str:
-    """0.00833333 as 1/120."""
+    """A factor in words: 0.00833333 is 1/120."""
     inverse = round(1 / factor) if factor else 0
     if abs(inverse) > 1 and math.isclose(factor * inverse, 1, rel_tol=1e-6):
         return f"{'-' if inverse < 0 else ''}1/{abs(inverse)}"
@@ -57,7 +57,7 @@ def _number(factor: float) -> str:
 
 
 def _moved(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: float) -> str:
-    """How the right numbers were moved to wrong places, if they were."""
+    """How the right numbers were moved to wrong places; empty if they were not."""
     if not (np.isfinite(got).all() and np.isfinite(expected).all() and np.count_nonzero(wrong) > 1 and got.any()):
         return ""
     axes = [axis for axis, size in enumerate(got.shape) if size > 1]
@@ -81,6 +81,7 @@ def _moved(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: floa
 
 
 def _same(a: np.ndarray, b: np.ndarray, close: float) -> bool:
+    """Whether a is b, up to `close` times the largest entry, and b is not zero."""
     return bool(np.max(np.abs(a - b), initial=0.0) <= close * np.max(np.abs(b), initial=0.0)) and bool(b.any())
 
 
@@ -91,7 +92,7 @@ def _region(wrong: np.ndarray, batch: int | None) -> str:
     share = np.count_nonzero(wrong) / wrong.size
     if np.count_nonzero(wrong) == 1:
         return "one entry"
-    parts = [_along(wrong, axis, batch) for axis in range(wrong.ndim)]
+    parts = [_indices(wrong, axis, batch) for axis in range(wrong.ndim)]
     if any(parts):
         return ", ".join(filter(None, parts))
     long = [axis for axis, size in enumerate(wrong.shape) if size > 2]
@@ -105,8 +106,8 @@ def _region(wrong: np.ndarray, batch: int | None) -> str:
     return f"scattered over {share:.0%}" if share >= 0.01 else "scattered"
 
 
-def _along(wrong: np.ndarray, axis: int, batch: int | None) -> str:
-    """Which indices of an axis are wrong, if not all of them."""
+def _indices(wrong: np.ndarray, axis: int, batch: int | None) -> str:
+    """Which indices of an axis are wrong; empty if all are."""
     size = wrong.shape[axis]
     indices = np.flatnonzero(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
     if len(indices) == size:

@@ -1,4 +1,4 @@
-"""Rules broken on purpose: does the checker notice?"""
+"""Rules that are broken on purpose, and whether the checker notices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.arguments import floating_arguments, seed_of, tolerance_of
+from jaxcnn.check.arguments import checked_seed, checked_tolerance, floating_arguments
 from jaxcnn.check.breakages import BREAKAGES, Call
 from jaxcnn.check.examination import Examination, Run
 from jaxcnn.check.programs import Arrays, Program
@@ -17,15 +17,21 @@ from jaxcnn.check.report import Report
 
 @dataclass(frozen=True)
 class Mutants:
-    """Which broken rules were caught, by what was done to them and the gradient it was done to.
+    """Which broken rules were caught. Each has a name: what was done, and to which gradient.
 
-    `bool(mutants)` is True if the rule as it is was found right, and none of the broken ones was.
+    `bool(mutants)` is True if the rule itself was found right, and every broken one wrong.
+
+    Attributes:
+        report: that of the rule itself.
+        caught: the broken rules that were found wrong.
+        missed: those that were found right.
+        equivalent: those that give the gradients of the rule itself with these arguments.
     """
 
-    report: Report  # of the rule as it is
+    report: Report
     caught: tuple[str, ...]
     missed: tuple[str, ...]
-    equivalent: tuple[str, ...]  # nothing changes with these arguments
+    equivalent: tuple[str, ...]
 
     def __bool__(self) -> bool:
         return bool(self.report) and not self.missed
@@ -51,8 +57,8 @@ def mutants(
     """Breaks the rule of f in many ways, and says how many of the broken rules `check.gradients` catches.
 
     Each of the gradients is broken by itself in each of the ways that `jaxcnn.check.breakages` lists: one entry off by
-    a thousandth, the wrong sign, a missing flip, a dropped image, a cotangent that is squared, and so on. What is
-    missed shows what these arguments cannot tell: take others.
+    a thousandth, the wrong sign, a missing flip, a dropped image, a cotangent that is squared, and so on. A broken rule
+    that is missed cannot be told from the right one with these arguments: take others.
 
     Args:
         f: any function of pytrees of arrays, as for `check.gradients`.
@@ -63,8 +69,8 @@ def mutants(
         key: the random key of dy.
 
     Returns:
-        `Mutants`: the names of the broken rules that were caught, that were missed, and of those that are equivalent to
-        the right rule with these arguments, such as a flip of an array that is zero, which are not counted as missed.
+        `Mutants`: the names of the broken rules that were caught, of those that were missed, and of those that are
+        equivalent to the right rule with these arguments, such as a flip of an array that is zero.
 
     Raises:
         As `check.gradients`, and ValueError where JAX derives no gradient.
@@ -77,9 +83,9 @@ def mutants(
     0
     """
     arguments = floating_arguments("mutants", f, args, argnums)
-    seed, rtol = seed_of("mutants", key), tolerance_of("mutants", rtol)
-    on_floats, on_reference = arguments.of(f), arguments.of(reference or f)
-    examination = Examination(arguments, on_floats, on_reference, rtol, seed)
+    seed, rtol = checked_seed("mutants", key), checked_tolerance("mutants", rtol)
+    ours, theirs = (arguments.function_of_floats(g) for g in (f, reference or f))
+    examination = Examination(arguments, ours, theirs, rtol, seed)
     report = Report(tuple(examination.comparisons()))
     outcome: dict[str, list[str]] = {"caught": [], "missed": [], "equivalent": []}
     if report:
@@ -93,21 +99,25 @@ def mutants(
 
 
 class _Broken:
-    """The rule with one of its gradients broken; remembers whether that changed anything."""
+    """The rule with its gradient number i broken. `changed` is whether that has changed anything so far."""
 
     def __init__(self, broken: Callable[[Call], np.ndarray], i: int, examination: Examination) -> None:
         self.broken, self.i, self.examination, self.changed = broken, i, examination, False
 
     def __call__(self, run: Run) -> Arrays:
-        place = self.examination.first + self.i
+        row = self.examination.output_count + self.i
 
         def gradient(args: Sequence[Any], dy: Sequence[Any]) -> np.ndarray:
-            return run.program(args, dy)[0][place]
+            return run.program(args, dy)[0][row]
 
         with np.errstate(all="ignore"):
-            wrong = self.broken(Call(run.got[place], run.args, run.dy, self.examination.base.args, gradient))
-        self.changed |= _changed(wrong, run.got[place], run.program)
-        return [*run.got[:place], wrong, *run.got[place + 1 :]]
+            wrong = self.broken(Call(run.got[row], run.args, run.dy, self.examination.double_run.args, gradient))
+        self.changed |= _changed(wrong, run.got[row], run.program)
+        return [*run.got[:row], wrong, *run.got[row + 1 :]]
+
+
+# Two gradients are the same up to so many roundings of √n additions of their largest entry.
+_ROUNDINGS = 16
 
 
 def _changed(wrong: np.ndarray, right: np.ndarray, program: Program) -> bool:
@@ -116,6 +126,6 @@ def _changed(wrong: np.ndarray, right: np.ndarray, program: Program) -> bool:
         return True
     a, b = np.asarray(wrong, np.float64), np.asarray(right, np.float64)
     eps = max(float(jnp.finfo(right.dtype).eps), program.eps)
-    slack = 16 * eps * np.sqrt(program.length) * np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
+    slack = _ROUNDINGS * eps * np.sqrt(program.length) * np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
     same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= slack)
     return not same.all()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcnn.check.report import in_one_line
+from jaxcnn.check.report import one_line
 from jaxcnn.check.tolerance import coarsest_eps, longest_sum
 from jaxcnn.transforms import derived
 
@@ -20,7 +20,7 @@ Arrays = list[np.ndarray]
 
 
 def generator(purpose: str, seed: Any = 0) -> np.random.Generator:
-    """Random numbers that no array of the caller is likely to hold, as one drawn from `default_rng(0)` would."""
+    """A generator for one purpose: not that of `default_rng(0)`, by which the caller may have drawn the arguments."""
     return np.random.default_rng([*purpose.encode(), *np.ravel(seed)])
 
 
@@ -29,26 +29,36 @@ class CannotDerive(ValueError):
 
 
 @contextmanager
-def in_double() -> Iterator[None]:
-    """float64 on the CPU, whatever the session computes in."""
+def float64_on_cpu() -> Iterator[None]:
+    """Inside, JAX computes in float64 on the CPU, whatever dtype and device the session has."""
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         yield
 
 
 @dataclass(frozen=True)
 class Program:
-    """(args, dy) -> outputs and gradients of the rule, and those of the reference, each as one list."""
+    """(args, dy) -> outputs and gradients of the rule, and those of the reference, each as one list.
+
+    Attributes:
+        compiled: both, as one compiled function.
+        double: whether it computes in float64; else in the dtype of the arguments.
+        outputs: the shapes and dtypes of the outputs.
+        eps: of the lowest precision that the function computes in.
+        rule_eps: of the lowest precision that the function and its rule compute in.
+        length: how many terms the longest sum in the gradient of the reference has.
+        keeps_state: whether what the rule gives for one call depends on another call.
+    """
 
     compiled: Callable[..., Any]
     double: bool
     outputs: tuple[jax.ShapeDtypeStruct, ...]
-    eps: float  # of the lowest precision that the function computes in
-    rule_eps: float  # of the lowest precision that the function and its rule compute in
-    length: int  # of the longest sum in the gradient of the reference
-    keeps_state: bool  # whether what the rule gives for one call depends on another call
+    eps: float
+    rule_eps: float
+    length: int
+    keeps_state: bool
 
     def __call__(self, args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
-        with in_double() if self.double else nullcontext():
+        with float64_on_cpu() if self.double else nullcontext():
             if self.double:
                 args = [np.asarray(a, np.float64) for a in args]
             dy = [np.asarray(d).astype(y.dtype) for d, y in zip(dy, self.outputs, strict=True)]
@@ -64,13 +74,13 @@ class Program:
 def compile_program(
     caller: str, f: Callable[..., Any], reference: Callable[..., Any], args: Sequence[Any], double: bool
 ) -> Program:
-    """Traces both, and compiles them together, which takes less time than one after the other.
+    """f and its reference, traced and compiled as one program: that takes less time than two.
 
     Raises:
         CannotDerive: there is no gradient of the reference.
         TypeError, ValueError: f has no floating-point output, or the reference returns other shapes.
     """
-    with in_double() if double else nullcontext():
+    with float64_on_cpu() if double else nullcontext():
         if double:
             args = [np.asarray(a, np.float64) for a in args]
         try:
@@ -88,7 +98,7 @@ def compile_program(
         try:
             expected = jax.make_jaxpr(_flat_pullback(core.jaxpr_as_fun(primal)))(args, dy)
         except Exception as error:
-            raise CannotDerive(f"JAX derives no gradient of f: {in_one_line(error)}") from error
+            raise CannotDerive(f"JAX derives no gradient of f: {one_line(error)}") from error
 
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]
@@ -96,7 +106,7 @@ def compile_program(
             return got, jax.core.eval_jaxpr(expected.jaxpr, expected.consts, *flat)
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
-    function, both_ways = coarsest_eps(_without_dead_code(primal.jaxpr)), coarsest_eps(rule.jaxpr)
+    function, both_ways = coarsest_eps(_live_part(primal.jaxpr)), coarsest_eps(rule.jaxpr)
     return Program(compiled, double, tuple(outputs), function, both_ways, longest_sum(expected.jaxpr), keeps_state)
 
 
@@ -117,10 +127,10 @@ def _flat_pullback(f: Callable[..., Any]) -> Callable[..., list[Any]]:
 
 
 def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -> tuple[core.ClosedJaxpr, bool]:
-    """The rule as a jaxpr of (args, dy, the args of another call), and whether it mixes the two up.
+    """The rule as a jaxpr of (args, dy, args of another call), and whether the other call changes its gradients.
 
-    A second forward pass comes between the forward and the backward pass of the first. If the rule keeps something
-    outside of its residuals, the gradients of the first depend on the arguments of the second.
+    The forward pass of the other call comes between the forward and the backward pass of the first. If the rule keeps
+    something outside of its residuals, the gradients of the first call depend on the arguments of the other.
     """
 
     def interrupted(args, dy, other_args):
@@ -129,7 +139,7 @@ def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -
         return [*y, *vjp(list(dy))]
 
     closed = jax.make_jaxpr(interrupted)(args, dy, args)
-    jaxpr = _without_dead_code(closed.jaxpr)
+    jaxpr = _live_part(closed.jaxpr)
     used = {
         variable for atoms in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)] for variable in _variables(atoms)
     }
@@ -137,7 +147,8 @@ def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -
     return core.ClosedJaxpr(jaxpr, closed.consts), keeps_state
 
 
-def _without_dead_code(jaxpr: core.Jaxpr) -> core.Jaxpr:
+def _live_part(jaxpr: core.Jaxpr) -> core.Jaxpr:
+    """The jaxpr without the equations that no result depends on."""
     needed, kept = set(_variables(jaxpr.outvars)), []
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
@@ -147,12 +158,13 @@ def _without_dead_code(jaxpr: core.Jaxpr) -> core.Jaxpr:
 
 
 def _variables(atoms: Sequence[Any]) -> list[Any]:
+    """Those of the inputs or results that are no literals."""
     return [atom for atom in atoms if not isinstance(atom, core.Literal)]
 
 
 def traced_alike(f: Callable[..., Any], args: Sequence[Any]) -> bool:
-    """Whether a function and its rule come out the same when they are traced again."""
-    with in_double():
+    """Whether a function and its rule give the same jaxpr when they are traced again."""
+    with float64_on_cpu():
         args = [np.asarray(a, np.float64) for a in args]
 
         def traced() -> tuple[str, list[Any]]:
@@ -166,6 +178,7 @@ def traced_alike(f: Callable[..., Any], args: Sequence[Any]) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
+    """Whether two constants, which may be random keys, are equal."""
     if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     a, b = np.asarray(a), np.asarray(b)

@@ -1,4 +1,4 @@
-"""The adjoint test of a linear function, and the Taylor remainder of any: both without a derivative of JAX."""
+"""The adjoint test of a linear function, and the Taylor remainder of any. Neither needs a derivative of JAX."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,10 +7,17 @@ from typing import Any
 
 import jax
 
-from jaxcnn.check.arguments import floating_arguments, seed_of
+from jaxcnn.check.arguments import checked_seed, floating_arguments
 from jaxcnn.check.differences import KINK, Slopes, compare_slopes
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.tolerance import DOUBLE
+
+# f is linear if f(2u) - 2 f(u) + f(0) is within so many times the noise of f. The noise of the three values is 4 times.
+_LINEAR = 16
+# A remainder counts if it is so many times its rounding: the rate is then one of the remainder and not of rounding.
+_REMAINDER = 64
+# The rate is 2 for a right rule and 1 for a wrong one.
+_RATE = 1.5
 
 
 def adjoint(
@@ -19,7 +26,7 @@ def adjoint(
     argnums: int | Sequence[int] | None = None,
     key: jax.Array | None = None,
 ) -> Report:
-    """Tests the rule of a function that is linear in each of its arguments: no derivative is needed.
+    """Tests the rule of a function that is linear in each of its arguments.
 
         ⟨J u, v⟩ = ⟨u, J'v⟩    with    2 J u = f(x + u) - f(x - u),        u and v random, J'v by the rule
 
@@ -44,12 +51,12 @@ def adjoint(
     True
     """
     arguments = floating_arguments("adjoint", f, args, argnums)
-    slopes = Slopes(arguments, f, seed_of("adjoint", key))
+    slopes = Slopes(arguments, f, checked_seed("adjoint", key))
     rows = []
     for i, name in enumerate(arguments.names):
         u = slopes.direction(i)
-        (zero, _), (one, _), (two, noise) = (slopes.at(i, k * u) for k in (0, 1, 2))
-        linear = abs(two - 2 * one + zero) <= 16 * noise
+        (zero, _), (one, _), (two, noise) = (slopes.value(i, k * u) for k in (0, 1, 2))
+        linear = abs(two - 2 * one + zero) <= _LINEAR * noise
         row = compare_slopes(slopes, i, f"adjoint in {name}", [1.0])
         rows.append(row if linear else Comparison(row.name, f"f is not linear in {name}"))
     return Report(tuple(rows))
@@ -89,28 +96,33 @@ def taylor(
     Taylor remainder in z: right; falls as h^2.00
     """
     arguments = floating_arguments("taylor", f, args, argnums)
-    slopes = Slopes(arguments, f, seed_of("taylor", key))
+    slopes = Slopes(arguments, f, checked_seed("taylor", key))
     return Report(tuple(_rate(slopes, i, f"Taylor remainder in {name}") for i, name in enumerate(arguments.names)))
 
 
 def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Comparison:
-    """The rate at the smallest steps at which the remainder is more than rounding; beside a kink if there is one."""
+    """The rate at the smallest steps at which the remainder is more than rounding.
+
+    Where the function has a kink, the rate is that at a point beside it.
+    """
     u = slopes.direction(i)
-    here, noise = slopes.at(i, 0 * u)
+    here, noise = slopes.value(i, 0 * u)
     claimed = slopes.claimed(i, u)
     if not math.isfinite(claimed):
         return Comparison(name, f"the slope that the rule claims is {claimed}")
     steps = [2.0**-k for k in range(4, 30)]
-    rest = [abs(slopes.at(i, h * u)[0] - here - h * claimed) for h in steps]
-    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > 64 * noise + 64 * DOUBLE * abs(h * claimed)][-4:]
+    rest = [abs(slopes.value(i, h * u)[0] - here - h * claimed) for h in steps]
+    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > _REMAINDER * (noise + DOUBLE * abs(h * claimed))][
+        -4:
+    ]
     if len(kept) < 2:
         return Comparison(name, None, "nothing but rounding")
     (h, r), (less, smaller) = kept[0], kept[-1]
     rate = math.log(r / smaller) / math.log(h / less)
     worst = f"falls as h^{rate:.2f}"
-    if rate >= 1.5:
+    if rate >= _RATE:
         return Comparison(name, None, worst)
     positive, slope = slopes.positive(), slopes.measured(i, u)
     if slope.high > slope.low and positive.measured(i, u).excess(positive.claimed(i, u)) <= 0 and not elsewhere:
-        return replace(_rate(slopes.beside(), i, name, elsewhere=True), kink=KINK)
+        return replace(_rate(slopes.moved_aside(), i, name, elsewhere=True), kink=KINK)
     return Comparison(name, "falls too slowly", worst)

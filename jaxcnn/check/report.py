@@ -13,13 +13,22 @@ from jaxcnn.check.tolerance import usual
 
 @dataclass(frozen=True)
 class Comparison:
-    """One gradient, or one output, against what was expected of it."""
+    """One gradient, or one output, against what was expected.
+
+    Attributes:
+        name: what is compared.
+        problem: what is wrong, or None.
+        worst: the entry with the largest error.
+        where: where the errors lie, and what they have in common.
+        seen: what size of error would have been seen.
+        kink: what was found out of a kink.
+    """
 
     name: str
-    problem: str | None  # None where it is right
+    problem: str | None
     worst: str = ""
-    where: str = ""  # where the errors lie
-    seen: str = ""  # what size of error would have been seen
+    where: str = ""
+    seen: str = ""
     kink: str = ""
 
     def __str__(self) -> str:
@@ -34,7 +43,7 @@ class Report:
     """The verdict of a check: `bool(report)` is True if everything is right, `print(report)` says what is not.
 
     `comparisons` holds one `Comparison` for each output and argument, and one for each further thing that was looked
-    at; `notes` says how, and what was not looked at.
+    at. `notes` says how it was looked at, and what was not.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -47,7 +56,7 @@ class Report:
         return "\n".join([*map(str, self.comparisons), *(f"({note})" for note in self.notes)])
 
     def __repr__(self) -> str:
-        """One line, as a failed assert in pytest shows no more: what is wrong, without the rest."""
+        """One line with what is wrong: a failed assert in pytest shows no more."""
         wrong = [f"{c.name}: {c.problem}, {c.where or c.worst}" for c in self.comparisons if c.problem]
         worst = next((f" ({c.worst})" for c in self.comparisons if c.problem and c.where and c.worst), "")
         return f"WRONG {'; '.join(wrong)}{worst}" if wrong else f"right: {', '.join(c.name for c in self.comparisons)}"
@@ -94,9 +103,22 @@ class Table:
         return f"<table><thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
 
 
+# Two arrays are alike, as one flipped or scaled, where they differ by less than _CLOSE of their largest entry, or by
+# _CLOSE_IN_EPS eps of the dtype: the rounding of a product or of a few sums.
+_CLOSE, _CLOSE_IN_EPS = 1e-9, 16
+
+
 @dataclass(frozen=True)
 class Difference:
-    """An array next to what was expected, in float64, and which of its entries are wrong."""
+    """An array next to what was expected, and which of its entries are wrong.
+
+    Attributes:
+        got, expected: the two, in float64.
+        tolerance: how far apart they may be, entry by entry.
+        wrong: which entries are further apart.
+        dtype: in whose units in the last place the error is told.
+        got_dtype: the dtype that the array had.
+    """
 
     got: np.ndarray
     expected: np.ndarray
@@ -105,20 +127,20 @@ class Difference:
     dtype: np.dtype
     got_dtype: np.dtype
 
-    def without(self, right: np.ndarray) -> "Difference":
-        """With some of the wrong entries taken for right."""
+    def excused(self, right: np.ndarray) -> "Difference":
+        """The same with some of the wrong entries taken for right."""
         right = right & self.wrong
         if not right.any():
             return self
         return replace(self, got=np.where(right, self.expected, self.got), wrong=self.wrong & ~right)
 
-    def beyond(self) -> float:
-        """The largest error in units of what is tolerated, at least 1."""
+    def largest_excess(self) -> float:
+        """The largest error of a wrong entry, in units of its tolerance; 1 where none is wrong."""
         excess = _excess(self.got, self.expected, self.tolerance)
         return float(np.max(np.where(self.wrong, excess, 1.0), initial=1.0))
 
     def comparison(self, name: str, batch: int | None = None, dtype: Any = None) -> Comparison:
-        """In words; `dtype` is in whose units in the last place the error is told, if it is another."""
+        """The difference in words; `dtype` replaces the dtype in whose units in the last place the error is told."""
         if self.got.shape != self.expected.shape:
             shapes = f"shape {list(self.got.shape)}, expected {list(self.expected.shape)}"
             return Comparison(name, shapes, "not compared")
@@ -127,7 +149,7 @@ class Difference:
         problem, where = None, ""
         if self.wrong.any():
             problem = f"{np.count_nonzero(self.wrong)} of {self.wrong.size} entries"
-            close = max(1e-9, 16 * float(jnp.finfo(self.dtype).eps))
+            close = max(_CLOSE, _CLOSE_IN_EPS * float(jnp.finfo(self.dtype).eps))
             where = locate(self.got, self.expected, self.wrong, close, batch)
         return Comparison(name, problem, self._worst(dtype or self.dtype), where, self._seen())
 
@@ -148,7 +170,7 @@ class Difference:
         return f"worst{place}: got {got:.{digits}g}, expected {expected:.{digits}g} ({off})"
 
     def _seen(self) -> str:
-        """The error that a usual entry may have, relative to it."""
+        """The error that would have been seen in a usual entry, relative to it."""
         size = usual(self.expected)
         near = np.abs(np.abs(self.expected) - size)
         tolerance = float(self.tolerance.flat[np.argmin(np.where(np.isfinite(near), near, np.inf))])
@@ -156,13 +178,15 @@ class Difference:
 
 
 def difference(got: Any, expected: Any, tolerance: Any, also: Any = None, dtype: Any = np.float64) -> Difference:
-    """Right where |got - expected| <= tolerance, entry by entry; NaN and Inf only equal themselves.
+    """An array next to what was expected. An entry is right where |got - expected| <= tolerance.
+
+    NaN and Inf only equal themselves.
 
     Args:
         got: what the rule gives.
         expected: what is right.
         tolerance: one number, or one for each entry.
-        also: what is right as well, within the same tolerance.
+        also: another array whose entries are right as well, within the same tolerance.
         dtype: in whose units in the last place the error is told.
     """
     got_dtype, dtype = np.asarray(got).dtype, np.dtype(dtype)
@@ -176,14 +200,14 @@ def difference(got: Any, expected: Any, tolerance: Any, also: Any = None, dtype:
     return Difference(got, expected, tolerance, wrong, dtype, got_dtype)
 
 
-def in_one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The kind of an error and the beginning of what it says."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said[:200]}{'...' if len(said) > 200 else ''}"
 
 
 def _excess(got: np.ndarray, expected: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """The error in units of what is tolerated."""
+    """The error of each entry, in units of its tolerance."""
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     with np.errstate(all="ignore"):
         excess = np.abs(got - expected) / tolerance

@@ -1,6 +1,9 @@
 """How far two right gradients may be apart.
 
-It follows from the dtype and from the length of the sums, never from how many entries an array has.
+A tolerance follows from the dtype and from the length of the sums. The number of entries of an array has no part in it.
+
+The constants below are margins: each multiplies a unit of error. `python experiments/tolerances.py` prints the largest
+error, in that unit, which the right rules of experiments/rules.py make; experiments/README.md has its table.
 """
 
 import math
@@ -13,6 +16,26 @@ import numpy as np
 from jax.extend import core
 
 DOUBLE = float(np.finfo(np.float64).eps)
+SINGLE = float(np.finfo(np.float32).eps)
+
+# A sum of n terms that cancel is right within CANCELLED · eps √n · (the largest number in dy and in the gradients).
+CANCELLED = 45
+# An entry in float64 is right within rtol of itself and LARGEST_SHARE · rtol of the largest entry of its array. This is
+# no margin over rounding: it says how small an error beside large entries is looked for.
+LARGEST_SHARE = 1e-2
+# Where f or its rule computes in less than float64 on the way, an entry is right within
+# REDUCED_PRECISION · eps · (|entry| + a usual entry).
+REDUCED_PRECISION = 32
+# In the dtype of the arguments, JAX's gradient counts as right within DERIVED_ERROR times what rounding does to a usual
+# entry (`RoundingEffect.derived_unit`).
+DERIVED_ERROR = 8
+# In the dtype of the arguments, an entry is right within the sum of OWN_ENTRY · eps · |entry|, OWN_USUAL · eps · (a
+# usual entry), OWN_SUM · (the error of a sum in float32) and OWN_ROUNDING · (what the rounding of the arguments and of
+# the intermediate results does to the gradient). The last one is for functions that magnify the rounding of their
+# arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of OWN_USUAL.
+OWN_ENTRY, OWN_USUAL, OWN_SUM, OWN_ROUNDING = 4, 8, 4, 8
+# The 0.9 quantile of |x|, for a normal x of standard deviation 1. A measured quantile over it is a standard deviation.
+NORMAL_QUANTILE = 1.645
 
 
 def longest_sum(jaxpr: core.Jaxpr) -> int:
@@ -46,7 +69,7 @@ def _terms(equation: Any) -> int:
 
 
 def coarsest_eps(jaxpr: core.Jaxpr) -> float:
-    """The spacing at 1 of the lowest precision in which a jaxpr computes what depends on its arguments."""
+    """The eps of the lowest precision in which a jaxpr computes what depends on its arguments."""
     depends, eps = set(jaxpr.invars), DOUBLE
     for equation in jaxpr.eqns:
         if depends.intersection(atom for atom in equation.invars if not isinstance(atom, core.Literal)):
@@ -58,75 +81,105 @@ def coarsest_eps(jaxpr: core.Jaxpr) -> float:
     return eps
 
 
+def rounding_unit(eps: float, length: int, arrays: Sequence[Any]) -> float:
+    """The usual error of a sum of `length` terms that cancel: eps √length of the largest number in the arrays.
+
+    Each addition rounds to the size of dy, or of the largest gradient. The errors of n additions have either sign and
+    add up to √n of one.
+    """
+    return eps * math.sqrt(length) * largest(arrays)
+
+
 def rounding(eps: float, length: int, arrays: Sequence[Any]) -> float:
-    """What is left where the terms of a sum cancel: each addition rounds to the size of dy, or of the largest gradient,
-    and the errors of n additions, of either sign, add up to √n of them."""
-    return 45 * eps * math.sqrt(length) * largest(arrays)
+    """The largest error that rounding may leave of a sum of `length` terms that cancel."""
+    return CANCELLED * rounding_unit(eps, length, arrays)
 
 
 def is_zero(expected: np.ndarray, length: int, arrays: Sequence[Any]) -> bool:
-    """Whether there is nothing in an array but what rounding leaves in float64."""
+    """Whether an array holds nothing but what rounding leaves in float64."""
     return usual(expected) <= rounding(DOUBLE, length, arrays)
 
 
-def in_double(expected: np.ndarray, rtol: float, eps: float, length: int, arrays: Sequence[Any]) -> np.ndarray:
-    """rtol of each entry, rtol / 100 of the largest, and what rounding leaves of sums that cancel.
+def float64_tolerance(expected: np.ndarray, rtol: float, eps: float, length: int, arrays: Sequence[Any]) -> np.ndarray:
+    """The error that each entry may have in a program of float64 arrays.
 
-    Where something computes in less than float64, eps is of that precision, and relative to a usual entry.
+    It is rtol of the entry, a hundredth of rtol of the largest entry, and what rounding leaves of sums that cancel.
+    `eps` is that of the lowest precision in the program. Where this is less than float64, the error is relative to the
+    entry and to a usual one.
     """
     left = rounding(eps, length, arrays)
     if eps > DOUBLE:
         size = usual(expected)
         if not is_zero(expected, length, arrays):
             left = min(left, math.sqrt(length) * eps * size)
-        return max(rtol, 32 * eps) * (np.abs(expected) + size) + left
-    return rtol * np.abs(expected) + 1e-2 * rtol * largest([expected]) + left
+        return max(rtol, REDUCED_PRECISION * eps) * (np.abs(expected) + size) + left
+    return rtol * np.abs(expected) + LARGEST_SHARE * rtol * largest([expected]) + left
 
 
 @dataclass(frozen=True)
-class OwnDtype:
-    """What rounding does in the dtype of the arguments, of one output or gradient.
+class RoundingEffect:
+    """What rounding does to one output or gradient in the dtype of the arguments.
 
-    How far it moves when each argument and each dy is rounded anew is what no rule can avoid, `moved`. How far the
-    gradient that JAX derives is off in this dtype has intermediate results in it as well, `apart`; but JAX adds up in
-    16 bits where a right rule does not, so that is believed only up to a few times the first. And a sum of n terms may
-    be added one after the other in float32, even if the terms have 16 bits: off by eps √n, `adding`.
+    `input_error` is how far the result moves when each argument and each dy is rounded anew: no rule can avoid it.
+    `derived_error` is how far the gradient that JAX derives is off in this dtype: it has intermediate results in it as
+    well. JAX adds up in 16 bits where a right rule does not, so `derived_error` counts only up to a few times the
+    first. `sum_eps` is the relative error of a sum: a rule may add up n terms one after the other in float32, whatever
+    their dtype, which is off by eps √n.
     """
 
     expected: np.ndarray  # in float64
-    derived: np.ndarray  # by JAX in this dtype
+    derived: np.ndarray  # by JAX, in the dtype of the arguments
     dtype: np.dtype
-    eps: float
-    adding: float
-    moved: float  # of all but the tenth that moves most, as a tie that is broken moves far
-    moved_all: float
-    apart: float
+    eps: float  # of this dtype, or of a lower precision that the function computes in
+    sum_eps: float
+    input_error: float  # a standard deviation, without the tenth that moves most: a tie that is broken moves far
+    input_error_of_all: float  # the root mean square over all entries
+    derived_error: float
 
     @classmethod
-    def of(cls, expected: Any, derived: Any, moved: Any, eps: float, length: int) -> "OwnDtype":
-        """`moved` is the gradient in float64 of the arguments rounded anew, eps that of the function itself."""
+    def measure(cls, expected: Any, derived: Any, rounded_anew: Any, eps: float, length: int) -> "RoundingEffect":
+        """The effect on one result.
+
+        Args:
+            expected: the result in float64.
+            derived: the result by JAX in the dtype of the arguments.
+            rounded_anew: the result in float64 for arguments that are rounded anew.
+            eps: of the lowest precision that the function computes in.
+            length: of the longest sum.
+        """
         dtype, eps = derived.dtype, max(eps, float(jnp.finfo(derived.dtype).eps))
         expected, derived = np.asarray(expected, np.float64), np.asarray(derived, np.float64)
-        adding = min(eps, float(np.finfo(np.float32).eps)) * math.sqrt(length)
+        sum_eps = min(eps, SINGLE) * math.sqrt(length)
         with np.errstate(invalid="ignore"):
-            moves = np.abs(moved - expected)
-            most = float(np.nanquantile(moves, 0.9)) / 1.645 if moves.size else 0.0
-            return cls(expected, derived, dtype, eps, adding, most, usual(moves), usual(derived - expected))
+            moves = np.abs(rounded_anew - expected)
+            deviation = float(np.nanquantile(moves, 0.9)) / NORMAL_QUANTILE if moves.size else 0.0
+            return cls(expected, derived, dtype, eps, sum_eps, deviation, usual(moves), usual(derived - expected))
 
-    def by_itself(self) -> "OwnDtype":
-        """With the gradient that JAX derives in this dtype as what is right."""
-        return replace(self, expected=self.derived, apart=0.0)
+    def measured_by_derived(self) -> "RoundingEffect":
+        """The same with the gradient that JAX derives in this dtype as what is right."""
+        return replace(self, expected=self.derived, derived_error=0.0)
+
+    @property
+    def derived_unit(self) -> float:
+        """What rounding does to a usual entry: the arguments, the result and its sums are rounded."""
+        return self.input_error_of_all + (self.eps + self.sum_eps) * usual(self.expected)
 
     @property
     def derived_is_right(self) -> bool:
         """Whether the gradient that JAX derives is as precise as can be expected."""
-        return self.apart <= 8 * (self.moved_all + (self.eps + self.adding) * usual(self.expected))
+        return self.derived_error <= DERIVED_ERROR * self.derived_unit
 
-    def tolerance(self, zero: float) -> np.ndarray:
-        """Some units in the last place of each entry and of a usual one; `zero` for what is zero but for rounding."""
-        rounding = max(self.moved, self.apart if self.derived_is_right else 0.0)
+    @property
+    def units(self) -> tuple[np.ndarray, float, float, float]:
+        """The units of `OWN_ENTRY`, `OWN_USUAL`, `OWN_SUM` and `OWN_ROUNDING`."""
         size = usual(self.expected)
-        return 4 * self.eps * np.abs(self.expected) + (8 * self.eps + 4 * self.adding) * size + 8 * rounding + zero
+        rounding = max(self.input_error, self.derived_error if self.derived_is_right else 0.0)
+        return self.eps * np.abs(self.expected), self.eps * size, self.sum_eps * size, rounding
+
+    def tolerance(self, left: float) -> np.ndarray:
+        """The error that each entry may have; `left` is what rounding leaves of a result that is zero otherwise."""
+        entry, usual_entry, sums, rounding = self.units
+        return OWN_ENTRY * entry + OWN_USUAL * usual_entry + OWN_SUM * sums + OWN_ROUNDING * rounding + left
 
 
 def usual(a: np.ndarray) -> float:

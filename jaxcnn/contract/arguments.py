@@ -1,8 +1,8 @@
 """Whether arguments are what a function takes, and the wording of every error about one that is not.
 
-Everything here runs on Python values and on the types of arrays before anything is compiled. A bad call gets one
-sentence, which names the function, the argument, what was expected and what came. Arrays come first, then numbers and
-other single values, then shapes.
+The checks run on Python values and on the types of arrays, before anything is compiled. A bad call gets one sentence,
+which names the function, the argument, what was expected and what came. In this file the checks of arrays come first,
+then those of numbers and other single values, then those of shapes.
 """
 
 import functools
@@ -21,7 +21,7 @@ from jax.export import is_symbolic_dim
 
 from jaxcnn.contract.geometry import surely
 
-LONGEST = 2**48  # beyond, XLA counts wrong or raises in the middle of a program
+LONGEST = 2**48  # with more places on an axis XLA counts wrong, or raises in the middle of a program
 _SHORT = "fewer than 2^48 places on an axis"
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -31,18 +31,18 @@ PerAxis = int | Sequence[int] | np.ndarray
 def require(
     ok: bool, function: str, argument: str, expected: str, got: Any, error: type[Exception] = ValueError
 ) -> None:
-    """Raises the one sentence that a bad argument gets, unless `ok`."""
+    """Raises the one sentence that a bad argument gets; does nothing where `ok` is true."""
     if not ok:
         raise error(f"{function}: {argument} must be {expected}, got {got}")
 
 
 def is_symbolic(size: Any) -> bool:
-    """Whether a size of an array is known by its name only, as where `jax.export` compiles for all of them."""
+    """Whether a size of an array is a name only, as where `jax.export` compiles for all sizes."""
     return is_symbolic_dim(size)
 
 
 def describe(value: Any) -> str:
-    """What came, in words: an array by its dtype and shape, anything else by its type and value."""
+    """What came, in words: the dtype and shape of an array, the type and value of anything else."""
     if is_array(value):
         return f"{value.dtype}{list(value.shape)}"
     text = " ".join(repr(value).split())
@@ -50,12 +50,12 @@ def describe(value: Any) -> str:
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is an array of JAX or NumPy, or the shape and dtype of one."""
+    """Whether a value is an array of JAX or NumPy, or the shape and dtype of one."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def has_values(value: Any) -> bool:
-    """Whether it is an array of JAX or NumPy, traced or not, rather than the shape and dtype of one alone."""
+    """Whether a value is an array of JAX or NumPy, traced or not; False for a shape and dtype without one."""
     return is_array(value) and not isinstance(value, jax.ShapeDtypeStruct)
 
 
@@ -65,7 +65,7 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
     for argument, value in arrays.items():
         complete = not is_array(value) or _has_zero_and_nan(value.dtype)
         require(complete, function, argument, "of a dtype that has a 0 and a NaN", describe(value), TypeError)
-        array = _as_jax(value)
+        array = _jax_array(value)
         is_float = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
         got = describe(value if array is None else array)
         require(is_float, function, argument, "a floating-point array", got, TypeError)
@@ -79,25 +79,25 @@ def floating(function: str, **arrays: Any) -> tuple[jax.Array, ...]:
 
 
 def _has_zero_and_nan(dtype: Any) -> bool:
-    """False of the floating-point dtypes of 4 and 6 bits, which have no NaN, and of that of exponents alone."""
+    """False for floating-point dtypes of 4 and 6 bits, which have no NaN, and for float8_e8m0fnu, which has no 0."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return True
     zero, nan = np.array([0.0, np.nan]).astype(dtype)
     return bool(zero == 0 and np.isnan(nan))
 
 
-def _as_jax(value: Any) -> jax.Array | None:
-    """The JAX array of an array; None if there is none: of strings, of objects, or of a shape and a dtype alone."""
+def _jax_array(value: Any) -> jax.Array | None:
+    """An array as a JAX array. None for arrays of strings or objects, and for a shape and a dtype without an array."""
     if isinstance(value, jax.Array):
-        return value  # as it is: to convert it would be an operation, at whose NaN jax_debug_nans stops
+        return value  # not converted: that would be an operation, and jax_debug_nans stops at its NaN
     try:
         return jnp.asarray(value) if is_array(value) else None
     except TypeError:
         return None
 
 
-def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
-    """`floating`, with b behind the arrays, where None stays None."""
+def floating_and_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
+    """The arrays and b, checked by `floating`; a b of None stays None."""
     if b is None:
         return (*floating(function, **arrays), None)
     return floating(function, **arrays, b=b)
@@ -106,7 +106,7 @@ def with_bias(function: str, arrays: dict[str, Any], b: Any) -> tuple[Any, ...]:
 def known_image(
     function: str, x: jax.Array, argument: str = "x", *, expected: str = "[N, *S, C] of a known size"
 ) -> None:
-    """ValueError where `jax.export` has only names for the places of x [N, *S, C]."""
+    """ValueError where S of x [N, *S, C] is symbolic."""
     names = [str(size) for size in x.shape[1:-1] if is_symbolic(size)]
     got = f"{describe(x)}: export with numbers in the place of {', '.join(names)}"
     require(not names, function, argument, expected, got)
@@ -118,7 +118,7 @@ def array(function: str, argument: str, value: Any) -> None:
 
 
 def integers(function: str, argument: str, value: Any, expected: tuple[int, ...], count: int) -> jax.Array:
-    """Integers of the expected shape, from 0 to count - 1; under jit they have no values to look at."""
+    """Integers of the expected shape, from 0 to count - 1. Under jit the range is not checked: values are not known."""
     is_integer = has_values(value) and jnp.issubdtype(value.dtype, jnp.integer)
     require(is_integer, function, argument, "an array of integers", describe(value), TypeError)
     require(value.shape == expected, function, argument, f"integers {list(expected)}", describe(value))
@@ -138,7 +138,7 @@ def random_key(function: str, key: Any) -> None:
 
 
 def key_first(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function, which says that its key comes first before Python says that the other arguments do not fit."""
+    """The function with its key checked first: Python would say that the other arguments do not fit."""
 
     @functools.wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -150,21 +150,21 @@ def key_first(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
 
 
 def is_random_key(value: Any) -> bool:
-    """Whether it is one JAX random key, of the new style or the old."""
+    """Whether a value is one JAX random key, of the new style or the old."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     return typed or (dtype == jnp.uint32 and shape in ((2,), (4,)))  # threefry, rbg
 
 
 def not_used_up(function: str, argument: str, tree: Any) -> None:
-    """ValueError if an array was donated to a function, as the state is to a step."""
+    """ValueError if an array in a tree was donated to a function, as the state is to a step."""
     if any(is_used_up(leaf) for leaf in jax.tree.leaves(tree)):
         were, new = ("were", "ones") if argument.endswith("s") else ("was", "one")
         raise ValueError(f"{function}: the {argument} {were} used up by the step before: keep the new {new}")
 
 
 def is_used_up(leaf: Any) -> bool:
-    """Whether it is an array whose memory something else has now."""
+    """Whether a leaf is an array that was donated: its memory belongs to another array."""
     return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted()
 
 
@@ -184,7 +184,7 @@ def vector(function: str, argument: str, value: jax.Array, length: int) -> None:
 
 
 def one_or_per_channel(function: str, argument: str, value: jax.Array, x: jax.Array, noun: str) -> None:
-    """ValueError unless `value` is one number for all channels of x [..., C], [], or one for each, [C]."""
+    """ValueError unless `value` is one number [] for all channels of x [..., C], or one for each, [C]."""
     expected = f"one {noun} [] or one per channel {list(x.shape[-1:])}"
     require(value.shape in ((), x.shape[-1:]), function, argument, expected, describe(value))
 
@@ -195,20 +195,20 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
 
 
 def above_zero(function: str, argument: str, value: Any) -> None:
-    """ValueError unless all entries of an array are; under jit they have no values to look at."""
+    """ValueError unless all entries of an array are above 0. Under jit they have no values yet: nothing is checked."""
     if not isinstance(value, jax.core.Tracer):
         smallest = np.min(np.asarray(value, np.float64), initial=np.inf)  # float8 may have no infinity
         require(bool(smallest > 0), function, argument, "above 0 everywhere", smallest)
 
 
 def option(value: Any) -> Any:
-    """An option as a Python value: an array without axes is the number, a bool or whatever else, that it holds."""
+    """An option as a Python value: an array without axes becomes the number or bool that it holds."""
     array = _known(value)
     return value if array is None or array.ndim else array.item()
 
 
 def options(value: Any) -> list[Any] | None:
-    """What a list, a tuple or an array with axes holds; None for everything else, also for a string."""
+    """The entries of a list, a tuple or an array with axes; None for everything else, and for a string."""
     if isinstance(value, tuple | list):
         return list(value)
     array = _known(value)
@@ -218,7 +218,7 @@ def options(value: Any) -> list[Any] | None:
 
 
 def _known(value: Any) -> np.ndarray | None:
-    """An array of NumPy, or of JAX where it has values already."""
+    """An array that has values already, as one of NumPy; None for everything else."""
     if type(value) in (int, float, bool, str):
         return None
     is_known = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
@@ -226,7 +226,7 @@ def _known(value: Any) -> np.ndarray | None:
 
 
 def describe_option(value: Any) -> str:
-    """What came as an option, in words."""
+    """The value of an option, in words."""
     traced = isinstance(value, jax.core.Tracer)
     more = " that is traced: options are static, known before jit (static_argnames, functools.partial)"
     return describe(value) + more if traced else describe(option(value))
@@ -235,7 +235,10 @@ def describe_option(value: Any) -> str:
 def integer(
     function: str, argument: str, value: Any, minimum: int | None = None, *, expected: str | None = None
 ) -> int:
-    """A Python int of at least `minimum`; anything else is a TypeError. `expected` rewords what is."""
+    """`value` as a Python int; TypeError unless it is an integer, ValueError unless it is at least `minimum`.
+
+    `expected` rewords what the error says.
+    """
     expected = expected or ("an int" if minimum is None else f"an int of at least {minimum}")
     result = value if type(value) is int else option(value)
     is_integer = isinstance(result, int | numbers.Integral) and not isinstance(result, bool)
@@ -247,7 +250,7 @@ def integer(
 
 
 def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> int:
-    """A Python int that is one of those `known`; anything but an int is a TypeError."""
+    """`value` as a Python int; TypeError unless it is an integer, ValueError unless it is among those `known`."""
     *others, last = map(str, known)
     expected = f"{', '.join(others)} or {last}"
     result = integer(function, argument, value, expected=expected)
@@ -256,7 +259,10 @@ def one_of(function: str, argument: str, value: Any, known: Collection[int]) -> 
 
 
 def number(function: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite Python float within [low, high]; a string, bool or traced array is a TypeError."""
+    """`value` as a Python float; TypeError unless it is a number, ValueError unless it is finite and in [low, high].
+
+    A string, a bool or a traced array is no number.
+    """
     expected = f"a number from {low:g} to {high:g}"
     if high == math.inf:
         expected = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
@@ -272,7 +278,7 @@ def number(function: str, argument: str, value: Any, low: float = -math.inf, hig
 
 
 def flag(function: str, argument: str, value: Any) -> bool:
-    """A Python bool; TypeError unless `value` is True or False."""
+    """`value` as a Python bool; TypeError unless it is True or False."""
     result = option(value)
     require(isinstance(result, bool), function, argument, "True or False", describe_option(value), TypeError)
     return result
@@ -296,7 +302,7 @@ def path(function: str, argument: str, value: Any, expected: str = "a path") -> 
 
 
 def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape: ints that are not negative, each below 2^48, or symbolic sizes."""
+    """`value` as a shape. Each size is an int from 0 to 2^48 - 1, or symbolic."""
     sizes = options(value)
     if sizes is None or (is_array(value) and value.ndim > 1):
         hint = ": the key comes first" if is_random_key(value) else ", whose shape it is" if is_array(value) else ""
@@ -309,13 +315,13 @@ def shape(function: str, argument: str, value: Any) -> tuple[int, ...]:
 
 
 def short(function: str, argument: str, image: Sequence[int], value: Any) -> None:
-    """ValueError if the value of an argument makes an image that is longer than XLA counts."""
+    """ValueError if the value of an argument makes an image that has 2^48 places or more on an axis."""
     is_short = not any(surely(operator.ge, n, LONGEST) for n in image)
     require(is_short, function, argument, f"for a result of {_SHORT}", f"{value} for one of {list(image)}")
 
 
 def axes(function: str, argument: str, value: Any, rank: int) -> tuple[int, ...]:
-    """One or several axes of an array, counted from the front and in order; none twice."""
+    """`value` as axes of an array of that rank, counted from the front and in order; ValueError if one comes twice."""
     several = options(value)
     if several is None:
         given = [integer(function, argument, value, expected="an int or several ints")]

@@ -1,7 +1,7 @@
 """How a window slides over an image: where it begins, how far it reaches, how often it fits.
 
-Python integers only, but for an image that `jax.export` compiles for without its size: its axes, and what follows from
-them, are symbolic.
+All sizes are Python integers, with one exception. Where `jax.export` compiles for images of all sizes, their axes, and
+what follows from them, are symbolic.
 """
 
 import math
@@ -18,7 +18,7 @@ from jax.errors import InconclusiveDimensionOperation
 class Window:
     """How a filter or a pooling window slides over the spatial axes of an image; one entry per axis everywhere.
 
-    With an upsampling there are zeros between the entries of the image, and `image` is its shape with them.
+    With an upsampling u there are u - 1 zeros between neighbouring entries of the image, and `image` counts them.
     """
 
     image: tuple[int, ...]
@@ -30,7 +30,7 @@ class Window:
 
     @property
     def known(self) -> bool:
-        """Whether the size of the image is, in numbers."""
+        """Whether the size of the padded image is known, in numbers."""
         return all(isinstance(n, int) for n in self.padded)
 
     @property
@@ -40,13 +40,13 @@ class Window:
 
     @property
     def side_by_side(self) -> bool:
-        """Whether the windows cover the image from its first place on without overlap, up to a remainder."""
+        """Whether the windows cover the image from its first place on, without overlap; a remainder may be left."""
         rank = len(self.size)
         return self.size == self.stride and self.padding == ((0, 0),) * rank and self.dilation == (1,) * rank
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """How many places it spans: d(k - 1) + 1."""
+        """How many places the window spans: d(k - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True))
 
     @property
@@ -56,7 +56,7 @@ class Window:
 
     @property
     def output(self) -> tuple[int, ...]:
-        """How many places it takes: floor((n + low + high - extent) / s) + 1."""
+        """How many places the window takes: floor((n + low + high - extent) / s) + 1."""
         places = [(n - e) // s + 1 for n, e, s in zip(self.padded, self.extent, self.stride, strict=True)]
         return tuple(m if isinstance(m, int) else max_dim(m, 0) for m in places)
 
@@ -68,18 +68,18 @@ class Window:
 
     @property
     def filter_grad_padding(self) -> tuple[tuple[int, int], ...]:
-        """The zeros (low, high) around the image among which uSample(dz | s) finds as many places as the filter has."""
+        """The zeros (low, high) around the image in which uSample(dz | s) has a place for each entry of the filter."""
         axes = zip(self.image, self.output, self.extent, self.stride, self.padding, strict=True)
         return tuple((low, spread(m, s) - 1 + e - n - low) for n, m, e, s, (low, _) in axes)
 
 
 def spread(m: int, s: int) -> int:
-    """How many entries uSample(z | s) of m entries has: s(m - 1) + 1, as lax counts them."""
+    """How many entries uSample(z | s) of m entries has: s(m - 1) + 1, as in lax, with no zeros behind the last one."""
     return max_dim(s * (m - 1) + 1, 0)
 
 
 def surely(comparison: Callable[..., bool], *sizes: Any) -> bool:
-    """Whether a comparison of sizes holds, of symbolic ones whatever they are."""
+    """Whether a comparison of sizes holds; of symbolic sizes, whether it holds for all their values."""
     try:
         return bool(comparison(*sizes))
     except InconclusiveDimensionOperation:
@@ -87,15 +87,15 @@ def surely(comparison: Callable[..., bool], *sizes: Any) -> bool:
 
 
 def may_be_left(n: int) -> bool:
-    """Whether an image can have n entries: more than none, or of a symbolic size that is never negative."""
+    """Whether an image can have n entries: n is above 0, or it is symbolic and never negative."""
     return n > 0 if isinstance(n, int) else surely(operator.ge, n, 0)
 
 
 def reaching_the_end(window: Window) -> Window:
-    """The window with a last place that may stick out behind the padded image, as long as it begins before its end.
+    """The window with one place more where a remainder of the padded image is left, as ceil_mode has it.
 
-    These are ceil((n + low + high - extent) / s) + 1 places, one less if the last began in the padding behind the
-    image.
+    There are ceil((n + low + high - extent) / s) + 1 places. The last may reach beyond the padded image. It is
+    left out if it would begin in the padding behind the image.
     """
 
     def more(n, low, high, e, s):
@@ -108,8 +108,8 @@ def reaching_the_end(window: Window) -> Window:
     return replace(window, padding=padding)
 
 
-def no_farther(window: Window) -> Window:
-    """The same window without steps that lead beyond the image: strides of its only place, dilations of one entry."""
+def bounded_steps(window: Window) -> Window:
+    """The same window with no step that is never made: a stride where there is one place, a dilation of one entry."""
     axes = zip(window.output, window.stride, window.padded, strict=True)
     return replace(
         window,
@@ -119,16 +119,17 @@ def no_farther(window: Window) -> Window:
 
 
 def sees_everywhere(window: Window) -> bool:
-    """Whether every place of the window has an entry inside the image; taken to be so where its size is not known."""
+    """Whether every place of the window has an entry inside the image. True where the size is not known."""
     if not window.known:
         return True
     axes = zip(window.image, window.output, window.size, window.stride, window.padding, window.dilation, strict=True)
     return all(_sees(*axis) for axis in axes)
 
 
-# A dilation up to n leaves no gap that the image fits in, so that only the first and the last place may see nothing.
-# Beyond, the places in front of the image see it as long as their distance from it, modulo d, is among n numbers; if
-# these are enough for n + 1 places in a row, the distances repeat.
+# The image has n entries, and those of the window are d apart. If d <= n the image does not fit between two of them, so
+# that only the first and the last place can see nothing of it. If d > n a place in front of the image sees it if its
+# distance to the image, modulo d, is one of n numbers. If n + 1 places in a row see it, the distances repeat, and all
+# places do.
 def _sees(n, m, k, s, pads, d):
     if max(pads) <= 0:
         return True
@@ -141,17 +142,20 @@ def _sees(n, m, k, s, pads, d):
 
 
 def trimmed(window: Window) -> Window:
-    """The window without its first and last entries that lie in the padding at every place, if the image is known."""
+    """The same window without its first and last entries, as far as they lie in the padding at every place.
+
+    It is the window itself where the size of the image is not known.
+    """
     if not window.known:
         return window
     axes = list(zip(window.output, window.size, window.stride, window.padding, window.dilation, strict=True))
     seen = [_seen(n, *axis) for n, axis in zip(window.image, axes, strict=True)]
     pads = [(low - d * a, high - d * (k - 1 - b)) for (_, k, _, (low, high), d), (a, b) in zip(axes, seen, strict=True)]
-    return no_farther(replace(window, size=tuple(b - a + 1 for a, b in seen), padding=tuple(pads)))
+    return bounded_steps(replace(window, size=tuple(b - a + 1 for a, b in seen), padding=tuple(pads)))
 
 
 def _seen(n, m, k, s, pads, d):
-    """The first and the last entry that some place has inside the image; one entry at least."""
+    """The first and the last entry of the window that lies inside the image at some place; one entry at least."""
     low, high = pads
     first = min(max(-((s * (m - 1) - low) // d), 0), k - 1) if low > 0 else 0
     last = max(min((n - 1 + low) // d, k - 1), first) if high > 0 else k - 1
@@ -159,13 +163,13 @@ def _seen(n, m, k, s, pads, d):
 
 
 def _same(n: int, extent: int, s: int) -> tuple[int, int]:
-    """ceil(n / s) outputs; where the zeros are odd in number, one more behind than in front (XLA's convention)."""
+    """The padding (low, high) for ceil(n / s) outputs. Of an odd number of zeros one more is behind, as XLA has it."""
     missing = (-(-n // s) - 1) * s + extent - n
     zeros = missing if extent >= s else max_dim(missing, 0)
     return zeros // 2, zeros - zeros // 2
 
 
-# What a padding of this name adds to n entries, (low, high), for a window that spans `extent` and moves in steps of s.
+# The padding (low, high) of each name, for n entries and a window that spans `extent` and moves in steps of s.
 NAMED_PADDINGS = {
     "SAME": _same,
     "SAME_LOWER": lambda n, extent, s: _same(n, extent, s)[::-1],

@@ -1,4 +1,4 @@
-"""What every backward rule owes JAX besides its formula, in one place, so that the rule files hold formulas only.
+"""What every backward rule owes JAX besides its formula. It stands here once, so that a rule file holds formulas only.
 
 For each argument of a function the gradient
 
@@ -22,13 +22,13 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import Literal
 
-from jaxcnn.contract.sharding import as_arguments, as_one_program, on_any_mesh
+from jaxcnn.contract.sharding import compiled_for_any_mesh, compiled_whole, placed_like
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Types:
-    """The type of every array among the arguments: shape, dtype, and where it lies on a mesh."""
+    """The type of every array among the arguments: its shape, its dtype, and where it lies on a mesh."""
 
     types: tuple[Any, ...]
 
@@ -36,12 +36,13 @@ class _Types:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Argument:
-    """Stands among the residuals for an argument that is kept as it came: no program returns it."""
+    """Stands among the residuals for an argument that is kept as it came: no program has to return it."""
 
     number: int
 
 
-def _no_axes(*options: Any) -> tuple[tuple[Hashable, int], ...]:
+def _empty_tuple(*options: Any) -> tuple[tuple[Hashable, int], ...]:
+    """The named axes of a rule that sums over none."""
     return ()
 
 
@@ -49,98 +50,103 @@ def custom_rule(
     plain: Callable[..., Any],
     fwd: Callable[..., Any],
     bwd: Callable[..., Any],
-    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _no_axes,
+    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _empty_tuple,
 ) -> Any:
-    """`plain` with a backward pass that is written out: a `jax.custom_vjp`, each pass of it one program.
+    """`plain` with a backward pass that is written out: a `jax.custom_vjp`, of which each pass is one program.
 
     Args:
-        plain: the function. Its static arguments, as many as bwd has before the residuals, come last.
-        fwd: of the arguments of plain; returns its result and the residuals.
-        bwd: of the static arguments, the residuals and the cotangent of the result; returns for each argument that is
-            not static a gradient, in any dtype and summed over this device's data only, or None.
-        named_axes: of the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
+        plain: the function. Its static arguments come last. There are as many as bwd has in front of the residuals.
+        fwd: takes the arguments of plain; returns its result and the residuals.
+        bwd: takes the static arguments, the residuals and the cotangent of the result; returns a gradient, or None, for
+            each argument that is not static. The gradient may have any dtype, and is a sum over the data of this device
+            only.
+        named_axes: takes the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
             and bwd sum over.
     """
     arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
     static -= 2
-    rule = jax.custom_vjp(on_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))
+    rule = jax.custom_vjp(compiled_for_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))
     defvjp(rule, fwd, bwd, named_axes)
     return rule
 
 
-def without_rule(f: Callable[..., Any]) -> Callable[..., Any]:
-    """`f` as one program, for arrays on any mesh, where JAX derives the gradient or there is none."""
-    return on_any_mesh(f)
+def plain_op(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` as one program, for arrays on any mesh. Its gradient is derived by JAX, or there is none."""
+    return compiled_for_any_mesh(f)
 
 
 def defvjp(
     f: Any,
     fwd: Callable[..., Any],
     bwd: Callable[..., Any],
-    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _no_axes,
+    named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _empty_tuple,
 ) -> None:
     """`f.defvjp(fwd, bwd)` with what a rule owes JAX besides its formula; the arguments are those of `custom_rule`."""
     static = len(inspect.signature(bwd).parameters) - 2
 
-    @on_any_mesh
+    @compiled_for_any_mesh
     @functools.wraps(fwd)
     def forward(*args):
         result, residuals = fwd(*args)
-        return result, _named(residuals, jax.tree.leaves(args))
+        return result, _numbered_residuals(residuals, jax.tree.leaves(args))
 
     @functools.wraps(fwd)
-    def fwd_and_arguments(*args):
+    def forward_rule(*args):
         arguments, options = args[: len(args) - static], args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
-        rule = _knowing_axes(_unknown(named_axes(*options)), forward)
-        result, residuals = rule(*values, *options)
-        residuals = _restored(residuals, jax.tree.leaves((values, options)))
+        program = _program_with_axes(_unbound_axes(named_axes(*options)), forward)
+        result, residuals = program(*values, *options)
+        residuals = _whole_residuals(residuals, jax.tree.leaves((values, options)))
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
-        # JAX keeps one structure of residuals for all uses of a traced call. Which gradients this use asks for differs
-        # between uses: an empty array for each argument says it, with two axes where the gradient is asked for.
+        # JAX keeps one structure of residuals for all uses of a traced call, and each use may ask for other gradients.
+        # So the structure must not depend on what is asked for. A residual without entries says it, one for each
+        # argument: it has two axes if the gradient is asked for, and one axis if it is not.
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
         return result, (types, asked, residuals)
 
     @functools.wraps(bwd)
-    def bwd_of_asked(*args):
+    def backward_rule(*args):
         *options, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
-        cotangents = jax.tree.map(_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-        rule = _knowing_axes(_unknown(named_axes(*options)), backward)
-        flat = rule(types, tuple(asked), structure, *options, residuals, cotangents)
+        cotangents = jax.tree.map(_cotangent_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+        program = _program_with_axes(_unbound_axes(named_axes(*options)), backward)
+        flat = program(types, tuple(asked), structure, *options, residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
-    @as_one_program
+    @compiled_whole
     def backward(types, asked, structure, *args):
         *options, residuals, cotangents = args
 
         def gradients(residuals, cotangents):
-            gradients = _flat(bwd(*options, residuals, cotangents), structure)
+            gradients = _gradient_per_array(bwd(*options, residuals, cotangents), structure)
             typed = zip(gradients, types.types, strict=True)
             return [None if gradient is None else gradient.astype(type.dtype) for gradient, type in typed]
 
-        return as_arguments(functools.partial(_only, asked, gradients), types.types)(residuals, cotangents)
+        return placed_like(functools.partial(_asked_results, asked, gradients), types.types)(residuals, cotangents)
 
-    f.defvjp(fwd_and_arguments, bwd_of_asked, symbolic_zeros=True)
+    f.defvjp(forward_rule, backward_rule, symbolic_zeros=True)
 
 
-def _named(residuals, arguments):
-    """The residuals, with the name of an argument in the place of what is one."""
+def _numbered_residuals(residuals, arguments):
+    """The residuals with the number of an argument in the place of each one that is an argument."""
     numbers = {id(argument): number for number, argument in enumerate(arguments)}
     return jax.tree.map(lambda leaf: _Argument(numbers[id(leaf)]) if id(leaf) in numbers else leaf, residuals)
 
 
-def _restored(residuals, arguments):
-    def is_name(leaf):
+def _whole_residuals(residuals, arguments):
+    """The residuals with the arguments in the place of their numbers: undoes `_numbered_residuals`."""
+
+    def is_number(leaf):
         return isinstance(leaf, _Argument)
 
-    return jax.tree.map(lambda leaf: arguments[leaf.number] if is_name(leaf) else leaf, residuals, is_leaf=is_name)
+    return jax.tree.map(lambda leaf: arguments[leaf.number] if is_number(leaf) else leaf, residuals, is_leaf=is_number)
 
 
-# JAX calls the rules of what was under `vmap` where the name of its axis is not known any more: the backward pass, and
-# under `jit` or `remat` the forward pass. They are traced as if it were known: what is traced needs no name.
-def _knowing_axes(axes, program):
-    """A program where the axes are not known that it sums over; as its operations, of which JAX knows the axes."""
+# A rule under `vmap` may sum over the axis of the `vmap` by its name. JAX calls the backward pass outside of the
+# `vmap`, where the name means nothing; under `jit` or `remat` it does so with the forward pass as well. So the program
+# is traced with the name given. The operations that come out know the axis, and need no name.
+def _program_with_axes(axes, program):
+    """The program with these axes given, which it sums over and which are not bound where it is called."""
     if not axes:
         return program
 
@@ -161,21 +167,21 @@ def _knowing_axes(axes, program):
     return traced
 
 
-def _unknown(axes):
-    """Those of the axes, as names and sizes, of whose name nothing is around."""
+def _unbound_axes(axes):
+    """Those of the axes, each a name and a size, whose name is not bound by a `vmap` or `shard_map` around."""
 
-    def is_known(name):
+    def is_bound(name):
         try:
             lax.axis_size(name)
         except NameError:
             return False
         return True
 
-    return [(name, size) for name, size in axes if not is_known(name)]
+    return [(name, size) for name, size in axes if not is_bound(name)]
 
 
-def _array(cotangent: Any):
-    """A cotangent as an array: zeros where the result was not used."""
+def _cotangent_array(cotangent: Any):
+    """A cotangent as an array. It is zeros for a result that was not used."""
     if not isinstance(cotangent, SymbolicZero):
         return cotangent
     aval: Any = cotangent.aval
@@ -183,17 +189,17 @@ def _array(cotangent: Any):
     return np.zeros(shape, dtype) if dtype == jax.dtypes.float0 else jnp.zeros(shape, dtype)
 
 
-def _flat(gradients, structure):
+def _gradient_per_array(gradients, structure):
     """One gradient, or None, for each array among the arguments."""
-    flat = []
+    result = []
     for gradient, argument in zip(gradients, structure.children(), strict=True):
         none = gradient is None
-        flat += [None] * argument.num_leaves if none else argument.flatten_up_to(gradient)
-    return flat
+        result += [None] * argument.num_leaves if none else argument.flatten_up_to(gradient)
+    return result
 
 
-def _only(asked, f, *args):
-    """The results of f that are asked for, computed without what the others alone need; None for the others."""
+def _asked_results(asked, f, *args):
+    """The results of f that are asked for, and None for the others. What only the others need is not computed."""
     if all(asked):
         return f(*args)
     closed, results = jax.make_jaxpr(f, return_shape=True)(*args)
@@ -201,13 +207,13 @@ def _only(asked, f, *args):
     outvars = [None if result is None else next(variables) for result in results]
     outvars = [var if is_asked else None for var, is_asked in zip(outvars, asked, strict=True)]
     wanted = [var for var in outvars if var is not None]
-    jaxpr = closed.jaxpr.replace(outvars=wanted, eqns=_needed(closed.jaxpr.eqns, wanted))
+    jaxpr = closed.jaxpr.replace(outvars=wanted, eqns=_contributing(closed.jaxpr.eqns, wanted))
     values = iter(jax.core.eval_jaxpr(jaxpr, closed.consts, *jax.tree.leaves(args)))
     return [None if var is None else next(values) for var in outvars]
 
 
-def _needed(equations, wanted):
-    """Those of the equations that the wanted variables depend on."""
+def _contributing(equations, wanted):
+    """The equations that the wanted variables depend on."""
     needed, kept = {var for var in wanted if not isinstance(var, Literal)}, []
     for equation in reversed(equations):
         if needed.intersection(equation.outvars):

@@ -1,8 +1,8 @@
 """Where arrays lie on a mesh of devices, as far as their types say it.
 
-With Auto axes types say nothing and XLA decides. With Explicit axes the type of an array says along which of its axes
-it is split, and many operations want to be told how their result shall lie. Inside `shard_map` the type says over which
-axes of the mesh the values vary.
+With Auto axes of the mesh types say nothing, and XLA decides. With Explicit axes the type of an array says along which
+of its axes it is split, and many operations have to be told how their result is split. Inside `shard_map` the type says
+over which axes of the mesh the values differ.
 """
 
 import functools
@@ -17,15 +17,15 @@ from jax.sharding import AxisType, NamedSharding, auto_axes
 from jax.sharding import PartitionSpec as P
 
 
-def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f for arrays on meshes with Explicit axes too, as one program: inside f these axes are Auto, and XLA decides.
+def compiled_for_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, compiled as a whole, for arrays on any mesh. Inside f the Explicit axes of a mesh are Auto, and XLA decides.
 
-    A result is split as the first such argument is, along the batch, and along the places if it has as many axes; along
-    the channels as the last argument that has as many.
+    A result is split along the batch as the first argument that is split. It is split along the places as this argument
+    if the two have as many axes. It is split along the channels as the last argument that has as many channels.
     """
 
     @functools.wraps(f)
-    def f_on_any_mesh(*args):
+    def f_with_auto_axes(*args):
         types = [jax.typeof(leaf) for leaf in jax.tree.leaves(args) if _is_array(leaf)]
         meshes = [type.sharding.mesh for type in types if _has_explicit_axes(type)]
         if not meshes:
@@ -33,17 +33,17 @@ def on_any_mesh(f: Callable[..., Any]) -> Callable[..., Any]:
         split = [type for type in types if any(type.sharding.spec)]
 
         def specs(results):
-            return jax.tree.map(lambda result: _spec(result.shape, split), results)
+            return jax.tree.map(lambda result: _result_spec(result.shape, split), results)
 
-        return _on_auto_axes(f, args, meshes[0], specs)
+        return _call_with_auto_axes(f, args, meshes[0], specs)
 
-    return as_one_program(f_on_any_mesh)
+    return compiled_whole(f_with_auto_axes)
 
 
-def as_one_program(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, which outside `jit` is compiled as a whole, and once for all calls with arguments of the same types.
+def compiled_whole(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f as one program: outside `jit` it is compiled once for all calls with arguments of the same types.
 
-    What is no array among the arguments is static.
+    Arguments that are no arrays are static.
     """
 
     def program(structure, leaves, *arrays):
@@ -62,55 +62,55 @@ def as_one_program(f: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_ARRAY = object()  # stands for an array among the static arguments
+_ARRAY = object()  # stands for each array among the static arguments
 
 
-def as_arguments(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[..., Any]:
-    """f, which returns a gradient or None for each argument, with each gradient where its argument is.
+def placed_like(f: Callable[..., Any], types: tuple[Any, ...]) -> Callable[..., Any]:
+    """f with each of its gradients lying as the argument does: f returns a gradient or None for each of the types.
 
-    Where a gradient varies between devices and its argument did not, each device has the part that its own data gave:
-    the gradient is the sum.
+    A gradient may vary between devices where its argument does not. Then each device has the part that its own data
+    gives, and the gradient is the sum.
     """
     meshes = [type.sharding.mesh for type in types if _has_explicit_axes(type)]
 
     def summed(*args):
-        return [None if g is None else _summed(g, type) for g, type in zip(f(*args), types, strict=True)]
+        return [None if g is None else _summed_over_devices(g, type) for g, type in zip(f(*args), types, strict=True)]
 
     def specs(gradients):
         return [None if g is None else type.sharding.spec for g, type in zip(gradients, types, strict=True)]
 
     def placed(*args):
-        return _on_auto_axes(summed, args, meshes[0], specs) if meshes else summed(*args)
+        return _call_with_auto_axes(summed, args, meshes[0], specs) if meshes else summed(*args)
 
     return placed
 
 
 def mesh_axes(*arrays: jax.Array | jax.ShapeDtypeStruct) -> int:
-    """Along how many axes of a mesh, with more than one device each, the arrays may be split."""
+    """Along how many axes of a mesh the arrays may be split, of those with more than one device."""
     meshes = [jax.typeof(array).sharding.mesh for array in arrays]
     sizes = [zip(mesh.axis_sizes, mesh.axis_types, strict=True) for mesh in meshes if not mesh.empty]
     return max((sum(n > 1 and kind != AxisType.Manual for n, kind in axes) for axes in sizes), default=0)
 
 
-def _on_auto_axes(f, args, mesh, specs_of):
-    """f(*args) with the Explicit axes of the mesh as Auto ones; specs_of(results) says how these are split then."""
+def _call_with_auto_axes(f, args, mesh, specs_of):
+    """f(*args) with the Explicit axes of the mesh as Auto ones. specs_of(results) says how the results are split."""
     leaves, structure = jax.tree.flatten(args)
     explicit = tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
 
-    def of_arrays(*arrays):
+    def program(*arrays):
         values = iter(arrays)
         return f(*jax.tree.unflatten(structure, [next(values) if _is_array(leaf) else leaf for leaf in leaves]))
 
     def call(out_sharding):
         arrays = [leaf for leaf in leaves if _is_array(leaf)]
-        return auto_axes(of_arrays, axes=explicit, out_sharding=out_sharding)(*arrays)
+        return auto_axes(program, axes=explicit, out_sharding=out_sharding)(*arrays)
 
     results = jax.eval_shape(lambda: call(NamedSharding(mesh, P())))
     return call(jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs_of(results), is_leaf=_is_spec))
 
 
-def _spec(shape, types):
-    """Along which axes of a mesh a result of this shape is split; see `on_any_mesh`."""
+def _result_spec(shape, types):
+    """Along which axes of a mesh a result of this shape is split: see `compiled_for_any_mesh`."""
     if not types:
         return P()
     first = types[0]
@@ -133,7 +133,8 @@ def _spec(shape, types):
     return P(*names)
 
 
-def _summed(gradient, type):
+def _summed_over_devices(gradient, type):
+    """A gradient that varies over the axes of the mesh that its argument of this type varies over."""
     parts, whole = (t.manual_axis_type.varying for t in (jax.typeof(gradient), type))
     if parts - whole:
         gradient = lax.psum(gradient, tuple(parts - whole))
@@ -149,5 +150,5 @@ def _is_array(leaf):
 
 
 def _has_explicit_axes(type):
-    """Whether the array is on a mesh with Explicit axes: it may be split along an axis that `vmap` hides."""
+    """Whether an array of this type is on a mesh with Explicit axes. It may be split along an axis hidden by `vmap`."""
     return AxisType.Explicit in type.sharding.mesh.axis_types

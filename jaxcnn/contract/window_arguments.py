@@ -1,6 +1,6 @@
 """Whether a window fits an image: the checks of sizes, strides, paddings and dilations, and of filters.
 
-What passes is a `Window`; what does not gets the sentence that `arguments` words.
+Arguments that fit become a `Window`. Others get the sentence that `arguments` words.
 """
 
 import numbers
@@ -27,20 +27,20 @@ from jaxcnn.contract.arguments import (
 from jaxcnn.contract.geometry import (
     NAMED_PADDINGS,
     Window,
+    bounded_steps,
     may_be_left,
-    no_farther,
     reaching_the_end,
     sees_everywhere,
     surely,
 )
 
-THICKEST = 2**24  # of the padding on a side
+THICKEST = 2**24  # a padding of so many places on a side is a mistake
 Pads = int | Sequence[tuple[int, int]] | np.ndarray
 Padding = str | Pads | PerAxis
 
 
 def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
-    """`value` as one int per spatial axis: an int stands for all of them."""
+    """`value` as one int per spatial axis; one int stands for all of them."""
     several = options(value)
     if several is None:
         either = f"an int of at least {minimum} or {rank} ints, one per spatial axis"
@@ -54,9 +54,10 @@ def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int =
 def pads(
     function: str, argument: str, value: Any, rank: int, otherwise: str, *, both_sides: bool = True
 ) -> tuple[tuple[int, int], ...]:
-    """`value` as (low, high) per spatial axis; an int stands for all.
+    """`value` as (low, high) per spatial axis; one int stands for all of them.
 
-    With `both_sides` an int in the place of a pair stands for both of it. `otherwise` says what but pairs it may be.
+    With `both_sides` an int in the place of a pair stands for low and high. `otherwise` is what an error says that the
+    value may be besides pairs.
     """
     expected = f"{otherwise} or {rank} pairs (low, high), one per spatial axis"
     require(not isinstance(value, str), function, argument, expected, describe(value))
@@ -73,12 +74,12 @@ def pads(
 
 
 def width(function: str, argument: str, value: Any) -> int:
-    """How far something is padded: a Python int, or one that is symbolic as the image is."""
+    """`value` as the width of a padding: a Python int, or symbolic as the size of an image."""
     return value if is_symbolic(value) else integer(function, argument, value)
 
 
 def padding_around(function: str, padding: Any, window: Window) -> tuple[tuple[int, int], ...]:
-    """`padding` as (low, high) per axis of the image that the window slides over; its own padding does not matter."""
+    """`padding` as (low, high) per axis of the image that the window slides over. Its own padding is not used."""
     rank = len(window.image)
     if isinstance(padding, str):
         choice(function, "padding", padding, tuple(NAMED_PADDINGS))
@@ -97,9 +98,9 @@ def checked_window(
     ceil_mode: bool = False,
     argument: str = "window",
 ) -> Window:
-    """The checked window of `function` over the spatial axes `image`; `argument` names where its size is from.
+    """The checked window of `function` over the spatial axes `image`; `argument` is the one that its size comes from.
 
-    In ceil_mode a last place may stick out behind the padded image, which may be the only one.
+    In ceil_mode the last place, which may be the only one, may reach beyond the padded image.
     """
     rank = len(image)
     size = per_axis(function, argument, size, rank)
@@ -108,7 +109,7 @@ def checked_window(
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
     if isinstance(padding, str):
-        wide = "dilation" if any(d > 1 for d in no_farther(unpadded).dilation) else argument
+        wide = "dilation" if any(d > 1 for d in bounded_steps(unpadded).dilation) else argument
         thin(function, wide, padded.padding, f"such that padding {padding!r} has ")
     thin(function, "padding", padded.padding)
     result = reaching_the_end(padded) if ceil_mode else padded
@@ -119,7 +120,7 @@ def checked_window(
     require(fits, function, argument, expected, f"a window that spans {list(result.extent)}{dilated}")
     left = padded.known or all(map(may_be_left, padded.padded))
     require(left, function, "padding", f"such that something of {list(image)} is left", padding)
-    return no_farther(result)
+    return bounded_steps(result)
 
 
 def filter_window(
@@ -152,7 +153,7 @@ def filter_window(
 def same_axes(
     function: str, x_shape: Sequence[int], argument: str, w_shape: Sequence[int], layout: str, images: str = "x"
 ) -> None:
-    """ValueError unless filters have as many axes as images. Where x has one less, that is more likely wrong."""
+    """ValueError unless filters have as many axes as images. If x has one axis less, the error is about x."""
     if len(x_shape) + 1 == len(w_shape):
         expected = f"[N, *S, C] with {len(w_shape)} axes as {argument} {list(w_shape)} has"
         got = f"shape {list(x_shape)}: an image without the axis of its batch or of its channels?"
@@ -162,7 +163,7 @@ def same_axes(
 
 
 def channels_last(function: str, x_shape: Sequence[int], w_shape: Sequence[int], count: int, images: str = "x") -> None:
-    """ValueError if images have the channels that filters are for in their second axis rather than in their last."""
+    """ValueError if the second axis of images has as many channels as the filters take, and the last has not."""
     first = x_shape[1] == count and x_shape[-1] != count
     expected = f"[N, *S, {count}], channels last, or w for {x_shape[-1]} channels"
     require(not first, function, images, expected, f"{images} {list(x_shape)} and w {list(w_shape)}")
@@ -193,8 +194,8 @@ def transposed_window(
 ) -> Window:
     """The checked window of the convolution whose adjoint takes x [N, *S, C] and filters w [*K, O/groups, C].
 
-    Its image is the result: M = (S - 1)s - low - high + extent + output_padding, of which the last `output_padding`
-    entries are beyond the filter's last place.
+    Its image is the result, M = (S - 1)s - low - high + extent + output_padding. The last `output_padding` entries are
+    beyond the filter's last place.
     """
     groups = integer(function, "groups", groups, 1)
     require(len(x_shape) >= 3, function, "x", "[N, *S, C] with at least 3 axes", f"shape {list(x_shape)}")
@@ -224,11 +225,11 @@ def transposed_window(
         longest = max(parts, key=lambda name: parts[name])
         short(function, longest, image, given[longest])
     reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
-    return no_farther(replace(unpadded, image=image, padding=reached))
+    return bounded_steps(replace(unpadded, image=image, padding=reached))
 
 
 def thin(function: str, argument: str, padding: Sequence[tuple[int, int]], such: str = "") -> None:
-    """ValueError of a padding that is thicker than anybody means, before an array of that size is made."""
+    """ValueError for a padding of 2^24 places or more on a side, before an array of that size is made."""
     is_thin = not any(isinstance(side, int) and side >= THICKEST for pair in padding for side in pair)
     require(is_thin, function, argument, f"{such}fewer than 2^24 places on each side", padding)
 

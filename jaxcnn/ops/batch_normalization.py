@@ -1,7 +1,7 @@
-"""Batch normalisation, for training and for inference.
+"""Batch normalisation. Its rule for training is `_normalise_bwd` of normalization.py; that for inference is here.
 
 Lecture: "We Use Advanced Techniques" (batch normalization, to make the training more stable against feature
-variations). Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x.
+variations). Everything is computed in float32 at least. x, gamma and beta may have different dtypes; y has that of x.
 """
 
 import jax
@@ -31,17 +31,17 @@ def batch_norm(
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0; with 0 a channel of variance 0 is NaN.
-        axis_name: inside `shard_map`, where a device sees its own part of the batch only, the axes of the mesh over
-            which the batch is spread: all then use the statistics of the whole. Under `jit` the batch is whole anyway.
-            It may be the axis_name of a `vmap` too, in a model that is written for one example.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        axis_name: inside `shard_map` a device sees its own part of the batch only. With the axes of the mesh over which
+            the batch is spread, all devices use the statistics of the whole batch. Under `jit` the batch is whole
+            anyway. It may be the axis_name of a `vmap` too, in a model that is written for one example.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. For
-        running averages; they carry no gradient. In an empty batch they are 0. In float32 the variance of
-        entries beyond 1e19 is inf, where y is right still, up to 8.5e37, a quarter of the largest number: 1/sqrt(var)
-        is too small for the dtype beyond.
+        (y, mean, var): y of the shape and dtype of x; mean and biased var [C], float32 if x has half precision. The two
+        are for running averages, and carry no gradient. In an empty batch they are 0. In float32 var is inf for
+        entries beyond 1e19. y is right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
+        float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, axis_name no name,
@@ -60,13 +60,13 @@ def batch_norm(
     (Array([-1.,  1.], dtype=float32), Array([2.], dtype=float32), Array([1.], dtype=float32))
     """
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
-    named = _named("batch_norm", axis_name)
+    named = _named_sizes("batch_norm", axis_name)
     where, axes = mask("batch_norm", where, x), tuple(range(x.ndim - 1))
     y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), where, axes, eps, named)
     return y, mean.reshape(-1), var.reshape(-1)
 
 
-def _named(function, axis_name):
+def _named_sizes(function, axis_name):
     """The name and size of each axis that the batch is spread over."""
     names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
     expected, got = "the name of a mesh axis or a tuple of them", arguments.describe(axis_name)
@@ -125,14 +125,14 @@ def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
 def _batch_norm_inference_bwd(eps, residuals, dy):
     x, gamma, mean, var = residuals
     r = lax.rsqrt(_wide_channels(var, x) + eps)
-    normalised = standardised(x, _wide_channels(mean, x), r)
+    xhat = standardised(x, _wide_channels(mean, x), r)
     wide_dy = dy.astype(r.dtype)
-    slope = _wide_channels(gamma, x) * r
+    gamma_r = _wide_channels(gamma, x) * r
     dbeta = _channel_sum(wide_dy)
-    dgamma = _channel_sum(wide_dy * normalised)
-    dmean = -slope.reshape(-1) * dbeta
-    dvar = -0.5 * (slope.reshape(-1) * dgamma) * r.reshape(-1)
-    dx = slope * wide_dy
+    dgamma = _channel_sum(wide_dy * xhat)
+    dmean = -gamma_r.reshape(-1) * dbeta
+    dvar = -0.5 * (gamma_r.reshape(-1) * dgamma) * r.reshape(-1)
+    dx = gamma_r * wide_dy
     return dx, dgamma, dbeta, dmean, dvar
 
 
@@ -140,9 +140,10 @@ _batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inf
 
 
 def _wide_channels(a, x):
-    """a [C] in the dtype that x is computed in, with axes of length 1 for all others of x."""
+    """a [C] with the rank of x, in the dtype that sums over x are accumulated in."""
     return per_channel(a, x).astype(sum_dtype(x.dtype))
 
 
 def _channel_sum(a):
+    """The sum over the batch and all places [C]."""
     return jnp.sum(a, axis=tuple(range(a.ndim - 1)))

@@ -7,9 +7,9 @@ Convolution means cross-correlation here, as in the lecture and in every framewo
 
 The lecture's C is the C of `x [N, *S, C]` and its number of filters K is the O of `w [*K, C/groups, O]`.
 
-A stride is a convolution with stride one and a downsampling unit; the backward pass of that unit is upsampling, so both
-gradients see dz with s - 1 zeros between its entries. A dilated filter is a filter with zeros between its entries.
-Dilating an operand costs nothing to say to XLA, so none of these zeros is written here.
+A convolution with stride s is one with stride 1 and a downsampling unit. The backward pass of that unit is upsampling,
+so both gradients take dz with s - 1 zeros between its entries. A dilated filter is a filter with zeros between its
+entries. XLA takes these zeros as a dilation of an operand, so none of them is written into memory here.
 """
 
 import jax
@@ -156,7 +156,8 @@ def separable_conv(
 
 
 def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
-    x, w, b = arguments.with_bias(function, {"x": x, filters: w}, b)
+    """The convolution of arguments that are checked here; errors call the filters `filters`."""
+    x, w, b = arguments.floating_and_bias(function, {"x": x, filters: w}, b)
     groups = arguments.integer(function, "groups", groups, 1)
     window = window_arguments.filter_window(
         function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters
@@ -203,12 +204,13 @@ _conv = custom_rule(_conv_plain, _conv_fwd, _conv_bwd)
 #     z[i] = Σ_j w[j] x[s·i + d·j - low]    hence    dx[i] = Σ_j w[j] u[i + low - d·j]
 #                                                          = Σ_j w̌[j] u[i + d·j - (e - 1 - low)]    (j for k - 1 - j)
 #
-# the correlation of u with the reversed filter, which begins e - 1 - low before u. As u has s(m - 1) + 1 entries, n
-# places are had with n - 1 + low - s(m - 1) zeros behind it.
+# This is the correlation of u with the reversed filter. It begins e - 1 - low in front of u. It takes n places: since u
+# has s(m - 1) + 1 entries, the last place ends n - 1 + low - s(m - 1) behind u.
 #
-# Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]: channels and filters trade places, which is W†.
+# Channels: z [O] = w [C, O]ᵀ x [C], hence dx [C] = w [C, O] dz [O]. Channels and filters trade places, which makes W†.
 #
-# Where zeros between the entries made the image, the gradients at those zeros are of no use: dSample, a stride.
+# An upsampled image has zeros between its entries. The gradients at these zeros belong to no entry and are left out:
+# the upsampling of the image is the stride of this correlation, which is dSample.
 def input_grad(dz, w, window, groups, arithmetic=LAX):
     """∇_X R = Conv(uSample(∇_Z R | s) | W†_1, ..., W†_C)."""
     sliding = Sliding(
@@ -225,7 +227,7 @@ def _dagger(w, groups):
     *k, c, o = w.shape
     if groups == 1 and 1 in (c, o):
         return lax.platform_dependent(w, cpu=_reversed_and_swapped, default=_swapped_and_reversed)
-    if groups == 1:  # here and next XLA would keep the reshapes below, which change nothing
+    if groups == 1:  # the reshapes below would change nothing, but XLA would keep them; so too for the next return
         return _reversed_and_swapped(w)
     reversed_filters = _reversed(w)
     if c == 1 and o == groups:
@@ -235,6 +237,7 @@ def _dagger(w, groups):
 
 
 def _reversed(w):
+    """W̌: the filters reversed along every spatial axis."""
     return lax.rev(w, tuple(range(w.ndim - 2)))
 
 
@@ -242,17 +245,18 @@ def _reversed_and_swapped(w):
     return jnp.swapaxes(_reversed(w), -2, -1)
 
 
-# A GPU has a kernel for input gradients, which XLA takes where the reversal is all that stands before the convolution.
-# Axes that are swapped become a part of that, but for one of length 1: then they are a reshape, which stays.
+# A GPU has a kernel for input gradients. XLA takes it where only the reversal stands in front of the convolution.
+# XLA makes a swap of two axes a part of the convolution, unless one of them has length 1: then the swap is a reshape,
+# which would stay between the reversal and the convolution.
 def _swapped_and_reversed(w):
     return _reversed(jnp.swapaxes(w, -2, -1))
 
 
-# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. That is
-# the correlation of x with u = uSample(dz | s): it begins `low` before x and moves in steps of d. To take just k places
-# it has to find s(m - 1) + e entries of x and its padding; rows at the end that no filter reached are cut off.
+# One spatial axis: dw[j] = Σ_i dz[i] x[s·i + d·j - low], for each of the k weights a sum over the m outputs. This is
+# the correlation of x with u = uSample(dz | s). It begins `low` in front of x, in steps of d. It takes k places if
+# x with its padding has s(m - 1) + e entries, so the entries at the end that no filter reached are cut off.
 #
-# Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]: the sum runs over the images as well.
+# Channels: z [N, O] = x [N, C] w [C, O], hence dw [C, O] = x [N, C]ᵀ dz [N, O]. The sum runs over the images as well.
 def filter_grad(x, dz, window, groups, arithmetic=LAX):
     """∇_W R = Conv(X | uSample(∇_Z R | s)), channel c of X with channel k of ∇_Z R, summed over the images."""
     sliding = Sliding(

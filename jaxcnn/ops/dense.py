@@ -39,7 +39,7 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[1.0], [10.0]]), jnp.array([0.5]))
     Array([[21.5]], dtype=float32)
     """
-    x, w, b = arguments.with_bias("dense", {"x": x, "w": w}, b)
+    x, w, b = arguments.floating_and_bias("dense", {"x": x, "w": w}, b)
     arguments.require(x.ndim >= 1, "dense", "x", "[..., I] with at least 1 axis", arguments.describe(x))
     fits = w.ndim == 2 and w.shape[0] == x.shape[-1]
     arguments.require(fits, "dense", "w", f"[I, O] with I = {x.shape[-1]} as x has", arguments.describe(w))

@@ -1,8 +1,7 @@
 """Weight and spectral normalisation: functions that make the filters of a layer from what is trained.
 
-The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O]. Their entries may be as small
-as the dtype has them and as large, in `weight_norm` up to a quarter of its largest number, though their squares are
-not.
+The last axis of w counts the filters, as in conv [*K, C/groups, O] and dense [I, O]. Their entries may be any numbers
+of the dtype, in `weight_norm` up to a quarter of its largest one. Their squares may be too small or too large for it.
 """
 
 import math
@@ -28,8 +27,8 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
         g: the norm of each filter [O].
 
     Returns:
-        w, of the shape and dtype of v. Right for entries up to a quarter of the largest number of the dtype, 8.5e37 in
-        float32.
+        w, of the shape and dtype of v. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32.
 
     Raises:
         TypeError: v or g is no floating-point array, or the dtypes differ.
@@ -64,8 +63,8 @@ def spectral_norm(w: jax.Array, u: jax.Array, *, iterations: int = 1) -> tuple[j
     Args:
         w: filters [..., O], not all 0.
         u: where the iteration starts, any vector [O] but 0: the u of the last step, at first a random one.
-        iterations: how often u is moved; 1 is enough in training, as w changes slowly; with 0 it
-            stays, scaled to length 1.
+        iterations: how often u is moved. 1 is enough in training, as w changes slowly. With 0 u stays, scaled to length
+            1.
 
     Returns:
         (y, u): y of the shape and dtype of w; the next u [O], in the dtype of the given one; u has no gradient.
@@ -103,7 +102,8 @@ def _spectral_norm_fwd(w, u, iterations):
     return (y, moved.astype(u.dtype)), (w, v, moved)
 
 
-# σ = Σ v_r W_ro u_o, so dσ/dW = v uᵀ, and y = w/σ: dw = dy/σ - ⟨dy, w⟩/σ² · v uᵀ. With cW and cσ it is c times that.
+# σ = Σ v_r W_ro u_o, so dσ/dW = v uᵀ. And y = W/σ, so dW = dy/σ + dσ v uᵀ with dσ = -⟨dy, W⟩/σ². The matrix here is cW,
+# and its σ is cσ: dy/(cσ) and -⟨dy, cW⟩/(cσ)² are 1/c of these two, and dW is c times their sum.
 def _spectral_norm_bwd(iterations, residuals, cotangents):
     w, v, u = residuals
     matrix, c = _matrix(w, v.dtype)
@@ -116,7 +116,7 @@ _spectral_norm = custom_rule(_spectral_norm_plain, _spectral_norm_fwd, _spectral
 
 
 def _power_iteration(matrix, u, iterations):
-    """v and u, u moved `iterations` times and v once less, but once at least."""
+    """v and u. u is moved `iterations` times, v once at least."""
 
     def step(_, v_and_u):
         v = _direction(_product(matrix, v_and_u[1]))
@@ -127,23 +127,25 @@ def _power_iteration(matrix, u, iterations):
 
 
 def _sigma(matrix, v, u):
+    """σ = vᵀ W u."""
     return _product(v, _product(matrix, u))
 
 
 def _matrix(w, dtype):
     """c times the filters as columns [ΠK · C/groups, O], and c."""
     matrix = w.reshape(math.prod(w.shape[:-1]), w.shape[-1]).astype(dtype)
-    c = _near_one(matrix)
+    c = _factor_near_one(matrix)
     return c * matrix, c
 
 
 def _direction(a):
-    a *= _near_one(a)
+    """a divided by its length."""
+    a *= _factor_near_one(a)
     return a / jnp.linalg.norm(a)
 
 
-def _near_one(a):
-    """A power of 2 that, times a, has the largest entry near 1, so that no square is beyond the dtype."""
+def _factor_near_one(a):
+    """A power of 2. Times a it makes the largest entry near 1, so that squares are within the dtype."""
     largest = jnp.max(jnp.abs(lax.stop_gradient(a)), initial=0)
     _, exponent = jnp.frexp(largest)
     limit = jnp.finfo(a.dtype).maxexp - 2

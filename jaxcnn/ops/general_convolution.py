@@ -1,7 +1,7 @@
 """Convolution as `lax.conv_general_dilated` has it: any order of the axes, dilated images, groups of the batch.
 
 Lecture: "Backpropagation through Multi-Channel Convolution" and "Backpropagation: Resampling". With the axes in our
-order it is `conv`; zeros between the entries of the image are one upsampling more.
+order it is `conv`. A dilated image is an upsampled one, with zeros between its entries.
 """
 
 import math
@@ -36,8 +36,8 @@ def conv_general_dilated(
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` with our backward pass: the same arguments, the same result.
 
-    For what takes a convolution as an argument, `flax.linen.Conv(..., conv_general_dilated=...)`, and for code that
-    calls lax's. New code reads better with `conv`.
+    It is for functions that take a convolution as an argument, as `flax.linen.Conv(..., conv_general_dilated=...)`, and
+    for code that calls lax's. New code reads better with `conv`.
 
     Args:
         lhs: images, the axes in the order that dimension_numbers gives.
@@ -72,11 +72,11 @@ def conv_general_dilated(
     lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
 
     def by_lax(lhs, rhs):
-        options = {"precision": precision, "preferred_element_type": preferred_element_type}
+        products = {"precision": precision, "preferred_element_type": preferred_element_type}
         counts = {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
         dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
         return lax.conv_general_dilated(
-            lhs, rhs, window_strides, padding, dimension_numbers=dimension_numbers, **dilations, **counts, **options
+            lhs, rhs, window_strides, padding, dimension_numbers=dimension_numbers, **dilations, **counts, **products
         )
 
     for name, value in (
@@ -96,22 +96,24 @@ def conv_general_dilated(
 
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     image, size = ([a.shape[axis] for axis in spec[2:]] for a, spec in ((lhs, layout.lhs_spec), (rhs, layout.rhs_spec)))
-    geometry = _Geometry(
-        layout,
-        _window(image, size, window_strides, padding, lhs_dilation, rhs_dilation),
-        int(feature_group_count),
-        int(batch_group_count),
-        Arithmetic(
+    options = _Options(
+        layout=layout,
+        window=_window_of(image, size, window_strides, padding, lhs_dilation, rhs_dilation),
+        feature_groups=int(feature_group_count),
+        batch_groups=int(batch_group_count),
+        arithmetic=Arithmetic(
             tuple(precision) if isinstance(precision, list) else precision,
             preferred_element_type and jnp.dtype(preferred_element_type),
         ),
     )
-    z = _conv_general_dilated(lhs, rhs, geometry)
+    z = _conv_general_dilated(lhs, rhs, options)
     return z if out_sharding is None else jax.sharding.reshard(z, out_sharding)
 
 
 @dataclass(frozen=True)
-class _Geometry:
+class _Options:
+    """The static arguments: the order of the axes, the window, the groups, and the precision of products and sums."""
+
     layout: lax.ConvDimensionNumbers
     window: Window
     feature_groups: int
@@ -120,32 +122,33 @@ class _Geometry:
 
     @property
     def groups(self):
-        return self.feature_groups * self.batch_groups  # one of them is 1
+        return self.feature_groups * self.batch_groups  # lax takes one of the two only: the other is 1
 
 
-def _conv_general_dilated_plain(lhs, rhs, geometry):
-    x, w = _images(lhs, geometry), _filters(rhs, geometry)
-    z = convolve(x, w, geometry.window, geometry.groups, geometry.arithmetic)
-    return _in_order(z, geometry.layout.out_spec)
+def _conv_general_dilated_plain(lhs, rhs, options):
+    x, w = _images(lhs, options), _filters(rhs, options)
+    z = convolve(x, w, options.window, options.groups, options.arithmetic)
+    return _images_in_order(z, options.layout.out_spec)
 
 
-def _conv_general_dilated_fwd(lhs, rhs, geometry):
-    return _conv_general_dilated_plain(lhs, rhs, geometry), (lhs, rhs)
+def _conv_general_dilated_fwd(lhs, rhs, options):
+    return _conv_general_dilated_plain(lhs, rhs, options), (lhs, rhs)
 
 
-def _conv_general_dilated_bwd(geometry, residuals, dout):
+def _conv_general_dilated_bwd(options, residuals, dout):
     lhs, rhs = residuals
-    x, w, dz = _images(lhs, geometry), _filters(rhs, geometry), _channels_last(dout, geometry.layout.out_spec)
-    dx = input_grad(dz, w, geometry.window, geometry.groups, geometry.arithmetic)
-    dw = filter_grad(x, dz, geometry.window, geometry.groups, geometry.arithmetic)
-    dlhs = _in_order(_channels_as_batch_groups(dx, geometry.batch_groups), geometry.layout.lhs_spec)
-    return dlhs, _filters_in_order(dw, geometry.layout.rhs_spec)
+    x, w, dz = _images(lhs, options), _filters(rhs, options), _channels_last(dout, options.layout.out_spec)
+    dx = input_grad(dz, w, options.window, options.groups, options.arithmetic)
+    dw = filter_grad(x, dz, options.window, options.groups, options.arithmetic)
+    dlhs = _images_in_order(_channels_as_batch_groups(dx, options.batch_groups), options.layout.lhs_spec)
+    return dlhs, _filters_in_order(dw, options.layout.rhs_spec)
 
 
 _conv_general_dilated = custom_rule(_conv_general_dilated_plain, _conv_general_dilated_fwd, _conv_general_dilated_bwd)
 
 
-def _window(image, size, stride, padding, upsampling, dilation):
+def _window_of(image, size, stride, padding, upsampling, dilation):
+    """The `Window` of lax's arguments, which lax has checked."""
     size = tuple(size)
     ones = (1,) * len(image)
     upsampling, dilation = (ones if d is None else tuple(map(int, d)) for d in (upsampling, dilation))
@@ -158,12 +161,13 @@ def _window(image, size, stride, padding, upsampling, dilation):
 
 
 def _width(n):
+    """The width of a padding: a Python int, or symbolic."""
     return n if arguments.is_symbolic(n) else int(n)
 
 
-def _images(lhs, geometry):
-    """x [N, *S, C]; the group of the batch that a filter sees becomes a group of the channels: [G·N, C] -> [N, G·C]."""
-    x, groups = _channels_last(lhs, geometry.layout.lhs_spec), geometry.batch_groups
+def _images(lhs, options):
+    """x [N, *S, C] in our order. Groups of the batch become groups of the channels: [G·N, *S, C] -> [N, *S, G·C]."""
+    x, groups = _channels_last(lhs, options.layout.lhs_spec), options.batch_groups
     if groups == 1:
         return x
     grouped = jnp.moveaxis(x.reshape(groups, -1, *x.shape[1:]), 0, -2)
@@ -171,35 +175,37 @@ def _images(lhs, geometry):
 
 
 def _channels_as_batch_groups(x, groups):
-    """The way back: [N, *S, G·C] -> [G·N, *S, C]."""
+    """Groups of the channels become groups of the batch again: [N, *S, G·C] -> [G·N, *S, C]."""
     if groups == 1:
         return x
     grouped = jnp.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
     return grouped.reshape(-1, *grouped.shape[2:])
 
 
-def _filters(rhs, geometry):
-    """w [*K, C, O]; lax's order begins with O, C."""
-    filters, channels, *spatial = geometry.layout.rhs_spec
+def _filters(rhs, options):
+    """w [*K, C, O] in our order; `rhs_spec` says where O, C and then each axis of K is."""
+    filters, channels, *spatial = options.layout.rhs_spec
     return jnp.transpose(rhs, (*spatial, channels, filters))
 
 
 def _filters_in_order(w, spec):
+    """w [*K, C, O] in the order of the spec: undoes `_filters`."""
     filters, channels, *spatial = spec
     return _inverse_transpose(w, (*spatial, channels, filters))
 
 
 def _channels_last(a, spec):
-    """[N, *S, C] from any order; the spec says where N, C and then each axis of S is."""
+    """[N, *S, C] from an array in the order of the spec, which says where N, C and then each axis of S is."""
     batch, channels, *spatial = spec
     return jnp.transpose(a, (batch, *spatial, channels))
 
 
-def _in_order(a, spec):
-    """The way back."""
+def _images_in_order(a, spec):
+    """[N, *S, C] in the order of the spec: undoes `_channels_last`."""
     batch, channels, *spatial = spec
     return _inverse_transpose(a, (batch, *spatial, channels))
 
 
 def _inverse_transpose(a, order):
+    """Undoes jnp.transpose(a, order)."""
     return jnp.transpose(a, tuple(order.index(axis) for axis in range(a.ndim)))

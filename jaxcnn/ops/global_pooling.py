@@ -17,7 +17,7 @@ from jax import lax
 from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.precision import sum_dtype, widen
-from jaxcnn.contract.rules import custom_rule, without_rule
+from jaxcnn.contract.rules import custom_rule, plain_op
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
 from jaxcnn.kernels.windows import alternating
@@ -112,7 +112,7 @@ def global_max_pool(x: jax.Array) -> jax.Array:
     return _max_of_regions(x, image, (1,) * len(image), "global_max_pool").reshape(x.shape[0], x.shape[-1])
 
 
-@without_rule
+@plain_op
 def _max_of_symbolic(x):
     """With the gradient that JAX derives of an entry that is taken."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -157,7 +157,7 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
     return y, _indices(lax.stop_gradient(x), image, shape)
 
 
-@without_rule
+@plain_op
 def _indices(x, image, shape):
     dtype_of_places(image, "adaptive_max_pool")
     window = _region_window(image, shape)

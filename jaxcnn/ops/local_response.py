@@ -62,24 +62,26 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
     return _local_response_norm_plain(x, size, slope, beta, k), x
 
 
-# y_i depends on x_j through d_i, by -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them: i - behind <= j
-# <= i + ahead is j - ahead <= i <= j + behind, the same sum with the two ends exchanged.
+# The derivative of y_i by x_j, through d_i, is -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them. In
+# channels, i - before <= j <= i + after is the same as j - after <= i <= j + before: dx is a sum of the same kind with
+# the two ends exchanged.
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     wide = widen(x)
     wide_dy = dy.astype(wide.dtype)
     d, c = _divisor(wide, size, slope, k)
     power, part = c**beta * d**-beta * c**beta, limits(wide.dtype)[2] ** 0.5
-    behind, ahead = _reach(size)
-    # x_i x_j/d_i is near 1, but x_j may be too large for the dtype, and x_i/d_i too small: of x_j a part is taken.
-    seen = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), ahead, behind)
-    return (power * wide_dy - 2 * slope * beta * (part * wide) * seen,)
+    before, after = _reach(size)
+    # x_j x_i/d_i is near 1. But x_j alone may be too large for the dtype, and x_i/d_i too small: x_j is multiplied by
+    # `part`, which is less than 1, and x_i/d_i divided by it.
+    neighbours = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), after, before)
+    return (power * wide_dy - 2 * slope * beta * (part * wide) * neighbours,)
 
 
 _local_response_norm = custom_rule(_local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd)
 
 
 def _divisor(x, size, slope, k):
-    """c² d, and c: 1 but where d is too large for the dtype."""
+    """c² d, and c. The factor c is 1, or a small number where d is too large for the dtype."""
 
     def divisor_of(c, x):
         return k * c * c + slope * _sum_around(jnp.square(c * x), *_reach(size))
@@ -92,11 +94,12 @@ def _divisor(x, size, slope, k):
 
 
 def _reach(size):
+    """How many channels before an entry, and how many after it, are around it."""
     return size // 2, (size - 1) // 2
 
 
-def _sum_around(a, behind, ahead):
-    """The sum of every entry, the `behind` before it and the `ahead` behind it, along the last axis."""
+def _sum_around(a, before, after):
+    """The sum of every entry, the `before` entries in front of it and the `after` behind it, along the last axis."""
     others = a.ndim - 1
-    window, padding = (1,) * others + (behind + 1 + ahead,), [(0, 0)] * others + [(behind, ahead)]
+    window, padding = (1,) * others + (before + 1 + after,), [(0, 0)] * others + [(before, after)]
     return lax.reduce_window(a, 0.0, lax.add, window, (1,) * a.ndim, padding)

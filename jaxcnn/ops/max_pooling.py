@@ -13,7 +13,7 @@ from jax import lax
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import trimmed
-from jaxcnn.contract.rules import custom_rule, without_rule
+from jaxcnn.contract.rules import custom_rule, plain_op
 from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, require_seen
 from jaxcnn.kernels.winners import (
     add_at_place,
@@ -87,10 +87,10 @@ def _max_and_indices(x, window, return_indices):
     return y, _indices(lax.stop_gradient(x), window)
 
 
-_max_of_symbolic = without_rule(max_of_symbolic)
+_max_of_symbolic = plain_op(max_of_symbolic)
 
 
-@without_rule
+@plain_op
 def _indices(x, window):
     return place_of_winner(max_and_winner(x, window)[1], window)
 

@@ -5,8 +5,8 @@ They differ in the axes that the mean and the variance are taken over. For x [N,
     batch norm      N, S              instance norm   S              RMS norm   C, and no mean
     layer norm      C, or any         group norm      S and the channels of the group
 
-Everything is computed in float32 at least; x, gamma and beta may have different dtypes, y has that of x. Entries may be
-as large as a quarter of the largest number of the dtype, though their squares are beyond it.
+Everything is computed in float32 at least. x, gamma and beta may have different dtypes; y has that of x. Entries may be
+as large as a quarter of the largest number of the dtype, though their squares are too large for it.
 """
 
 import math
@@ -42,12 +42,12 @@ def layer_norm(
         gamma, beta: scale and shift of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, axes are no ints, eps is no number,
@@ -83,12 +83,12 @@ def rms_norm(
         gamma: scale of every entry along these axes, of the shape that x has there.
         axes: an int or several, counted from the end if negative.
         eps: what keeps the root from zero, at least 0. PyTorch's default is that of the dtype, 1.2e-7 for float32.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, axes are no ints, eps is no number, where no array of bools.
@@ -123,14 +123,14 @@ def group_norm(
     Args:
         x: [N, *S, C], or [N, C].
         gamma, beta: scale and shift of each channel [C].
-        groups: into how many the channels are divided; C/groups neighbours make a group.
+        groups: how many groups the channels are divided into; C/groups neighbours make a group.
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, groups is no int, eps is no number,
@@ -170,12 +170,12 @@ def instance_norm(
         x: images [N, *S, C].
         gamma, beta: scale and shift of each channel [C].
         eps: what keeps the root from zero, at least 0.
-        where: bools that broadcast to x, such as [N, *S, 1]: what is False has no part in the statistics, whatever it
-            is, NaN as well; y is 0 there, as in `jax.nn.softmax`, and so is dx. None leaves nothing out.
+        where: bools that broadcast to x, such as [N, *S, 1]. An entry where they are False has no part in the
+            statistics, even if it is NaN; y and dx are 0 there, as in `jax.nn.softmax`. None leaves nothing out.
 
     Returns:
-        y, of the shape and dtype of x. Right for entries up to a quarter of the largest number of the dtype,
-        8.5e37 in float32: beyond, 1/sqrt(var) is too small for it.
+        y, of the shape and dtype of x. It is right for entries up to a quarter of the largest number of the dtype,
+        8.5e37 in float32. For larger ones 1/sqrt(var) is too small for the dtype.
 
     Raises:
         TypeError: an array is not floating-point, gamma and beta differ in dtype, eps is no number, where no array of
@@ -197,11 +197,17 @@ def instance_norm(
 
 
 def _normalise_plain(x, gamma, beta, where, axes, eps, named):
-    """gamma x̂ + beta, and the mean and variance over `axes`, without gradient; where beta is None there is no mean.
+    """gamma x̂ + beta, and the mean and variance over `axes`, which carry no gradient.
 
-    gamma and beta have the rank of x, with length 1 along the axes that share their entries; mean and var have length
-    1 along `axes`. They are those of the parts of x on all devices along the `named` axes, each a name and a size. An
-    entry that `where`, of the rank of x or None, leaves out is 0, and no part of them.
+    Args:
+        x: any shape.
+        gamma, beta: of the rank of x, with length 1 along the axes that share their entries. Where beta is None, the
+            mean is neither subtracted nor returned.
+        where: bools of the rank of x, or None. An entry that it leaves out is 0, and has no part in mean and var.
+        axes: of x; mean and var have length 1 along them.
+        eps: what keeps the root from zero.
+        named: axes of a mesh or of a `vmap`, each a name and a size. Mean and var are those of the parts of x on all
+            devices along them.
     """
     y, mean, var, _ = _normalised_and_statistics(x, gamma, beta, where, axes, eps, named)
     return y, *lax.stop_gradient((mean, var))
@@ -212,36 +218,43 @@ def _normalise_fwd(x, gamma, beta, where, axes, eps, named):
     return (y, *lax.stop_gradient((mean, var))), (x, gamma, beta, where, mean, r)
 
 
-# x̂ depends on x directly, through the mean and through the variance. With M entries along the axes and r = 1/sqrt(var
-# + eps): dx̂ = gamma dy; dvar = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂; dmean = -r Σ dx̂, as Σ (x - mean) = 0; and
-# dx = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M). Along the axes where all entries
-# share one gamma it comes before the sum: what is summed there, dy and dy x̂, is summed once for dx, dgamma and dbeta.
-# What is left out has dy = 0 and x̂ = 0, and M does not count it.
+# The M entries along the axes have one mean and one r = 1/sqrt(var + eps). x̂ = (x - mean) r depends on x directly,
+# through the variance and through the mean:
+#
+#     dx̂    = gamma dy
+#     dvar  = Σ dx̂ (x - mean) (-r³/2) = -r²/2 Σ dx̂ x̂
+#     dmean = -r Σ dx̂                                      (the mean has no part in var, as Σ (x - mean) = 0)
+#     dx    = r dx̂ + 2 (x - mean)/M dvar + dmean/M = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M)
+#
+# dbeta = Σ dy and dgamma = Σ dy x̂ run over the axes along which entries share one gamma. The sums in dx are those of
+# gamma dy and gamma dy x̂. Along the axes that belong to both, gamma is a common factor: dy and dy x̂ are summed there
+# once, for dx, dgamma and dbeta. An entry that `where` leaves out has dy = 0 and x̂ = 0, and M does not count it.
 def _normalise_bwd(axes, eps, named, residuals, cotangents):
     x, gamma, beta, where, mean, r = residuals
-    x = present(x, where)
-    normalised = standardised(x, mean, r, where)
-    mean_apart, r_apart = _apart((mean, r))
-    summed = standardised(x, mean_apart, r_apart, where)
-    dy, scale = present(cotangents[0].astype(r.dtype), where), gamma.astype(r.dtype)
-    shared = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
-    inner = tuple(axis for axis in shared if axis in axes)
-    plain, weighted = sum_along(dy, inner), sum_along(dy * summed, inner)
-    dbeta = None if beta is None else sum_along(plain, shared)
-    dgamma = sum_along(weighted, shared)
+    x, gamma = present(x, where), gamma.astype(r.dtype)
+    dy = present(cotangents[0].astype(r.dtype), where)
+    xhat = standardised(x, mean, r, where)
+    mean_in_sums, r_in_sums = _recomputed((mean, r))
+    xhat_in_sums = standardised(x, mean_in_sums, r_in_sums, where)
+    gamma_axes = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
+    common_axes = tuple(axis for axis in gamma_axes if axis in axes)
+    sum_dy, sum_dy_xhat = sum_along(dy, common_axes), sum_along(dy * xhat_in_sums, common_axes)
+    dbeta = None if beta is None else sum_along(sum_dy, gamma_axes)
+    dgamma = sum_along(sum_dy_xhat, gamma_axes)
     count = _count(x, where, axes, named)
-    mean_term = 0.0 if beta is None else sum_devices(sum_along(scale * plain, axes), named) / count
-    variance_term = sum_devices(sum_along(scale * weighted, axes), named) / count
-    dx = _normalise_dx(scale * dy, normalised, r, mean_term, variance_term)
+    mean_dxhat = 0.0 if beta is None else sum_devices(sum_along(gamma * sum_dy, axes), named) / count
+    mean_dxhat_xhat = sum_devices(sum_along(gamma * sum_dy_xhat, axes), named) / count
+    dx = _normalise_dx(gamma * dy, xhat, r, mean_dxhat, mean_dxhat_xhat)
     return present(dx, where), dgamma, dbeta, None
 
 
-def _normalise_dx(dnormalised, normalised, r, mean_term, variance_term):
+def _normalise_dx(dxhat, xhat, r, mean_dxhat, mean_dxhat_xhat):
     """dx = r (dx̂ - Σ dx̂/M - x̂ Σ (dx̂ x̂)/M)."""
-    return r * (dnormalised - mean_term - normalised * variance_term)
+    return r * (dxhat - mean_dxhat - xhat * mean_dxhat_xhat)
 
 
 def _named_axes(axes, eps, named):
+    """The axes, each a name and a size, that the forward and the backward pass sum over."""
     return named
 
 
@@ -249,7 +262,7 @@ normalise = custom_rule(_normalise_plain, _normalise_fwd, _normalise_bwd, named_
 
 
 def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):
-    """y, mean, var and r; the variance from the differences to the mean, which loses no digits where that is large."""
+    """y, mean, var and r. The variance is that of x - mean, which loses no digits where the mean is large."""
     x, count = present(x, where), _count(x, where, axes, named)
     mean = None if beta is None else _mean(x, count, axes, named)
     r, var = _inverse_deviation(x, mean, where, count, axes, eps, named)
@@ -260,18 +273,18 @@ def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):
 
 
 def standardised(x, mean, r, where=None):
-    """x̂ = (x - mean) r, in the dtype of r; 0 what is left out."""
+    """x̂ = (x - mean) r, in the dtype of r; 0 for what `where` leaves out."""
     return present(difference(x.astype(r.dtype), mean) * r, where)
 
 
 def _inverse_deviation(x, mean, where, count, axes, eps, named):
-    """r = 1/sqrt(var + eps) and var.
+    """r = 1/sqrt(var + eps), and var.
 
-    Squares may be beyond the dtype where r is not: then they are those of a multiple of x.
+    Where the squares of x - mean are too large or too small for the dtype, r is not: it comes from a multiple of x.
     """
     smallest, largest, shrink = limits(sum_dtype(x.dtype))
     factors = (shrink, 1 / shrink) if eps < smallest else (shrink,)
-    total, *others = square_sums(x, None if mean is None else _apart(mean), where, axes, factors, named)
+    total, *others = square_sums(x, None if mean is None else _recomputed(mean), where, axes, factors, named)
     square, factor, added = total, jnp.ones_like(total), jnp.full_like(total, eps)
     for other, multiple in zip(others, factors, strict=True):
         is_beyond = total < smallest if multiple > 1 else total > largest
@@ -281,10 +294,11 @@ def _inverse_deviation(x, mean, where, count, axes, eps, named):
     return factor / jnp.sqrt(square / count + added), total / count
 
 
-# XLA stores what two passes over x share, such as x - mean, which takes longer than to compute it in each. It sees that
-# they share it wherever both come from the same statistics, or from the same barrier behind them.
-def _apart(statistics):
-    """The same statistics, such that what is computed with them shares nothing with what is computed without."""
+# Two passes over x both need x - mean. XLA sees that they do if they take it from the same statistics, computes it once
+# and stores it for the second pass, which takes longer than to compute it twice. It does not see it through a barrier.
+# Each use needs a barrier of its own: two passes behind one barrier have the same statistics again.
+def _recomputed(statistics):
+    """The same statistics behind a barrier: what is computed with them is not shared with any other pass."""
     return lax.optimization_barrier(statistics)
 
 
@@ -304,7 +318,7 @@ def checked(function, x, gamma, beta, eps):
 
 
 def mask(function, where, x):
-    """`where` as bools of the rank of x, or None."""
+    """`where`, checked, as bools of the rank of x, or None."""
     if where is None:
         return None
     is_bool = arguments.has_values(where) and where.dtype == bool
@@ -330,7 +344,7 @@ def _checked_along(function, x, axes, **parameters):
 
 
 def _count(x, where, axes, named):
-    """How many entries are summed along the axes, on all devices; 1 where it is none."""
+    """M: how many entries there are along the axes, on all devices; 1 where there is none."""
     along = [x.shape[axis] for axis in axes]
     devices = math.prod(size for _, size in named)
     if where is None:
@@ -341,7 +355,7 @@ def _count(x, where, axes, named):
 
 
 def _mean(x, count, axes, named):
-    """The sum of x along the axes, divided by the count."""
+    """The sum of x along the axes, divided by the count. The sum itself may be too large for the dtype."""
     entries = math.prod(x.shape[axis] for axis in axes)
     bits = entries.bit_length() if isinstance(entries, int) else 32
     devices = math.prod(size for _, size in named)

@@ -1,8 +1,8 @@
 """Transposed convolution, the adjoint of `conv` in its input.
 
-Lecture: "Backpropagation through Multi-Channel Convolution" and "Backpropagation: Upsampling", run forward: what is the
-backward pass of a convolution there, upsampling and a convolution with the reversed filters, is the forward pass here,
-and the convolution is the backward pass.
+Lecture: "Backpropagation through Multi-Channel Convolution" and "Backpropagation: Upsampling". The backward pass of a
+convolution there, an upsampling and a convolution with the reversed filters, is the forward pass here. The convolution
+is the backward pass.
 """
 
 import jax
@@ -60,7 +60,7 @@ def conv_transpose(
     Array([ 1.,  2., 13., 20., 30.], dtype=float32)
     """
     function = "conv_transpose"
-    x, w, b = arguments.with_bias(function, {"x": x, "w": w}, b)
+    x, w, b = arguments.floating_and_bias(function, {"x": x, "w": w}, b)
     groups = arguments.integer(function, "groups", groups, 1)
     window = window_arguments.transposed_window(
         function, x.shape, w.shape, stride, padding, output_padding, dilation, groups
@@ -79,8 +79,8 @@ def _conv_transpose_fwd(x, w, b, window, groups):
     return _conv_transpose_plain(x, w, b, window, groups), (x, w, b)
 
 
-# Let T(w) be the matrix of the convolution, so that y = T(w)ᵀ x. Then dx = T(w) dy. And since ⟨dy, T(w)ᵀ x⟩ is the same
-# as ⟨T(w) dy, x⟩, dw is the filter gradient of a convolution with the input dy and the output gradient x.
+# Let T(w) be the matrix of the convolution, so that y = T(w)ᵀ x. Then dx = T(w) dy. Since ⟨dy, T(w)ᵀ x⟩ = ⟨T(w) dy, x⟩,
+# dw is the filter gradient of a convolution whose input is dy and whose output gradient is x.
 def _conv_transpose_bwd(window, groups, residuals, dy):
     x, w, b = residuals
     dx = convolve(dy, w, window, groups)

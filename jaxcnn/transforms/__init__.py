@@ -1,4 +1,4 @@
-"""Transforms of functions: compiled; our rules put into any function; every custom rule taken out."""
+"""Transforms of functions: `jit` compiles one, `explicit` puts our rules into it, `derived` takes all rules out."""
 
 from jaxcnn.transforms.compilation import jit
 from jaxcnn.transforms.derived import derived

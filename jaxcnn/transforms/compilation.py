@@ -1,10 +1,10 @@
-"""`jax.jit` with the options of the compiler that make a training step fast, where it knows them.
+"""`jax.jit` with the options of the compiler that make a training step fast, where the compiler knows them.
 
-On a CPU, a compiled function takes the memory for all its temporary arrays at once and gives it back at the end. The C
-library keeps pieces of up to 32 MiB for the next call; a larger one comes from the operating system each time, which
-hands out every page of it anew, zeroed, at its first use: for a training step up to a third of its time. XLA can be
-told to take several pieces instead. It writes a warning for every array that is larger than a piece, so that nothing is
-gained, and nothing said, where there are such arrays.
+On a CPU a compiled function takes the memory for all its temporary arrays at once, and gives it back at the end. The C
+library keeps pieces of up to 32 MiB for the next call. A larger piece comes from the operating system each time, which
+zeroes every page at its first use: for a training step that is up to a third of its time. XLA can be told to take
+several smaller pieces. For an array that is larger than a piece it writes a warning, so `jit` then leaves the option
+out.
 """
 
 import functools
@@ -21,17 +21,17 @@ from jaxcnn.contract import arguments
 from jaxcnn.transforms.jaxprs import every_equation
 
 _OPTION = "xla_multiheap_size_constraint_per_heap"
-_USUAL, _LARGEST = 16 << 20, 32 << 20  # bytes of a piece
-_OUTSIDE = core.get_opaque_trace_state(convention="flax")  # where nothing is being traced
+_USUAL, _LARGEST = 16 << 20, 32 << 20  # bytes of a piece; of up to _LARGEST the C library keeps it
+_NO_TRACE = core.get_opaque_trace_state(convention="flax")  # the state where nothing is being traced
 
 
 def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
     """f, compiled by `jax.jit` with the options that are measured best for the platform.
 
-    What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of 16 to 32 MiB, where
-    none alone is larger than 25 MiB. With such arrays, on other platforms, and where another function is being traced,
-    this is `jax.jit(f, **options)`; a compiler that does not know an option is not given it. The shapes, dtypes and
-    devices of the arguments decide, of a call as of `lower` and `trace`.
+    What f computes, and its gradient, stay the same. On a CPU temporary arrays lie in pieces of 16 to 32 MiB, if no
+    array is larger than 25 MiB. With a larger array, on another platform, or while another function is being traced,
+    this is `jax.jit(f, **options)`. A compiler is given no option that it does not know. The shapes, dtypes and devices
+    of the arguments decide, in a call as in `lower` and `trace`.
 
     Args:
         f: a function that `jax.jit` takes; without it, `jit` is a decorator with options.
@@ -56,10 +56,12 @@ def jit(f: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 class _Jitted:
+    """f compiled by `jax.jit` once for each size of the pieces; each call chooses one by its arguments."""
+
     def __init__(self, f, options):
         functools.update_wrapper(self, f, updated=())
         self._f, self._options, self._plain = f, options, jax.jit(f, **options)
-        self._with: dict[int | None, Any] = {None: self._plain}  # for each size of the pieces
+        self._jitted: dict[int | None, Any] = {None: self._plain}  # for each size of the pieces
         self._sizes: dict[Any, int | None] = {}  # for each signature
 
     def __call__(self, *args, **kwargs):
@@ -81,11 +83,11 @@ class _Jitted:
         return self._plain.eval_shape(*args, **kwargs)
 
     def clear_cache(self):
-        for jitted in self._with.values():
+        for jitted in self._jitted.values():
             jitted.clear_cache()
 
     def _chosen(self, args, kwargs):
-        if core.get_opaque_trace_state(convention="flax") != _OUTSIDE:
+        if core.get_opaque_trace_state(convention="flax") != _NO_TRACE:
             return self._plain  # JAX takes options for the outermost function only
         if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return self._plain
@@ -97,14 +99,14 @@ class _Jitted:
         if signature not in self._sizes:
             self._sizes[signature] = self._size_of_pieces(args, kwargs) if platform == "cpu" else None
         size = self._sizes[signature]
-        if size not in self._with:
+        if size not in self._jitted:
             theirs = self._options.get("compiler_options") or {}
             options = {**self._options, "compiler_options": {_OPTION: size, **theirs}}
-            self._with[size] = jax.jit(self._f, **options)
-        return self._with[size]
+            self._jitted[size] = jax.jit(self._f, **options)
+        return self._jitted[size]
 
     def _tell_used_up(self, args, kwargs):
-        """JAX would say it without the argument: a step that is called with the state before the last."""
+        """ValueError that names the argument that was donated before; JAX's own error would not name it."""
         for argument, value in inspect.signature(self._f).bind(*args, **kwargs).arguments.items():
             arguments.not_used_up(self._f.__name__, argument, value)
 
@@ -112,21 +114,21 @@ class _Jitted:
         if not _is_known(_OPTION):
             return None
         jaxpr = self._plain.trace(*args, **kwargs).jaxpr.jaxpr
-        # What XLA pads and upsamples is a little larger than what f names.
+        # XLA makes padded and upsampled arrays, a little larger than those that f names: a quarter is allowed for.
         largest = max((_bytes(var.aval) for eqn in every_equation(jaxpr) for var in eqn.outvars), default=0) * 5 // 4
         return max(largest, _USUAL) if largest <= _LARGEST else None
 
 
 def _kind(leaf):
-    """Shape and dtype of an array, the type of a number, and what else there is itself: it may be static."""
+    """The shape and dtype of an array, the type of a number, and any other argument itself: it may be static."""
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
         return leaf.shape, leaf.dtype
-    is_one = isinstance(leaf, complex | float | int) or type(leaf).__hash__ is None
-    return type(leaf) if is_one else leaf
+    is_number = isinstance(leaf, complex | float | int) or type(leaf).__hash__ is None
+    return type(leaf) if is_number else leaf
 
 
 def _platform(leaves):
-    """Where arguments lie, or where JAX would put them; None of an abstract mesh."""
+    """The platform on which arguments lie, or on which JAX would put them; None for an abstract mesh."""
     shardings = (getattr(leaf, "sharding", None) for leaf in leaves)
     sharding = next((one for one in shardings if isinstance(one, jax.sharding.Sharding)), None)
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
@@ -146,7 +148,7 @@ def _is_known(option):
 
 
 def _bytes(aval):
-    """The size of an array, as XLA computes with it on a CPU: short floating-point numbers as float32."""
+    """The bytes of an array as XLA computes with it on a CPU: half precision takes as many as float32."""
     if not hasattr(aval, "dtype"):
         return 0
     if not all(isinstance(n, int) for n in aval.shape):  # symbolic

@@ -1,4 +1,4 @@
-"""Custom VJP rules taken out, so that JAX derives the gradient: it is what our rules are checked against."""
+"""Functions without their custom VJP rules. JAX derives their gradients, which our rules are checked against."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     not, are found at any depth, inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and `shard_map`.
 
     Args:
-        f: any function. What it is called with may be anything: all of it reaches f as it came.
+        f: any function. It may be called with anything, which reaches f as it came.
 
     Returns:
         A function of the same signature. f is traced once per call, at no cost inside `jit`.
@@ -26,8 +26,8 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         TypeError: f is not callable.
 
-    Gradient: as derived by JAX. A gradient that f itself takes, by calling `jax.grad` inside, was written into it
-        with its rules before this can see them, and stays.
+    Gradient: as derived by JAX. Where f itself takes a gradient, by calling `jax.grad` inside, the rules are part of
+        what f computes, and stay.
 
     >>> import jax
     >>> import jaxcnn
@@ -38,16 +38,18 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f, updated=())
     def derived_f(*args: Any, **kwargs: Any) -> Any:
-        return _without_rules.call(f, args, kwargs)
+        return _rule_remover.call(f, args, kwargs)
 
     return derived_f
 
 
-class _WithoutRules(Rewriter):
-    def instead(self, eqn):
+class _RuleRemover(Rewriter):
+    """Puts the function of a custom VJP in the place of its call."""
+
+    def replaced_by(self, eqn):
         if eqn.primitive is core.primitives.custom_vjp_call_p:
             return self.closed_jaxpr(eqn.params["call_jaxpr"])
         return None
 
 
-_without_rules = _WithoutRules()
+_rule_remover = _RuleRemover()

@@ -1,4 +1,4 @@
-"""Our backward pass for functions that know nothing of it: their convolutions and pools become our ops."""
+"""Our backward pass for functions that are written without it: their convolutions and pools become our ops."""
 
 import functools
 from collections.abc import Callable
@@ -20,22 +20,22 @@ _TRANSPOSED = ("custom_linear_solve", "linear_call", "custom_transpose_call")  #
 def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function f with its convolutions and pools computed by our ops, so that its gradient is by our rules.
 
-    For a model in Flax, Haiku, Equinox or plain JAX that stays as it is: `jax.grad(explicit(loss))`. Replaced is every
-    `conv_general_dilated`, whatever the order of its axes, and every maximum and sum of `reduce_window`, over whichever
-    axes, which is what mean-pools are made of; inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and
-    `shard_map`, in any nesting. What cannot be replaced stays as it was: `explicit_report` says why.
+    A model in Flax, Haiku, Equinox or plain JAX stays as it is: `jax.grad(explicit(loss))`. Every
+    `conv_general_dilated` is replaced, whatever the order of its axes, and every maximum and sum of `reduce_window`,
+    over whichever axes: mean-pools are made of these sums. They are found inside `jit`, `scan`, `while_loop`, `cond`,
+    `remat`, `vmap` and `shard_map`, in any nesting. Some cannot be replaced and stay: `explicit_report` says why.
 
-    `jax.export` takes it wherever it takes f: a maximum over an image of symbolic size stays as it was.
+    `jax.export` takes explicit(f) wherever it takes f: a maximum over an image of symbolic size stays as it was.
 
-    Inside the function of a `custom_jvp` or `custom_vjp` they are replaced too, but its rule stays, and with it the
-    gradient. Our own ops stay as they are.
+    Convolutions and pools inside the function of a `custom_jvp` or `custom_vjp` are replaced too. Its rule stays, and
+    with it the gradient. Our own ops stay as they are.
 
     A module of `flax.nnx` that changes itself when it is called, as batch norm and dropout do in training, cannot be
     closed over or passed: Flax raises an error about trace levels. Pass its state, by `nnx.split`, put it together by
     `nnx.merge(..., copy=True)` inside f, and return the new state; jaxcnn/transforms/README.md has an example.
 
     Args:
-        f: any function. What it is called with may be anything: all of it reaches f as it came.
+        f: any function. It may be called with anything, which reaches f as it came.
 
     Returns:
         A function of the same signature, with the same results up to rounding, of the same types. f is traced once per
@@ -44,9 +44,9 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
     Raises:
         TypeError: f is not callable. Errors of f are its own; one of Flax about trace levels has a note on what to do.
 
-    Gradient: that of our ops, of what is replaced (where -inf ties with the padding of a maximum, an entry of the image
-        wins and not the padding). A gradient that f itself takes, by calling `jax.grad` inside, was derived before this
-        can see it, and stays. What is replaced has a custom VJP, which cannot do more than a gradient: `jax.jvp`,
+    Gradient: that of our ops, for what is replaced. (Where -inf ties with the padding of a maximum, an entry of the
+        image wins and not the padding.) Where f itself takes a gradient, by calling `jax.grad` inside, this gradient is
+        part of what f computes, and stays. Our ops have a custom VJP, which can do no more than a gradient: `jax.jvp`,
         `jax.jacfwd` and `jax.linearize` raise a TypeError, `jax.linear_transpose` a NotImplementedError, and so does
         the gradient through a `custom_jvp` rule that calls explicit(f) on a tangent. `derived(explicit(f))`, or f
         itself, does all of it; a `custom_jvp` is put inside explicit, not the other way round. `jax.hessian` and
@@ -64,13 +64,13 @@ def explicit(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f, updated=())
     def explicit_f(*args: Any, **kwargs: Any) -> Any:
-        return _with_ours.call(f, args, kwargs)
+        return _op_replacer.call(f, args, kwargs)
 
     return explicit_f
 
 
 def explicit_report(f: Callable[..., Any], *args: Any, **kwargs: Any) -> ExplicitReport:
-    """What `explicit(f)` replaces when it is called with these arguments, and what it does not, with the reason.
+    """What `explicit(f)` replaces when it is called with these arguments, and what it keeps, with the reason.
 
     Args:
         f: any function.
@@ -111,12 +111,12 @@ def explicit_report(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Explici
     return ExplicitReport(tuple(recorder.replaced), tuple(recorder.kept))
 
 
-class _WithOurs(Rewriter):
+class _OpReplacer(Rewriter):
     """Puts our ops into a jaxpr."""
 
-    def instead(self, eqn):
+    def replaced_by(self, eqn):
         if eqn.primitive.name == "shard_map":
-            return self.in_shard_map(eqn)
+            return self.retraced_shard_map(eqn)
         found = self.replacement(eqn)
         return found.jaxpr if isinstance(found, Replacement) else None
 
@@ -126,8 +126,12 @@ class _WithOurs(Rewriter):
     def replacement(self, eqn):
         return replacement(eqn)
 
-    def in_shard_map(self, eqn):
-        """What our ops trace to depends on it: it is traced anew. Outside of `jit` it knows no rules like ours."""
+    def retraced_shard_map(self, eqn):
+        """The shard_map with our ops in it, or None if nothing in it is replaced.
+
+        Our ops trace to other equations inside of a shard_map, so it is traced anew. It stands in a `jit`: outside of
+        one a shard_map takes no custom VJP like ours.
+        """
         params = dict(eqn.params)
         jaxpr, axis_names = params.pop("jaxpr"), params.pop("newly_manual_axes")
         changed = False
@@ -144,11 +148,11 @@ class _WithOurs(Rewriter):
         return other if changed else None
 
 
-_with_ours = _WithOurs()
+_op_replacer = _OpReplacer()
 
 
-class _Recorder(_WithOurs):
-    """Notes what is replaced on the way and what is not, as often as it is there."""
+class _Recorder(_OpReplacer):
+    """Notes each convolution or pool, whether it is replaced or kept, as often as it is there."""
 
     def __init__(self):
         super().__init__()
@@ -177,9 +181,9 @@ class _Recorder(_WithOurs):
         self._around.pop()
         return other
 
-    def in_shard_map(self, eqn):
+    def retraced_shard_map(self, eqn):
         self._around.append(eqn)
-        other = super().in_shard_map(eqn)
+        other = super().retraced_shard_map(eqn)
         self._around.pop()
         return other
 
@@ -188,7 +192,7 @@ class _Recorder(_WithOurs):
 
 
 def _has_our_rule(eqn):
-    """Whether it is one of our ops: their rules are functions of ours."""
+    """Whether an equation is one of our ops: its backward rule is a function of this package."""
     if eqn.primitive is not primitives.custom_vjp_call_p:
         return False
     rule = getattr(eqn.params["bwd"], "f", None)

@@ -1,7 +1,7 @@
 """A function as a jaxpr, and a jaxpr with other equations in place of some of its own.
 
 An equation that is not replaced stays the very same object, with its name, its effects and the context that it was
-traced in; so does a jaxpr in which nothing is replaced, and with it what JAX has compiled of it.
+traced in. A jaxpr in which nothing is replaced stays the very same object, too: JAX may have compiled it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ import jax
 import jax.core
 from jax.extend import core
 
-_OF_NNX = (
+_NNX_HINT = (
     "jaxcnn traces f by itself, where a module of flax.nnx from outside cannot change itself, as batch norm and "
     "dropout do: pass its state in place of it, by nnx.split, put it together by nnx.merge(..., copy=True) inside f, "
     "and return the new state; jaxcnn/transforms/README.md has an example."
@@ -24,8 +24,8 @@ def trace(
 ) -> tuple[core.ClosedJaxpr, Callable[[Iterable[Any]], Any]]:
     """The jaxpr of f(*args, **kwargs), which has no arguments, and a function from its results to the result of f.
 
-    All that f is called with is closed over: it reaches f as it came, arrays, tracers and what JAX knows nothing of. A
-    result that is no array is what it is.
+    The jaxpr closes over all arguments, so that each reaches f as it came: an array, a tracer, or a value that is none
+    of JAX. A result that is no array is returned as it is.
     """
     rest = []
 
@@ -38,7 +38,7 @@ def trace(
         closed = jax.make_jaxpr(arrays)()
     except Exception as error:
         if "trace level" in str(error):  # Flax's word for it
-            error.add_note(_OF_NNX)
+            error.add_note(_NNX_HINT)
         raise
     structure, others = rest
 
@@ -58,13 +58,13 @@ def every_equation(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 
 class Rewriter:
-    """Puts other equations in the place of some: a class of it says of which (`instead`), and where (`enters`)."""
+    """Puts other equations in the place of some. A subclass says of which (`replaced_by`), and where (`enters`)."""
 
     def __init__(self):
         self._known: WeakKeyDictionary[core.ClosedJaxpr, core.ClosedJaxpr | None] = WeakKeyDictionary()
 
-    def instead(self, eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
-        """What computes the results of an equation from its inputs, or None where it stays."""
+    def replaced_by(self, eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+        """A jaxpr from the inputs of an equation to its results, or None if the equation stays."""
         raise NotImplementedError
 
     def enters(self, eqn: core.JaxprEqn) -> bool:
@@ -77,14 +77,14 @@ class Rewriter:
         return result_of(jax.core.eval_jaxpr(self.jaxpr(closed.jaxpr), closed.consts))
 
     def jaxpr(self, jaxpr: core.Jaxpr) -> core.Jaxpr:
-        """The jaxpr with what takes the place of its equations, at any depth."""
+        """The jaxpr with its equations replaced, at any depth."""
         equations, values, changed = [], {}, False
 
         def value(atom):
             return atom if isinstance(atom, core.Literal) else values.get(atom, atom)
 
         for eqn in jaxpr.eqns:
-            other = self.instead(eqn)
+            other = self.replaced_by(eqn)
             if other is None:
                 entered = self.entered(eqn) if self.enters(eqn) else eqn
                 changed |= entered is not eqn
@@ -95,7 +95,7 @@ class Rewriter:
         return jaxpr.replace(eqns=equations, outvars=list(map(value, jaxpr.outvars))) if changed else jaxpr
 
     def closed_jaxpr(self, closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
-        """The same for one with constants; one that was seen before gives the same one, which JAX may have compiled."""
+        """The same for a jaxpr with constants. It gives the same object each time, which JAX may have compiled."""
         if closed not in self._known:
             jaxpr = self.jaxpr(closed.jaxpr)
             self._known[closed] = None if jaxpr is closed.jaxpr else closed.replace(jaxpr=jaxpr)
@@ -121,7 +121,7 @@ class Rewriter:
 
 
 def _inlined(closed, inputs, eqn, equations):
-    """Adds the equations of a jaxpr, with variables of their own, as part of `eqn`; returns its results."""
+    """Appends the equations of a jaxpr, with new variables and the names of `eqn`, and returns its results."""
     variables = [*closed.jaxpr.constvars, *closed.jaxpr.invars]
     constants = [core.Literal(const, jax.typeof(const)) for const in closed.consts]
     values = dict(zip(variables, [*constants, *inputs], strict=True))

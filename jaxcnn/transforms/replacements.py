@@ -27,7 +27,7 @@ _GRADIENTS = (
 
 @dataclass(frozen=True)
 class Replacement:
-    """Our op in place of an equation: a jaxpr that takes and gives what the equation does."""
+    """Our op in the place of an equation: a jaxpr with the same inputs and results."""
 
     jaxpr: core.ClosedJaxpr
 
@@ -57,19 +57,19 @@ def replacement(eqn: core.JaxprEqn) -> Replacement | Kept | None:
 
 
 def _convolution(lhs, rhs, *, padding, lhs_dilation, dimension_numbers, **others):
-    """`conv_general_dilated`, of an image that is padded before it where lax takes no padding of a symbolic width."""
+    """`conv_general_dilated`. The image is padded first where the width is symbolic: lax takes no such padding."""
     if any(map(arguments.is_symbolic, sum(padding, ()))):
         config = [(0, 0, 0)] * lhs.ndim
         for axis, (low, high), d in zip(dimension_numbers.lhs_spec[2:], padding, lhs_dilation, strict=True):
             config[axis] = (low, high, d - 1)
         lhs = lax.pad(lhs, np.zeros((), lhs.dtype), config)
         padding, lhs_dilation = ((0, 0),) * len(padding), (1,) * len(padding)
-    geometry = {"padding": padding, "lhs_dilation": lhs_dilation, "dimension_numbers": dimension_numbers}
-    return conv_general_dilated(lhs, rhs, **geometry, **others)
+    others |= {"padding": padding, "lhs_dilation": lhs_dilation, "dimension_numbers": dimension_numbers}
+    return conv_general_dilated(lhs, rhs, **others)
 
 
 def _traced(op, eqn):
-    """The op as a jaxpr on the inputs of the equation, with results of the types that the equation has."""
+    """The op as a jaxpr from the inputs of the equation to a result of the same type, or why that cannot be."""
     (out,) = (var.aval for var in eqn.outvars)
     inputs = [atom.aval for atom in eqn.invars]
     others = sorted({str(type.dtype) for type in (*inputs, out)} - set(map(str, _FLOATS)))
@@ -90,7 +90,7 @@ def _traced(op, eqn):
 
 
 def _typed(y, expected):
-    """y lying on a mesh with Explicit axes as is expected, and weakly typed if that is."""
+    """y with the type that is expected: split so on a mesh with Explicit axes, and weakly typed if that is."""
     if AxisType.Explicit in expected.sharding.mesh.axis_types and jax.typeof(y).sharding != expected.sharding:
         y = jax.sharding.reshard(y, expected.sharding)
     if jax.typeof(y).weak_type != expected.weak_type:
@@ -100,10 +100,10 @@ def _typed(y, expected):
 
 
 def _generic_pool(eqn):
-    """Where the reduction of two entries is written out, as any function may be."""
+    """What becomes of a pool whose reduction of two entries is a function of its own."""
     if len(eqn.invars) != 2:
         return Kept("it reduces several arrays at once")
-    (_, start), reduction = eqn.invars, _only_primitive(eqn.params["jaxpr"])
+    (_, start), reduction = eqn.invars, _single_primitive(eqn.params["jaxpr"])
     identity = {"max": -np.inf, "add": 0.0}.get(reduction or "")
     if identity is None or eqn.params["consts"]:
         return Kept("it is no maximum and no sum")
@@ -114,16 +114,16 @@ def _generic_pool(eqn):
     return _pool(reduction, eqn)
 
 
-def _only_primitive(jaxpr):
-    """The one primitive that a function of two scalars consists of, or None."""
+def _single_primitive(jaxpr):
+    """The primitive that a function of two scalars consists of, or None if there are several."""
     if len(jaxpr.eqns) != 1 or jaxpr.outvars != jaxpr.eqns[0].outvars or set(jaxpr.eqns[0].invars) != set(jaxpr.invars):
         return None
     inner = list(core.jaxprs_in_params(jaxpr.eqns[0].params))
-    return _only_primitive(inner[0]) if inner else jaxpr.eqns[0].primitive.name
+    return _single_primitive(inner[0]) if inner else jaxpr.eqns[0].primitive.name
 
 
 def _pool(reduction, eqn):
-    """Pooling over whichever axes the window has; to our ops all but the first and the last axis are spatial."""
+    """What becomes of a pool over any axes. They become the spatial axes of our op, which are in the middle."""
     window, stride, padding, between, dilation = (
         eqn.params[name]
         for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
@@ -132,15 +132,15 @@ def _pool(reduction, eqn):
         return Kept("there are zeros between the entries (base_dilation)")
     if reduction == "add" and any(d > 1 and k > 1 for k, d in zip(window, dilation, strict=True)):
         return Kept("it is a sum over a window with window_dilation")
-    geometry = list(zip(window, stride, padding, dilation, strict=True))
-    free = [axis for axis, (k, s, pads, _) in enumerate(geometry) if k == s == 1 and tuple(pads) == (0, 0)]
-    if len(free) == len(geometry):
+    window_axes = list(zip(window, stride, padding, dilation, strict=True))
+    free = [axis for axis, (k, s, pads, _) in enumerate(window_axes) if k == s == 1 and tuple(pads) == (0, 0)]
+    if len(free) == len(window_axes):
         return Kept("its window is a single entry")
     images, channels = free[:-1][:1], free[-1:]
-    spatial = [axis for axis in range(len(geometry)) if axis not in (*images, *channels)]
+    spatial = [axis for axis in range(len(window_axes)) if axis not in (*images, *channels)]
     order = (*images, *spatial, *channels)
     added = () if images else (0,) if channels else (0, len(order) + 1)
-    window, stride, padding, dilation = zip(*(geometry[axis] for axis in spatial), strict=True)
+    window, stride, padding, dilation = zip(*(window_axes[axis] for axis in spatial), strict=True)
 
     image = [eqn.invars[0].aval.shape[axis] for axis in spatial]
     if reduction == "max" and any(map(arguments.is_symbolic, image)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jax.extend import core
 
 _RULES = {"custom_jvp_call": "custom_jvp", "custom_vjp_call": "custom_vjp"}
-_NAMES = {"remat2": "remat", **_RULES}  # as users know them
+_NAMES = {"remat2": "remat", **_RULES}  # the names that users know
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Operation:
     name: of the primitive, such as "conv_general_dilated".
     types: of its arrays, such as "float32[8,32,32,3] float32[3,3,3,16]".
     where: the calls, loops and named scopes that it is in, such as "jit(apply) / scan / ResNet/Conv_0".
-    note: why it stays as it was; of what is replaced, whose gradient it has if not its own.
+    note: why it is kept. For one that is replaced inside a custom rule, that the gradient is that of the rule.
     """
 
     name: str
@@ -54,5 +54,6 @@ def operation(eqn: core.JaxprEqn, around: Sequence[core.JaxprEqn], reason: str) 
 
 
 def _call(eqn):
-    name, of = _NAMES.get(eqn.primitive.name, eqn.primitive.name), eqn.params.get("name")
-    return f"{name}({of})" if isinstance(of, str) else name
+    """A call or loop as its users know it, with the name of the function that it calls."""
+    name, function = _NAMES.get(eqn.primitive.name, eqn.primitive.name), eqn.params.get("name")
+    return f"{name}({function})" if isinstance(function, str) else name

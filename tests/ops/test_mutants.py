@@ -155,24 +155,20 @@ def last_of_the_ties(right):
 
 
 def no_mean_term(right):
-    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
-        dnormalised, normalised, r, 0 * mean_term, variance_term
-    )
+    return lambda dxhat, xhat, r, mean_dxhat, mean_dxhat_xhat: right(dxhat, xhat, r, 0 * mean_dxhat, mean_dxhat_xhat)
 
 
 def no_variance_term(right):
-    return lambda dnormalised, normalised, r, mean_term, variance_term: right(
-        dnormalised, normalised, r, mean_term, 0 * variance_term
-    )
+    return lambda dxhat, xhat, r, mean_dxhat, mean_dxhat_xhat: right(dxhat, xhat, r, mean_dxhat, 0 * mean_dxhat_xhat)
 
 
 def without_r(right):
-    return lambda dnormalised, normalised, r, *terms: right(dnormalised, normalised, jnp.ones_like(r), *terms)
+    return lambda dxhat, xhat, r, *terms: right(dxhat, xhat, jnp.ones_like(r), *terms)
 
 
 def the_same_neighbours(right):
     """The window of the forward pass in the backward pass."""
-    return lambda a, behind, ahead: right(a, max(behind, ahead), min(behind, ahead))
+    return lambda a, before, after: right(a, max(before, after), min(before, after))
 
 
 def constant_sigma(iterations, residuals, cotangents):

@@ -236,6 +236,7 @@ def _kl_divergence_bwd(reduction, residuals, dloss):
     log_p, q, where = residuals
     wide_q, log_ratio = _log_ratio(log_p, q, where)
     dlosses = spread(dloss.astype(wide_q.dtype), log_p.shape[:-1], reduction, where)[..., None]
+    # At q = 0 the derivative of q log q is -inf, and counts as 0. `log_ratio` is 0 there, as log 0 is not computed.
     dq = jnp.where(wide_q == 0, 0.0, (log_ratio + 1) * dlosses)
     return -wide_q * dlosses, dq, None
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.rules import without_rule
+from jaxcnn.contract.rules import plain_op
 from jaxcnn.ops.losses.reduction import masked
 
 
@@ -112,7 +112,7 @@ def _not_ignored(labels, where, ignore_index):
     return others if where is None else _both(where, others)
 
 
-_both = without_rule(operator.and_)
+_both = plain_op(operator.and_)
 
 
 def _check_range(function, labels, where, ignore_index, classes):

@@ -19,10 +19,14 @@ def masked(x, where):
 
 
 def product(share, x):
-    """share · x, 0 where the share is 0, be x infinite or NaN."""
+    """share · x, and 0 where the share is 0, even if x is infinite or NaN.
+
+    The x of a class may be -inf, the logarithm of a probability of 0. With a share of 0 the class does not count, but
+    -inf times 0 is NaN.
+    """
     nothing = share == 0
-    # The inner choice keeps NaN from the product, at which jax_debug_nans would stop. The outer one is for speed: of a
-    # sum of products XLA stores both factors on CPU, of a sum of chosen terms the terms.
+    # The inner choice keeps the NaN from being computed: jax_debug_nans would stop at it. The outer choice is for
+    # speed: on a CPU XLA stores both factors of a sum of products, but only the terms of a sum of choices.
     return jnp.where(nothing, 0.0, share * jnp.where(nothing, 0.0, x))
 
 
