@@ -10,7 +10,9 @@ from jaxcnn.ops.transposed_convolution import conv_transpose
 from jaxcnn.ops.general_convolution import conv_general_dilated
 from jaxcnn.ops.resampling import downsample, upsample
 from jaxcnn.ops.max_pooling import max_pool, max_unpool
-from jaxcnn.ops.mean_pooling import lp_pool, mean_pool, weighted_pool
+from jaxcnn.ops.mean_pooling import mean_pool
+from jaxcnn.ops.lp_pooling import lp_pool
+from jaxcnn.ops.weighted_pooling import weighted_pool
 from jaxcnn.ops.mixed_pooling import mixed_pool, softmax_pool
 from jaxcnn.ops.stochastic_pooling import stochastic_pool, stochastic_pool_inference
 from jaxcnn.ops.global_pooling import adaptive_max_pool, adaptive_mean_pool, global_max_pool, global_mean_pool

@@ -17,7 +17,15 @@ from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import axes_of_images, images_shape, images_with_channels
 from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
 from jaxcnn.nn.parameters import filled, one_per_channel, required_key
-from jaxcnn.ops import global_pooling, max_pooling, mean_pooling, mixed_pooling, stochastic_pooling
+from jaxcnn.ops import (
+    global_pooling,
+    lp_pooling,
+    max_pooling,
+    mean_pooling,
+    mixed_pooling,
+    stochastic_pooling,
+    weighted_pooling,
+)
 from jaxcnn.ops.global_pooling import Regions
 
 
@@ -97,7 +105,7 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     (1, 4, 4, 3)
     """
     return without_parameters(
-        "lp_pool", partial(mean_pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
+        "lp_pool", partial(lp_pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
     )
 
 
@@ -175,7 +183,7 @@ def weighted_pool(
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        return mean_pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
+        return weighted_pooling.weighted_pool(x, params["w"], stride=stride, padding=padding), state
 
     def input_of(params, rank):
         w = params["w"]

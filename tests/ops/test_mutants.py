@@ -30,8 +30,8 @@ from jaxcnn.ops import (
     filter_normalization,
     general_convolution,
     local_response,
+    lp_pooling,
     max_pooling,
-    mean_pooling,
     mixed_pooling,
     normalization,
     padding,
@@ -40,6 +40,7 @@ from jaxcnn.ops import (
     resize,
     stochastic_pooling,
     transposed_convolution,
+    weighted_pooling,
 )
 from jaxcnn.ops.losses import binary_cross_entropy, cross_entropy, dice, hinge, regression
 from jaxcnn.ops.losses.reduction import masked
@@ -120,7 +121,7 @@ def spread_evenly(dy, winner, window):
 def without_y(p, window, residuals, dy):
     """x^(p-1) alone."""
     x, y = residuals
-    return mean_pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
+    return lp_pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
 
 
 def shares_swapped(window, residuals, dy):
@@ -302,7 +303,7 @@ REPLACED = [
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
-    (mean_pooling._lp_pool, "bwd", without_y, "lp_pool"),
+    (lp_pooling._lp_pool, "bwd", without_y, "lp_pool"),
     (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
     (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
     (stochastic_pooling._stochastic_pool_inference, "bwd", constant_probabilities, "stochastic_pool_inference"),
@@ -339,8 +340,8 @@ WRAPPED = [
     (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (Window, "input_grad_padding", shifted, "mean_pool-overlapping"),
-    (mean_pooling, "filter_grad", last_image_dropped, "weighted_pool"),
-    (mean_pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (weighted_pooling, "filter_grad", last_image_dropped, "weighted_pool"),
+    (weighted_pooling, "input_grad", over_all, "weighted_pool-shared"),
     (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "_add_by_entry", winner_one_further, "max_pool-ties"),
