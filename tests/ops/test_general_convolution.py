@@ -39,9 +39,9 @@ def assert_same(lhs_shape, rhs_shape, dtype=jnp.float64, **options):
     ours, theirs = both.lower(lhs, rhs).compile(compiler_options=QUICK_TO_COMPILE)(lhs, rhs)
     for got, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert got.dtype == expected.dtype
-        np.testing.assert_allclose(
-            *(np.asarray(a, np.float64) for a in (got, expected)), rtol=0, atol=64 * float(jnp.finfo(dtype).eps)
-        )
+        got, expected = (np.asarray(a, np.float64) for a in (got, expected))
+        tolerance = 16 * float(jnp.finfo(dtype).eps) * np.max(np.abs(expected), initial=0)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
