@@ -1,6 +1,6 @@
 """ReLU and its relatives: z where it is above zero, or nearly so, and little of it below.
 
-Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `activation.py`.
+Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `entrywise.py`.
 That of `prelu`, whose slope is learnt, is below.
 """
 

@@ -1,6 +1,6 @@
 """Activations z g(z): z times a gate between 0 and 1, or nearly so, that it opens itself.
 
-Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `activation.py`.
+Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `entrywise.py`.
 
 Far from 0 the gate is 0 or 1 to all digits and its derivative 0: z times them is 0, z or 0, up to z = ±inf.
 """

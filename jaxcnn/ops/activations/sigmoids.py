@@ -1,6 +1,6 @@
 """Activations that rise from one bound to another: the logistic function, tanh, and what is cheaper.
 
-Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `activation.py`.
+Lecture: "Backpropagation through Convolution: Activation": ∇_Z R = ∇_Y R ⊙ f'(Z), the rule in `entrywise.py`.
 """
 
 import jax
