@@ -100,7 +100,10 @@ def _sharded(f: Callable[..., Any], mesh: Any, examination: Examination) -> Grad
 
 
 def _compare(name: str, examination: Examination, got: Arrays, runs: Sequence[Any]) -> Comparison:
-    """The first gradient that is wrong, of all points; else that all are right."""
+    """The comparison of the first gradient that is wrong at one of the points.
+
+    If none is wrong, it is one comparison, which says that the gradients are right.
+    """
     count, last = examination.output_count, None
     for i, g in enumerate(got):
         for k, run in enumerate(runs):

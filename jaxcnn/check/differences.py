@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxcnn.check.arguments import Arguments
+from jaxcnn.check.examination import OTHER_DY, SHRINKING
 from jaxcnn.check.programs import float64_on_cpu, generator
 from jaxcnn.check.report import Comparison, difference
 from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
@@ -20,16 +21,18 @@ from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
 DIRECTIONS = 4
 # The steps of differences, relative to a usual entry: the one that fits the curvature and the rounding of f is chosen.
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-# ⟨dy, f⟩ is off by up to so many times eps √n of the root of the sum of its squared terms, n the longest sum in f.
+# _NOISE bounds how far rounding puts ⟨dy, f⟩ off, in units of eps √n times the root of the sum of its squared terms. n
+# is the length of the longest sum in f. The number is chosen, not measured.
 _NOISE = 8
 # The slope (4 f(h) - f(2h) - 3 f(0)) / 2h of one side is off by (4 + 1 + 3)/2 times the noise of f over h; the slope of
 # both sides by less.
 _NOISE_OF_SLOPE = 4
-# The two sides are those of a kink if their slopes differ by more than so many times what the differences over h and
-# over 2h do.
+# _KINK bounds how far the slopes of the two sides of a smooth function are apart, beside noise, in units of how far a
+# side's slope over h is from that over 2h. If they are further apart, the two sides are those of a kink. The number is
+# chosen, not measured.
 _KINK = 4
-# Where the forward pass of a rule adds up in another order than f, an output is right within so many eps √n of itself
-# and of a usual one.
+# _OUTPUT bounds how far an output of the forward pass of a rule is from that of f, in units of eps √n of the sum of the
+# entry and a usual entry. The two may add up in another order. The number is chosen, not measured.
 _OUTPUT = 32
 KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
 
@@ -82,8 +85,8 @@ class Slopes:
 
     def rescaled(self) -> "Slopes":
         """The same at smaller arguments of the same sign, for a dy of another size and sign."""
-        args = [a * (1 - 0.1 * self.random.random(size=a.shape)) for a in self.args]
-        return self._moved_to(args, [-1024 * d for d in self.dy])
+        args = [a * (1 - SHRINKING * self.random.random(size=a.shape)) for a in self.args]
+        return self._moved_to(args, [OTHER_DY * d for d in self.dy])
 
     def _moved_to(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         other = copy(self)
@@ -147,7 +150,7 @@ def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> li
     ]
     if not any(row.problem or row.kink for row in rows):
         other = slopes.rescaled()
-        names = (f"gradient of {name}, for smaller arguments and -1024 dy" for name in arguments.names)
+        names = (f"gradient of {name}, for smaller arguments and {OTHER_DY} dy" for name in arguments.names)
         more += [compare_slopes(other, i, name) for i, name in enumerate(names)]
     return rows + [row for row in more if row.problem]
 

@@ -15,16 +15,19 @@ from jaxcnn.check.report import Comparison, Difference, difference
 from jaxcnn.check.tolerance import RoundingEffect
 
 # At the other point each entry is smaller by up to this share, and has the same sign: most functions are defined there.
-_SHRINKING = 0.1
+SHRINKING = 0.1
 # The other dy is the first one times this: a rule that is not linear in dy, as by clipping at 10, shows.
-_OTHER_DY = -1024
+OTHER_DY = -1024
 # The share of the other dy that is zero, as the dy of what a loss masks: a rule that divides by dy shows.
 _ZEROS_IN_DY = 0.1
-# Where the largest error elsewhere, in tolerances, is more than so many times that at the point, the rule has a fault
-# of its own there. A smaller one is the fault that the point shows already. What is right counts as 1.
+# Both points have a largest error, in tolerances; that of a right row counts as 1. _WORSE_ELSEWHERE bounds how many
+# times larger than the error at the first point the error at the other point is, if both have one cause. If it is
+# larger still, the rule has another fault at the other point. The number is chosen, not measured.
 _WORSE_ELSEWHERE = 1e3
-# To look for kinks the point moves by so many eps of the dtype of the gradients, so that numbers that tie when they are
-# rounded no longer do, and by _SMALLEST_STEP at least, relative to a usual entry. float64 resolves that 4e8 times.
+# To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
+# _EPS_PER_STEP eps of the coarsest dtype that the gradients are computed in, so that numbers that tie when they are
+# rounded no longer tie. The step is at least _SMALLEST_STEP. 1e-7 is 4e8 eps of float64, so float64 resolves the
+# step. Both numbers are chosen, not measured.
 _EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
 # To round an array anew each entry gets a number from its value. The sine of the angle times the entry, times this,
 # modulo 1, has lost all likeness to the entry.
@@ -217,7 +220,7 @@ class Examination:
         """Which of the two, the other dy or the other point, makes the rule wrong; the differences, and in words."""
         double, other = self.double_run, self.elsewhere_run
         for args, dy, why in (
-            (double.args, other.dy, f"for {_OTHER_DY} dy: it is not linear in dy"),
+            (double.args, other.dy, f"for {OTHER_DY} dy: it is not linear in dy"),
             (other.args, double.dy, "elsewhere: it may close over the arguments"),
         ):
             run = self._run(double.program, args, dy)
@@ -244,9 +247,9 @@ def _other_point(args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays
     """Smaller arguments of the same sign, and a dy of another size and sign that is zero here and there."""
     random = generator("other arguments")
     wide = [np.asarray(a, np.float64) for a in args]
-    other_args = [a * (1 - _SHRINKING * random.random(size=a.shape)) for a in wide]
+    other_args = [a * (1 - SHRINKING * random.random(size=a.shape)) for a in wide]
     kept = [random.random(size=d.shape) > _ZEROS_IN_DY for d in dy]
-    return other_args, [_OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
+    return other_args, [OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
 
 
 def _joined(row: Comparison, low: Comparison, dtype: Any) -> Comparison:

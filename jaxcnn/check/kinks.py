@@ -15,17 +15,19 @@ from jaxcnn.check.tolerance import usual
 Arrays = Sequence[np.ndarray]
 Run = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]  # (args, dy) -> gradients of the rule, and expected ones
 
-# Derived gradients close by that differ by more than _JUMP tolerances are those of two sides of a kink. Two equal ones
-# that are rounded differ by up to 2 tolerances.
+# _JUMP bounds what rounding does to the difference of two derived gradients close by, in tolerances. A larger
+# difference is that of two sides of a kink. Two equal gradients that are rounded differ by up to 2 tolerances. The
+# tenfold margin is chosen, not measured.
 _JUMP = 20
 # The rule has to agree with the derived gradient at _POINTS random points close by. A rule that is wrong on one side of
 # a kink only agrees at one point with a probability of 1/2, and at all 4 with one of 1/16.
 _POINTS = 4
-# At most _SIDES combinations of the sides of the kinks are tried. Each is a pass of the rule. An entry whose side is
-# not among them is called wrong.
+# _SIDES bounds how many random combinations of the sides of the kinks are tried. Each costs a pass of the rule. An
+# entry whose side is not among them is called wrong. The number is chosen, not measured.
 _SIDES = 16
-# A smooth function bends: within a step its slope changes by up to _CURVATURE times the step, relative to the slope.
-# That is the case for second derivatives of up to 10 times the first, in units of a usual entry.
+# _CURVATURE bounds how much the slope of a smooth function changes within a step: by _CURVATURE times the step,
+# relative to the slope. Functions whose second derivative is up to 10 times the first, in units of a usual entry, keep
+# to it. The number is chosen, not measured.
 _CURVATURE = 10
 
 
@@ -51,7 +53,11 @@ class _Surroundings:
         return got, expected
 
     def holds(self, got: Arrays, tolerance: Arrays) -> Arrays:
-        """Which entries lie between low and high, or beyond them by no more than the distance of the two."""
+        """Which entries lie between low and high, or beyond them by no more than half a tolerance.
+
+        If low and high differ by more than `_JUMP` tolerances, they are sides of a kink. Other sides may not have been
+        seen, so an entry may then lie beyond them by the distance of the two as well.
+        """
         inside = []
         for g, below, above, t in zip(got, self.low, self.high, tolerance, strict=True):
             beyond = np.where(above - below > _JUMP * t, above - below, 0.0)
@@ -117,9 +123,9 @@ def _agreeing_close_by(around: _Surroundings, candidates: Arrays, tolerance: Arr
 def _lying_between(around: _Surroundings, got: Arrays, candidates: Arrays, tolerance: Arrays) -> Arrays:
     """Those candidates in which the rule gives, at the point, a number between the derived gradients close by.
 
-    There are as many combinations of sides as orders of the entries that tie: a few are tried. First all entries move
-    one way, and then the other way. Then the candidates whose side has not been seen become larger than the entries
-    that they tie with.
+    Each order of the entries that tie is a combination of sides. There are too many to try all. The first combination
+    makes earlier entries larger than later ones, and the second makes them smaller. Up to `_SIDES` random combinations
+    follow. Each raises the candidates whose number does not yet lie between, and lowers all other entries.
     """
     random = generator("sides")
     if any(c.any() for c in candidates):

@@ -64,7 +64,7 @@ def _moved(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: floa
     for axis, step in itertools.product(axes, (1, -1)):
         if got.shape[axis] > 2:
             overlap = [slice(None)] * got.ndim, [slice(None)] * got.ndim
-            overlap[0][axis], overlap[1][axis] = slice(max(step, 0), min(step, 0) or None), slice(max(-step, 0), None)
+            overlap[0][axis] = slice(max(step, 0), min(step, 0) or None)
             overlap[1][axis] = slice(max(-step, 0), -step if step > 0 else None)
             if _same(got[tuple(overlap[0])], expected[tuple(overlap[1])], close):
                 return f"shifted by {step} along axis {axis}"

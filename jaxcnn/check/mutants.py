@@ -116,7 +116,8 @@ class _Broken:
         return [*run.got[:row], wrong, *run.got[row + 1 :]]
 
 
-# Two gradients are the same up to so many roundings of √n additions of their largest entry.
+# _ROUNDINGS bounds how far two equal gradients are apart, in units of eps √n of their largest finite entry. n is the
+# length of the longest sum. The number is chosen, not measured.
 _ROUNDINGS = 16
 
 

@@ -12,10 +12,16 @@ from jaxcnn.check.differences import KINK, Slopes, compare_slopes
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.tolerance import DOUBLE
 
-# f is linear if f(2u) - 2 f(u) + f(0) is within so many times the noise of f. The noise of the three values is 4 times.
+# _LINEAR bounds f(2u) - 2 f(u) + f(0) of a linear f, in units of the noise of one value of f. Rounding of the three
+# values makes up to 1 + 2 + 1 = 4 units. The fourfold margin is chosen, not measured.
 _LINEAR = 16
-# A remainder counts if it is so many times its rounding: the rate is then one of the remainder and not of rounding.
+# _REMAINDER bounds what rounding makes of a remainder, in units of its rounding error. The rate is taken from larger
+# remainders only. The number is chosen, not measured.
 _REMAINDER = 64
+# The steps of the remainder. The rate is taken over the smallest _STEPS_OF_RATE steps of those whose remainder counts.
+# Both are chosen, not measured.
+_STEPS = tuple(2.0**-k for k in range(4, 30))
+_STEPS_OF_RATE = 4
 # The rate is 2 for a right rule and 1 for a wrong one.
 _RATE = 1.5
 
@@ -110,11 +116,9 @@ def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Compari
     claimed = slopes.claimed(i, u)
     if not math.isfinite(claimed):
         return Comparison(name, f"the slope that the rule claims is {claimed}")
-    steps = [2.0**-k for k in range(4, 30)]
-    rest = [abs(slopes.value(i, h * u)[0] - here - h * claimed) for h in steps]
-    kept = [(h, r) for h, r in zip(steps, rest, strict=True) if r > _REMAINDER * (noise + DOUBLE * abs(h * claimed))][
-        -4:
-    ]
+    rest = [abs(slopes.value(i, h * u)[0] - here - h * claimed) for h in _STEPS]
+    kept = [(h, r) for h, r in zip(_STEPS, rest, strict=True) if r > _REMAINDER * (noise + DOUBLE * abs(h * claimed))]
+    kept = kept[-_STEPS_OF_RATE:]
     if len(kept) < 2:
         return Comparison(name, None, "nothing but rounding")
     (h, r), (less, smaller) = kept[0], kept[-1]

@@ -103,8 +103,9 @@ class Table:
         return f"<table><thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
 
 
-# Two arrays are alike, as one flipped or scaled, where they differ by less than _CLOSE of their largest entry, or by
-# _CLOSE_IN_EPS eps of the dtype: the rounding of a product or of a few sums.
+# Two arrays are alike, as one flipped or scaled, if they differ by at most a share of their largest entry. The share is
+# _CLOSE, or _CLOSE_IN_EPS eps of the dtype if that is more. It bounds the rounding of a product or of a few sums. It
+# decides about words only, not about the verdict. Both numbers are chosen, not measured.
 _CLOSE, _CLOSE_IN_EPS = 1e-9, 16
 
 

@@ -126,10 +126,17 @@ def sees_everywhere(window: Window) -> bool:
     return all(_sees(*axis) for axis in axes)
 
 
-# The image has n entries, and those of the window are d apart. If d <= n the image does not fit between two of them, so
-# that only the first and the last place can see nothing of it. If d > n a place in front of the image sees it if its
-# distance to the image, modulo d, is one of n numbers. If n + 1 places in a row see it, the distances repeat, and all
-# places do.
+# The image has n entries. The entries of a window are d apart, and places are s apart. A window at place i begins at
+# s·i - low. It sees the image if one of its entries is inside.
+#
+# If d <= n, the image does not fit between two entries of a window. Then only the first and the last place can see
+# nothing. The same is true of a window of one entry.
+#
+# If d > n, the image fits between two entries. A window that begins in front of the image, and ends inside or behind
+# it, sees it if (s·i - low) mod d is one of the n numbers 0, ..., n - 1. From a place to the next this number grows by
+# s, modulo d. If n + 1 places in a row see the image, two of them have the same number. So the numbers repeat from
+# there on, and all later places that begin in front of the image see it. That is why the first n + 1 places and the
+# last one are looked at.
 def _sees(n, m, k, s, pads, d):
     if max(pads) <= 0:
         return True

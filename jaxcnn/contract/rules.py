@@ -99,8 +99,8 @@ def defvjp(
         residuals = _whole_residuals(residuals, jax.tree.leaves((values, options)))
         types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call, and each use may ask for other gradients.
-        # So the structure must not depend on what is asked for. A residual without entries says it, one for each
-        # argument: it has two axes if the gradient is asked for, and one axis if it is not.
+        # So the structure must not depend on what is asked for. For each argument there is an empty residual. Its rank
+        # is 2 if the gradient of the argument is asked for, and 1 if it is not.
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
         return result, (types, asked, residuals)
 

@@ -63,10 +63,11 @@ def _upsampled(y, window, fill):
 def maps_per_window(y, window, fill):
     """For r = 0, 1, ... a map [N, *S, C]: at place j the y [N, *M, C] of the window r before the last that j is in.
 
-    It is `fill` where j is in no more windows. There is no dilation. Along an axis the place j is in the windows
-    (low + j) // s - r for all r with (low + j) % s + s·r < k. So the map of r holds each y as often as that is true,
-    and `fill` up to s times. There are ceil(k / s) maps, while `maps_per_entry` has k. They do not tell which entry
-    of its window a place is: `entries_per_map` does."""
+    The map is `fill` where j is in no more windows. The window has no dilation. Along an axis the place j is in the
+    windows (low + j) // s - r for all r with (low + j) % s + s·r < k. Of s places in a row, min(s, k - s·r) fulfil this
+    inequality for a given r. So the map of r holds each y that many times, and then `fill` at the rest of the s places.
+    There are ceil(k / s) maps, while `maps_per_entry` makes k. A map does not tell which entry of its window a place
+    is: `entries_per_map` does."""
     axes = list(zip(window.image, window.output, window.size, window.stride, window.padding, strict=True))
     singles = y.reshape(y.shape[0], *(length for m in window.output for length in (m, 1)), y.shape[-1])
     for offset in _window_offsets(window):

@@ -72,13 +72,17 @@ class Arithmetic:
 LAX = Arithmetic()
 
 
-# Under `vmap`, as in gradients per example, JAX makes groups of channels of the images. XLA (jaxlib 0.10.2 and 0.12.0)
-# computes the groups of all devices but the first wrong if the groups are split over devices, if each group sums over
-# one channel, and if no array has its spatial axes between its other two. A filter gradient of one image sums over one
-# channel. So does the gradient that JAX derives of a convolution of one image, or of a filter gradient of one filter.
-# For these the layouts below put the spatial axes in between, which costs nothing. A mesh that only
-# `jax.jit(in_shardings=...)` knows is not seen here. So the filter gradient of one image has this layout without a mesh
-# as well.
+# Under `vmap`, as in gradients per example, JAX turns the images into groups of channels. XLA (jaxlib 0.10.2 and
+# 0.12.0) computes the groups of all devices but the first wrong if all of this holds:
+#
+# 1. The groups are split over devices.
+# 2. Each group sums over one channel. A filter gradient of one image does. So does the gradient that JAX derives of a
+#    convolution of one image, or of a filter gradient of one filter.
+# 3. The filters, or the filter gradient that is the result, have their spatial axes in front: [*K, a, b].
+#
+# The layouts below give that array the spatial axes in between, [a, *K, b], as all other arrays have them. That costs
+# nothing. A mesh that only `jax.jit(in_shardings=...)` knows is not seen here. So the filter gradient of one image has
+# this layout without a mesh as well.
 
 
 def by_lax(x, w, sliding, groups, arithmetic):

@@ -48,9 +48,10 @@ def _split_axis(a, axis):
 
 
 # There are u - 1 zeros between the entries of x. At the place i = u·q + r the weight j meets an entry of x, and no
-# zero, if u divides i + d·j - low. Let g = gcd(d, u). These weights are j = j0, j0 + u/g, j0 + 2u/g, ..., and the t-th
-# of them meets x[q + b + t·d/g]. So the places of one residue r are a correlation of x, without zeros, with every
-# (u/g)-th weight.
+# zero, if u divides i + d·j - low. Let g = gcd(d, u), and let j0 be the first weight of which that is true. The weights
+# that meet entries are j = j0 + t·u/g for t = 0, 1, 2, .... The weight of t meets x[q + b + t·d/g], where
+# b = (r + d·j0 - low) / u is a whole number. So the places of one residue r are a correlation of x, without zeros, with
+# every (u/g)-th weight.
 def by_residue(f, x, w, sliding, groups, padded_once=False, skip_first=False):
     """`correlate` with stride 1: one correlation for each residue of the upsampling, the results interleaved.
 
@@ -206,8 +207,9 @@ def by_upsampled_slab(f, x, w, sliding, dtype):
 def by_slab_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` without groups, of slabs of the axis, first or last, along which filters are shorter.
 
-    The places of that axis become part of the batch, and XLA transposes images so that their batch comes last. The
-    places of the last axis lie there already, so the last axis is taken if both are equally long.
+    The places of that axis become part of the batch. XLA copies the images into an order in which the batch comes
+    last. The places of the first axis have to move behind those of the other axes in that copy. The places of the last
+    axis are behind them already. So the last axis is taken if both are equally long.
     """
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     if size[0] < size[-1]:
@@ -251,8 +253,11 @@ def _slabs_of_places(x, sliding, firsts, step, count):
 
 
 def _slabs_of_residues(x, sliding, firsts, step):
-    """For each residue of the step: the slabs of x with it, and {k: which of them meets k at place 0} for all k that
-    meet one."""
+    """For each residue of the step that slabs of the filter have: the slabs of x with this residue, and a dict.
+
+    The dict leads from each slab k of the filter with this residue to the index of the slab of x that it meets at place
+    0. The index is negative if the slab k meets padding in front there.
+    """
     zeros = sliding.upsampling[0] - 1
     missing = max(step - ((x.shape[1] - 1) * (zeros + 1) + 1), 0)  # no residue is without a slab
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), (0, missing, zeros), *((0, 0, 0),) * (x.ndim - 2)])

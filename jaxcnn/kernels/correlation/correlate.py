@@ -9,8 +9,9 @@ No way multiplies an image by a zero that is not a weight of its filters. So an 
 of the gradient that an input gradient slides over, reaches only the places that see it. In a filter gradient such an
 entry may reach more weights of the same channels than the sum says.
 
-XLA's CPU compiler gives a convolution to one of three kernels (XLA's `ynn_support.cc`; 12 of 12 programs that
-jaxlib 0.10.2 compiled kept to it):
+XLA's CPU compiler gives a convolution to one of three kernels. XLA's `ynn_support.cc` has the rule. All of 12 programs
+that were compiled with jaxlib 0.10.2 kept to it. The speeds below follow from lax's times in experiments/README.md, on
+2 cores of an AMD EPYC:
 
     YNNPACK  images [N, H, W, C] without upsampling and batch groups, with more than 16 channels or filters, where
              neither the filter nor the result is longer than the image on any axis;
@@ -108,8 +109,8 @@ def correlate_over_batch(
     return _platform_dependent(x, dz, _way_over_batch_on_cpu(x, dz, groups=groups, **options), default)
 
 
-# `vmap` over both arrays, as in an ensemble, makes groups. Where these are split over devices, XLA mistakes a
-# convolution that is a product of matrices for another one, and ends in an error or in wrong numbers.
+# `vmap` over both arrays, as in an ensemble, makes groups. The groups may be split over devices. XLA then ends in an
+# error, or gives wrong numbers, for a convolution that is a product of matrices.
 
 
 def _is_product(size, places):
@@ -382,8 +383,13 @@ def _prefers_slabs(x, dz, size):
 
 
 def _prefers_doubled_distances(x, dz, sliding, entries):
-    """Whether Eigen is faster than YNNPACK for a filter gradient: there are enough images, or enough products, and
-    enough filters (64 of a dilated layer, 17 of another), or a layer without padding and stride."""
+    """Whether Eigen is faster than YNNPACK for a filter gradient.
+
+    A layer of fewer than 8 channels must have no dilation, and one channel or at least 16 filters. A layer of 8 or
+    more must have at least 17 filters, or 64 if it is dilated, or else neither padding nor stride. In both cases the
+    images times the channels (counted as at least 8) must be at least 256, or there must be at least 8 images, 64
+    filters and many products.
+    """
     (batch, *_, channels), filters, dilated = x.shape, dz.shape[-1], max(sliding.stride) > 1
     unpadded = max(map(max, sliding.padding)) <= 0 and max(sliding.dilation) == 1
     if channels < 8 and (dilated or (channels > 1 and filters < 16)):
