@@ -243,8 +243,8 @@ def _interrupts_kept() -> Iterator[list[int]]:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             print_lost(lost)
 
-    usual, in_main_thread = signal.default_int_handler, threading.current_thread() is threading.main_thread()
-    if signal.getsignal(signal.SIGINT) is not usual or not in_main_thread:
+    usual, is_main_thread = signal.default_int_handler, threading.current_thread() is threading.main_thread()
+    if signal.getsignal(signal.SIGINT) is not usual or not is_main_thread:
         yield interrupts
         return
     signal.signal(signal.SIGINT, keep)

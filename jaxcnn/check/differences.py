@@ -89,11 +89,11 @@ class Slopes:
         return self._moved_to(args, [OTHER_DY * d for d in self.dy])
 
     def _moved_to(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
-        other = copy(self)
-        other.args, other.dy = list(args), list(dy)
+        moved = copy(self)
+        moved.args, moved.dy = list(args), list(dy)
         with float64_on_cpu():
-            other.outputs, other.gradients = jax.tree.map(np.asarray, self.pullback(other.args, other.dy))
-        return other
+            moved.outputs, moved.gradients = jax.tree.map(np.asarray, self.pullback(moved.args, moved.dy))
+        return moved
 
     def value(self, i: int, step: np.ndarray) -> tuple[float, float]:
         """⟨dy, f⟩ with a step added to argument i, and its noise: how far rounding may put it off."""
@@ -117,17 +117,18 @@ class Slopes:
         best = Slope(0.0, 0.0, math.inf, steps[0])
         here, noise = self.value(i, 0 * u)
         for h in steps:
-            ahead, behind = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
-            differences = [a - b for a, b in zip(ahead, behind, strict=True)]
+            forward, backward = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
+            differences = [a - b for a, b in zip(forward, backward, strict=True)]
             narrow, wide = ((8 * differences[k] - differences[k + 1]) / (12 * h * 2**k) for k in (0, 1))
-            sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, ahead), (-1, behind))]
-            wide_sides = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, ahead), (-1, behind))]
-            apart, sides_apart = abs(narrow - wide), max(abs(a - b) for a, b in zip(sides, wide_sides, strict=True))
-            if abs(sides[0] - sides[1]) <= _KINK * sides_apart + _NOISE_OF_SLOPE * noise / h:
+            sides = [sign * (4 * side[0] - side[1]) / (2 * h) for sign, side in ((1, forward), (-1, backward))]
+            wide_sides = [sign * (4 * side[1] - side[2]) / (4 * h) for sign, side in ((1, forward), (-1, backward))]
+            disagreement = abs(narrow - wide)
+            sides_disagreement = max(abs(a - b) for a, b in zip(sides, wide_sides, strict=True))
+            if abs(sides[0] - sides[1]) <= _KINK * sides_disagreement + _NOISE_OF_SLOPE * noise / h:
                 sides = [narrow, narrow]
             else:
-                apart = sides_apart
-            uncertainty = 2 * apart + _NOISE_OF_SLOPE * noise / h
+                disagreement = sides_disagreement
+            uncertainty = 2 * disagreement + _NOISE_OF_SLOPE * noise / h
             if uncertainty < best.uncertainty:
                 best = Slope(min(sides), max(sides), uncertainty, h)
         return best
@@ -138,7 +139,7 @@ class Slopes:
         return self.random.normal(size=a.shape) * (usual(a) or 1.0)
 
 
-def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
+def compare_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
     """One comparison for each argument, and more where an output, or a gradient at another point, is wrong."""
     slopes = Slopes(arguments, f, seed)
     rows = [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
@@ -149,9 +150,9 @@ def by_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> li
         for got, value in zip(slopes.outputs, values, strict=True)
     ]
     if not any(row.problem or row.kink for row in rows):
-        other = slopes.rescaled()
+        rescaled = slopes.rescaled()
         names = (f"gradient of {name}, for smaller arguments and {OTHER_DY} dy" for name in arguments.names)
-        more += [compare_slopes(other, i, name) for i, name in enumerate(names)]
+        more += [compare_slopes(rescaled, i, name) for i, name in enumerate(names)]
     return rows + [row for row in more if row.problem]
 
 
@@ -186,8 +187,8 @@ def compare_slopes(
     said = Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
     if not kink or elsewhere:
         return said
-    beside = compare_slopes(slopes.moved_aside(), i, f"{name}, beside the kink", steps, elsewhere=True)
-    return beside if beside.problem else said
+    neighbour = compare_slopes(slopes.moved_aside(), i, f"{name}, beside the kink", steps, elsewhere=True)
+    return neighbour if neighbour.problem else said
 
 
 def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:

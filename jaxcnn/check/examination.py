@@ -232,10 +232,10 @@ class Examination:
     def _not_repeated(self) -> list[Comparison]:
         """What changes by itself: a result that was wrong may be right in the next run."""
         run = self.double_run
-        before, again = self.differences(run, run.got), run.program(run.args, run.dy)[0]
+        first, again = self.differences(run, run.got), run.program(run.args, run.dy)[0]
         rows = [
             Comparison(name, "the results change from run to run")
-            for name, row, got, now in zip(self.names, before, run.got, again, strict=True)
+            for name, row, got, now in zip(self.names, first, run.got, again, strict=True)
             if difference(now, got, row.tolerance).wrong.any()
         ]
         if not rows and not traced_alike(self.f, run.args):

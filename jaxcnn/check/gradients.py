@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcnn.check.arguments import checked_seed, checked_tolerance, floating_arguments
 from jaxcnn.check.consistency import consistency
-from jaxcnn.check.differences import by_differences
+from jaxcnn.check.differences import compare_differences
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.programs import CannotDerive
 from jaxcnn.check.report import Comparison, Report, one_line
@@ -93,7 +93,7 @@ def gradients(
         notes = [f"by differences along random directions, in float64 only: {error}"]
         if order > 1 or transforms:
             notes.append("not looked at: higher orders and transforms, as JAX derives no gradient to compare with")
-        return Report(tuple(by_differences(arguments, f, seed)), tuple(notes))
+        return Report(tuple(compare_differences(arguments, f, seed)), tuple(notes))
     rows, notes = examination.comparisons(), []
     if transforms:
         more, notes = consistency(examination)

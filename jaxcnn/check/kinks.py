@@ -58,11 +58,11 @@ class _Surroundings:
         If low and high differ by more than `_JUMP` tolerances, they are sides of a kink. Other sides may not have been
         seen, so an entry may then lie beyond them by the distance of the two as well.
         """
-        inside = []
+        held = []
         for g, below, above, t in zip(got, self.low, self.high, tolerance, strict=True):
-            beyond = np.where(above - below > _JUMP * t, above - below, 0.0)
-            inside.append((g >= below - beyond - t / 2) & (g <= above + beyond + t / 2))
-        return inside
+            slack = np.where(above - below > _JUMP * t, above - below, 0.0)
+            held.append((g >= below - slack - t / 2) & (g <= above + slack + t / 2))
+        return held
 
     def slope(self, gradients: Arrays, direction: Arrays) -> float:
         """The slope of the function along a direction, if these are its gradients."""
@@ -93,13 +93,13 @@ def entries_at_kinks(
         tolerance: how far apart two equal gradients may be, for each argument.
         step: how far away the points close by are, relative to a usual entry.
     """
-    got, around = [np.asarray(g, np.float64) for g in gradients], _Surroundings(run, args, dy, step)
-    candidates = [w & d for w, d in zip(wrong, _differing(got, around.expected, tolerance), strict=True)]
-    candidates = _agreeing_close_by(around, candidates, tolerance)
-    right = _lying_between(around, got, candidates, tolerance)
+    got, surroundings = [np.asarray(g, np.float64) for g in gradients], _Surroundings(run, args, dy, step)
+    candidates = [w & d for w, d in zip(wrong, _differing(got, surroundings.expected, tolerance), strict=True)]
+    candidates = _agreeing_close_by(surroundings, candidates, tolerance)
+    right = _lying_between(surroundings, got, candidates, tolerance)
     # The entries that are wrong anyway must not spoil the slope of the others: they count as the derived gradient.
-    judged = [np.where(w & ~r, e, g) for w, r, g, e in zip(wrong, right, got, around.expected, strict=True)]
-    return right if _slopes_lie_between(around, judged, step) else [np.zeros(w.shape, bool) for w in wrong]
+    judged = [np.where(w & ~r, e, g) for w, r, g, e in zip(wrong, right, got, surroundings.expected, strict=True)]
+    return right if _slopes_lie_between(surroundings, judged, step) else [np.zeros(w.shape, bool) for w in wrong]
 
 
 def _differing(a: Arrays, b: Arrays, tolerance: Arrays) -> Arrays:
@@ -107,7 +107,7 @@ def _differing(a: Arrays, b: Arrays, tolerance: Arrays) -> Arrays:
     return [difference(*entries).wrong for entries in zip(a, b, tolerance, strict=True)]
 
 
-def _agreeing_close_by(around: _Surroundings, candidates: Arrays, tolerance: Arrays) -> Arrays:
+def _agreeing_close_by(surroundings: _Surroundings, candidates: Arrays, tolerance: Arrays) -> Arrays:
     """Those candidates in which the rule agrees with the derived gradient at random points close by.
 
     A wrong rule is wrong there, too. A right rule that takes another side is not: at a random point nothing ties.
@@ -115,12 +115,12 @@ def _agreeing_close_by(around: _Surroundings, candidates: Arrays, tolerance: Arr
     random = generator("kinks")
     for _ in range(_POINTS):
         if any(c.any() for c in candidates):
-            sides = around.look([random.uniform(-1, 1, size=a.shape) for a in around.args])
+            sides = surroundings.look([random.uniform(-1, 1, size=a.shape) for a in surroundings.args])
             candidates = [c & ~d for c, d in zip(candidates, _differing(*sides, tolerance), strict=True)]
     return candidates
 
 
-def _lying_between(around: _Surroundings, got: Arrays, candidates: Arrays, tolerance: Arrays) -> Arrays:
+def _lying_between(surroundings: _Surroundings, got: Arrays, candidates: Arrays, tolerance: Arrays) -> Arrays:
     """Those candidates in which the rule gives, at the point, a number between the derived gradients close by.
 
     Each order of the entries that tie is a combination of sides. There are too many to try all. The first combination
@@ -130,30 +130,32 @@ def _lying_between(around: _Surroundings, got: Arrays, candidates: Arrays, toler
     random = generator("sides")
     if any(c.any() for c in candidates):
         for sign in (1, -1):
-            around.look([sign * u for u in _first_wins(around.args)])
+            surroundings.look([sign * u for u in _first_wins(surroundings.args)])
     for _ in range(_SIDES):
-        missing = [c & ~inside for c, inside in zip(candidates, around.holds(got, tolerance), strict=True)]
+        missing = [c & ~held for c, held in zip(candidates, surroundings.holds(got, tolerance), strict=True)]
         if not any(m.any() for m in missing):
             break
-        around.look([np.where(m, 1, -1) * random.uniform(0.5, 1, size=m.shape) for m in missing])
-    return [c & inside for c, inside in zip(candidates, around.holds(got, tolerance), strict=True)]
+        surroundings.look([np.where(m, 1, -1) * random.uniform(0.5, 1, size=m.shape) for m in missing])
+    return [c & held for c, held in zip(candidates, surroundings.holds(got, tolerance), strict=True)]
 
 
-def _slopes_lie_between(around: _Surroundings, got: Arrays, step: float) -> bool:
+def _slopes_lie_between(surroundings: _Surroundings, got: Arrays, step: float) -> bool:
     """Whether the slope that the rule claims lies between those of the two sides, along three directions.
 
     Along the first direction the entries that tie get an order. Along the second the excess of the rule over the
     derived gradient adds up. Along the third all entries move alike.
     """
-    excess = [g - e for g, e in zip(got, around.expected, strict=True)]
+    excess = [g - e for g, e in zip(got, surroundings.expected, strict=True)]
     if not any(e.any() for e in excess):
         return True
     towards_excess = [e / (np.max(np.abs(e), initial=0.0) or 1.0) for e in excess]
-    for direction in (_first_wins(around.args), towards_excess, [np.ones(a.shape) for a in around.args]):
-        slopes = [around.slope(around.look([sign * u for u in direction])[1], direction) for sign in (1, -1)]
-        size = around.slope(list(map(np.abs, got)), list(map(np.abs, direction)))
+    for direction in (_first_wins(surroundings.args), towards_excess, [np.ones(a.shape) for a in surroundings.args]):
+        slopes = [
+            surroundings.slope(surroundings.look([sign * u for u in direction])[1], direction) for sign in (1, -1)
+        ]
+        size = surroundings.slope(list(map(np.abs, got)), list(map(np.abs, direction)))
         bend = _CURVATURE * step * size
-        if not min(slopes) - bend <= around.slope(got, direction) <= max(slopes) + bend:
+        if not min(slopes) - bend <= surroundings.slope(got, direction) <= max(slopes) + bend:
             return False
     return True
 

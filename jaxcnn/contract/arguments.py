@@ -131,8 +131,8 @@ def integers(function: str, argument: str, value: Any, expected: tuple[int, ...]
 def random_key(function: str, key: Any) -> None:
     """TypeError unless `key` is one JAX random key, of the new style or the old."""
     if not is_random_key(key):
-        other = (is_array(key) and jnp.issubdtype(key.dtype, jnp.number)) or isinstance(key, Sequence)
-        hint = ": the key comes first" if other and not isinstance(key, str) else ""
+        is_first = (is_array(key) and jnp.issubdtype(key.dtype, jnp.number)) or isinstance(key, Sequence)
+        hint = ": the key comes first" if is_first and not isinstance(key, str) else ""
         hint = f": jax.random.key({key})" if type(key) is int else hint
         require(False, function, "key", "one JAX random key", describe(key) + hint, TypeError)
 
@@ -194,7 +194,7 @@ def cotangent(function: str, dy: jax.Array, expected: tuple[int, ...]) -> None:
     require(dy.shape == expected, function, "dy", f"of the output's shape {list(expected)}", describe(dy))
 
 
-def above_zero(function: str, argument: str, value: Any) -> None:
+def positive(function: str, argument: str, value: Any) -> None:
     """ValueError unless all entries of an array are above 0. Under jit they have no values yet: nothing is checked."""
     if not isinstance(value, jax.core.Tracer):
         smallest = np.min(np.asarray(value, np.float64), initial=np.inf)  # float8 may have no infinity

@@ -99,9 +99,9 @@ def reaching_the_end(window: Window) -> Window:
     """
 
     def more(n, low, high, e, s):
-        over = -(n + low + high - e) % s
-        begins_before_end = surely(operator.lt, high - e + over, 0)
-        return over if begins_before_end else 0
+        missing = -(n + low + high - e) % s
+        begins_before_end = surely(operator.lt, high - e + missing, 0)
+        return missing if begins_before_end else 0
 
     axes = zip(window.image, window.padding, window.extent, window.stride, strict=True)
     padding = tuple((low, high + more(n, low, high, e, s)) for n, (low, high), e, s in axes)

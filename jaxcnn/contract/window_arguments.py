@@ -39,7 +39,7 @@ Pads = int | Sequence[tuple[int, int]] | np.ndarray
 Padding = str | Pads | PerAxis
 
 
-def per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
+def one_per_axis(function: str, argument: str, value: Any, rank: int, minimum: int = 1) -> tuple[int, ...]:
     """`value` as one int per spatial axis; one int stands for all of them."""
     several = options(value)
     if several is None:
@@ -103,9 +103,9 @@ def checked_window(
     In ceil_mode the last place, which may be the only one, may reach beyond the padded image.
     """
     rank = len(image)
-    size = per_axis(function, argument, size, rank)
-    stride = per_axis(function, "stride", stride, rank)
-    dilation = per_axis(function, "dilation", dilation, rank)
+    size = one_per_axis(function, argument, size, rank)
+    stride = one_per_axis(function, "stride", stride, rank)
+    dilation = one_per_axis(function, "dilation", dilation, rank)
     unpadded = Window(tuple(image), size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
     padded = replace(unpadded, padding=padding_around(function, padding, unpadded))
     if isinstance(padding, str):
@@ -206,25 +206,25 @@ def transposed_window(
     require(w_shape[-1] == x_shape[-1], function, "w", expected, f"shape {list(w_shape)}")
     divides = x_shape[-1] % groups == 0
     require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
-    size = per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
+    size = one_per_axis(function, "w", tuple(w_shape[:-2]), rank, minimum=0)
     not_empty(function, "w", size, w_shape)
-    stride = per_axis(function, "stride", stride, rank)
-    dilation = per_axis(function, "dilation", dilation, rank)
-    behind = per_axis(function, "output_padding", output_padding, rank, minimum=0)
-    between = pads(function, "padding", padding, rank, f"an int, {rank} ints")
-    thin(function, "padding", between)
+    stride = one_per_axis(function, "stride", stride, rank)
+    dilation = one_per_axis(function, "dilation", dilation, rank)
+    extra = one_per_axis(function, "output_padding", output_padding, rank, minimum=0)
+    pairs = pads(function, "padding", padding, rank, f"an int, {rank} ints")
+    thin(function, "padding", pairs)
     unpadded = Window(spatial, size, stride, ((0, 0),) * rank, dilation, (1,) * rank)
-    axes = list(zip(spatial, stride, unpadded.extent, between, behind, strict=True))
+    axes = list(zip(spatial, stride, unpadded.extent, pairs, extra, strict=True))
     image = tuple((n - 1) * s - low - high + e + more for n, s, e, (low, high), more in axes)
     enough = all(map(may_be_left, (*image, *spatial)))
     require(enough, function, "padding", "such that something is left", f"{padding} for a result of {list(image)}")
     if all(isinstance(n, int) for n in image):
         n, s, e, (low, high), more = axes[max(range(rank), key=lambda axis: image[axis])]
         parts = {"stride": (n - 1) * s, "padding": -low - high, "dilation": e, "output_padding": more}
-        given = {"stride": list(stride), "padding": padding, "dilation": dilation, "output_padding": behind}
+        given = {"stride": list(stride), "padding": padding, "dilation": dilation, "output_padding": extra}
         longest = max(parts, key=lambda name: parts[name])
         short(function, longest, image, given[longest])
-    reached = tuple((low, high - more) for (low, high), more in zip(between, behind, strict=True))
+    reached = tuple((low, high - more) for (low, high), more in zip(pairs, extra, strict=True))
     return bounded_steps(replace(unpadded, image=image, padding=reached))
 
 

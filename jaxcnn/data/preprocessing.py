@@ -59,8 +59,8 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         arguments.require(
             fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", arguments.describe(value)
         )
-    dtype, per_channel = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
-    return (x.astype(dtype) - mean.astype(dtype).reshape(per_channel)) / std.astype(dtype).reshape(per_channel)
+    dtype, shape = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
+    return (x.astype(dtype) - mean.astype(dtype).reshape(shape)) / std.astype(dtype).reshape(shape)
 
 
 def _float_dtype(x: np.ndarray) -> np.dtype:

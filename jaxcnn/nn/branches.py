@@ -11,7 +11,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
-from jaxcnn.nn.layer import Layer, LayerLike, as_layer, knowing
+from jaxcnn.nn.layer import Layer, LayerLike, knowing, to_layer
 from jaxcnn.nn.members import apply_member, init_member, named_members
 
 
@@ -41,17 +41,17 @@ def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
     >>> params["shortcut"]["w"].shape
     (1, 1, 3, 16)
     """
-    members = {"body": as_layer("nn.residual", "body", body)}
+    members = {"body": to_layer("nn.residual", "body", body)}
     if shortcut is not None:
-        members["shortcut"] = as_layer("nn.residual", "shortcut", shortcut)
+        members["shortcut"] = to_layer("nn.residual", "shortcut", shortcut)
 
-    def check(x, body, around=None):
-        around = x if around is None else around
-        expected, got = f"of the output shape {list(body)} of body", f"output shape {list(around)}"
-        arguments.require(body == around, "nn.residual", "shortcut", expected, got)
+    def check(x, body, detour=None):
+        detour = x if detour is None else detour
+        expected, got = f"of the output shape {list(body)} of body", f"output shape {list(detour)}"
+        arguments.require(body == detour, "nn.residual", "shortcut", expected, got)
 
-    def join(x, y, around=None):
-        return y + (x if around is None else around)
+    def join(x, y, detour=None):
+        return y + (x if detour is None else detour)
 
     return _branching("residual", members, check, join)
 
@@ -125,7 +125,7 @@ def concatenate(*branches: LayerLike, axis: int = -1) -> Layer:
     def check(x, *outputs):
         (counted,) = arguments.axes("nn.concatenate", "axis", axis, len(outputs[0]))
         arguments.require(counted > 0, "nn.concatenate", "axis", "another one than that of the batch", axis)
-        same = len({_without(axis, y) for y in outputs}) == 1
+        same = len({_erase_axis(axis, y) for y in outputs}) == 1
         got = "output shapes " + ", ".join(str(list(y)) for y in outputs)
         arguments.require(same, "nn.concatenate", "branches", f"of one output shape but for axis {axis}", got)
 
@@ -160,7 +160,7 @@ def skip(inner: LayerLike, *, crop: bool = False) -> Layer:
     >>> nn.output_shape(level, (1, 28, 28, 8))
     (1, 28, 28, 16)
     """
-    members = {"inner": as_layer("nn.skip", "inner", inner)}
+    members = {"inner": to_layer("nn.skip", "inner", inner)}
     crop = arguments.flag("nn.skip", "crop", crop)
 
     def check(x, y):
@@ -210,6 +210,6 @@ def _several(function, branches):
     return named_members(function, "branches", branches)
 
 
-def _without(axis, shape):
-    """A shape whose entry along one axis does not count."""
+def _erase_axis(axis, shape):
+    """The shape with 0 along one axis, whose entry does not count."""
     return tuple(0 if i == axis % len(shape) else n for i, n in enumerate(shape))

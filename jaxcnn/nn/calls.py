@@ -136,8 +136,8 @@ def shown_as(value: Any) -> str:
         shown = [shown_as(each) for each in (value.func, *value.args)]
         return written("partial", shown + [f"{name}={shown_as(each)}" for name, each in value.keywords.items()])
     if isinstance(value, list | tuple):
-        inside = ", ".join(map(shown_as, value))
-        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+        entries = ", ".join(map(shown_as, value))
+        return f"[{entries}]" if isinstance(value, list) else f"({entries}{',' * (len(value) == 1)})"
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__name__
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -218,7 +218,7 @@ def conv_transpose(
 
     def init(key, input_shape):
         x_shape = images_shape(function, input_shape)
-        size_ = window_arguments.per_axis(function, "size", size, len(x_shape) - 2)
+        size_ = window_arguments.one_per_axis(function, "size", size, len(x_shape) - 2)
         w_shape = (*size_, channels // groups, x_shape[-1])
         if key is not ABSTRACT:
             window_arguments.transposed_window(function, x_shape, w_shape, **options)
@@ -245,7 +245,7 @@ def _new_filters(
 ) -> Params:
     """Filters w [*K, C/groups, O] that fit the input, O = `filters`, and biases b [O] if there are any."""
     x_shape, groups = images_shape(function, input_shape), max(groups, 1)
-    w_shape = (*window_arguments.per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
+    w_shape = (*window_arguments.one_per_axis(function, "size", size, len(x_shape) - 2), x_shape[-1] // groups, filters)
     divides = x_shape[-1] % groups == 0
     arguments.require(divides, function, "groups", f"a divisor of the {x_shape[-1]} channels of x", groups)
     if key is not ABSTRACT:

@@ -51,7 +51,7 @@ def weight_norm(layer: Layer) -> Layer:
         others = {name: value for name, value in params.items() if name not in ("v", "g")}
         return layer.apply({**others, "w": w}, state, x, train=train, key=key)
 
-    return _around(layer, init, apply, lambda params: {**params, "w": params["v"]})
+    return _wrapping_layer(layer, init, apply, lambda params: {**params, "w": params["v"]})
 
 
 @layer_maker
@@ -91,14 +91,14 @@ def spectral_norm(layer: Layer) -> Layer:
         y, others = layer.apply({**params, "w": w}, others, x, train=train, key=key)
         return y, {**others, "u": u} if train else state
 
-    return _around(layer, init, apply, lambda params: params)
+    return _wrapping_layer(layer, init, apply, lambda params: params)
 
 
 def _check_layer(function: str, layer: Any) -> None:
     arguments.require(isinstance(layer, Layer), function, "layer", "a Layer", arguments.describe(layer), TypeError)
 
 
-def _around(layer, init, apply, inner):
+def _wrapping_layer(layer, init, apply, inner):
     """The layer around another, whose params are inner(params). A layer that is not ours has no types of parameters."""
     if not isinstance(layer.apply, Method):
         return Layer(init, apply, layer.name)

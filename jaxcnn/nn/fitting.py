@@ -29,15 +29,22 @@ class WrongTree(ValueError):
     """
 
     def __init__(
-        self, function: str, argument: str, path: str, expected: str, got: str, of_x: str | None = None, hint: str = ""
+        self,
+        function: str,
+        argument: str,
+        path: str,
+        expected: str,
+        got: str,
+        input_message: str | None = None,
+        hint: str = "",
     ):
-        super().__init__(function, argument, path, expected, got, of_x, hint)
+        super().__init__(function, argument, path, expected, got, input_message, hint)
         self.function, self.argument, self.path = function, argument, path
-        self.expected, self.got, self.of_x, self.hint = expected, got, of_x, hint
+        self.expected, self.got, self.input_message, self.hint = expected, got, input_message, hint
 
     def __str__(self) -> str:
         expected = f'as init makes them, "{self.path}" {self.expected}'
-        return self.of_x or f"{self.function}: {self.argument} must be {expected}, got {self.got}{self.hint}"
+        return self.input_message or f"{self.function}: {self.argument} must be {expected}, got {self.got}{self.hint}"
 
     def enter(self, name: str, is_input: bool, is_changed: bool) -> None:
         """Notes that it is in a layer of this name, and whether the input of that is the one of the layers around.
@@ -45,9 +52,9 @@ class WrongTree(ValueError):
         Where a layer in between has changed its shape, the order of its axes cannot be told from that.
         """
         self.path = f"{name}/{self.path}"
-        self.of_x = self.of_x if is_input else None
-        if self.of_x and is_changed:
-            self.of_x = self.of_x.partition(CHANNELS_FIRST)[0]
+        self.input_message = self.input_message if is_input else None
+        if self.input_message and is_changed:
+            self.input_message = self.input_message.partition(CHANNELS_FIRST)[0]
 
 
 def check_trees(function: str, params: Any, state: Any, members: Any = None) -> None:
@@ -72,9 +79,11 @@ def check_fit(function, init, params, state, x_shape, input_of):
         raise
     if wrong:
         expected = _shape_that_fits(init, params, state, x_shape, input_of)
-        of_x = _wrong_input(function, x_shape, expected) if expected else None
+        input_message = _wrong_input(function, x_shape, expected) if expected else None
         other_size = expected and len(x_shape) == len(expected) and (len(x_shape) == 2 or x_shape[-1] == expected[-1])
-        raise WrongTree(function, *wrong, of_x=of_x, hint=": for images of another size?" if other_size else "")
+        raise WrongTree(
+            function, *wrong, input_message=input_message, hint=": for images of another size?" if other_size else ""
+        )
 
 
 def refusal(init: Callable[..., Any], x_shape: tuple[int, ...]) -> ValueError | None:
@@ -186,11 +195,11 @@ def checked_shape(
     function: str, input_shape: Any, fits: Callable[[tuple[int, ...]], bool], axes: tuple[str, ...], more: str = ""
 ) -> tuple[int, ...]:
     """The shape of a batch as a tuple; ValueError unless it fits. `axes` says which there are, or are as well."""
-    of_x = isinstance(input_shape, ShapeOfX)
-    shape = tuple(input_shape) if of_x else arguments.shape(function, "input_shape", input_shape)
-    expected = " or ".join(f"[{names}]" if of_x else f"({names})" for names in axes) + more
-    got = list(shape) if of_x else shape
-    arguments.require(fits(shape), function, "x" if of_x else "input_shape", expected, got)
+    is_shape_of_x = isinstance(input_shape, ShapeOfX)
+    shape = tuple(input_shape) if is_shape_of_x else arguments.shape(function, "input_shape", input_shape)
+    expected = " or ".join(f"[{names}]" if is_shape_of_x else f"({names})" for names in axes) + more
+    got = list(shape) if is_shape_of_x else shape
+    arguments.require(fits(shape), function, "x" if is_shape_of_x else "input_shape", expected, got)
     return shape
 
 

@@ -141,7 +141,7 @@ def knowing(apply: Callable[..., tuple[jax.Array, State]], *members: Layer) -> C
     return apply
 
 
-def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
+def parameterless(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
     """The layer that applies a function of an array."""
 
     def apply(params, state, x, *, train=False, key=None):
@@ -151,7 +151,7 @@ def without_parameters(name: str, function: Callable[[jax.Array], jax.Array]) ->
     return leaf(name, no_parameters, apply)
 
 
-def as_layer(function: str, argument: str, value: Any) -> Layer:
+def to_layer(function: str, argument: str, value: Any) -> Layer:
     """A layer as it is, a function of an array as a layer of the function's name; anything else is a TypeError."""
     if isinstance(value, Layer):
         return value
@@ -171,4 +171,4 @@ def function_layer(function: Callable[[jax.Array], jax.Array]) -> Layer:
     while isinstance(named, functools.partial):
         named = named.func
     name = getattr(named, "__name__", "")
-    return without_parameters(name if name.isidentifier() else "function", function)
+    return parameterless(name if name.isidentifier() else "function", function)

@@ -10,7 +10,7 @@ from jax.nn.initializers import Initializer
 from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import any_with_channels, axes_of_images, checked_shape, rows_shape
-from jaxcnn.nn.layer import Layer, leaf, without_parameters
+from jaxcnn.nn.layer import Layer, leaf, parameterless
 from jaxcnn.nn.parameters import HE_NORMAL, one_per_channel, weights
 from jaxcnn.ops import dense as dense_op
 from jaxcnn.ops.activations import rectifiers
@@ -67,7 +67,7 @@ def flatten() -> Layer:
     >>> y.shape
     (2, 48)
     """
-    return without_parameters("flatten", dense_op.flatten)
+    return parameterless("flatten", dense_op.flatten)
 
 
 @layer_maker

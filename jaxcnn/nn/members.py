@@ -12,14 +12,14 @@ import jax
 from jaxcnn.contract import arguments
 from jaxcnn.nn.fitting import WrongTree
 from jaxcnn.nn.inspection import applied_shape
-from jaxcnn.nn.layer import Layer, LayerLike, Shape, as_layer
+from jaxcnn.nn.layer import Layer, LayerLike, Shape, to_layer
 
 
 def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> dict[str, Layer]:
     """The layers by name: each kind is numbered from 1 on, and a name that was given by `named` stays."""
     members, kinds = {}, Counter()
     for i, layer in enumerate(layers):
-        layer = as_layer(function, f"{argument}[{i}]", layer)
+        layer = to_layer(function, f"{argument}[{i}]", layer)
         kinds[layer.name] += layer.numbered
         name = f"{layer.name}{kinds[layer.name]}" if layer.numbered else layer.name
         arguments.require(name not in members, function, argument, "of different names", f"two called {name!r}")
@@ -74,6 +74,6 @@ def told_where(name: str, is_input: bool = True, is_changed: bool = False) -> It
         raise
 
 
-def _enter(tree, name, own):
-    if own:
-        tree[name] = own
+def _enter(tree, name, entries):
+    if entries:
+        tree[name] = entries

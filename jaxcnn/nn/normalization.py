@@ -26,7 +26,7 @@ from jaxcnn.nn.fitting import (
     rows_shape,
 )
 from jaxcnn.nn.initializers import constant
-from jaxcnn.nn.layer import Layer, Params, Shape, leaf, without_parameters
+from jaxcnn.nn.layer import Layer, Params, Shape, leaf, parameterless
 from jaxcnn.nn.parameters import drawn, filled
 from jaxcnn.ops import batch_normalization, local_response, normalization
 
@@ -127,8 +127,9 @@ def layer_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """
     eps = arguments.number("nn.layer_norm", "eps", eps, 0)
     op = functools.partial(normalization.layer_norm, axes=axes, eps=eps)
-    along, input_of = functools.partial(_along, "nn.layer_norm", axes), functools.partial(_input_of, axes)
-    return _norm("layer_norm", op, ("gamma", "beta"), along, input_of)
+    parameter_shape = functools.partial(_axis_lengths, "nn.layer_norm", axes)
+    input_of = functools.partial(_input_of, axes)
+    return _norm("layer_norm", op, ("gamma", "beta"), parameter_shape, input_of)
 
 
 @layer_maker
@@ -152,8 +153,9 @@ def rms_norm(*, axes: PerAxis = -1, eps: float = 1e-5) -> Layer:
     """
     eps = arguments.number("nn.rms_norm", "eps", eps, 0)
     op = functools.partial(normalization.rms_norm, axes=axes, eps=eps)
-    along, input_of = functools.partial(_along, "nn.rms_norm", axes), functools.partial(_input_of, axes)
-    return _norm("rms_norm", op, ("gamma",), along, input_of)
+    parameter_shape = functools.partial(_axis_lengths, "nn.rms_norm", axes)
+    input_of = functools.partial(_input_of, axes)
+    return _norm("rms_norm", op, ("gamma",), parameter_shape, input_of)
 
 
 @layer_maker
@@ -181,14 +183,14 @@ def group_norm(groups: int, *, eps: float = 1e-5) -> Layer:
     groups = arguments.integer("nn.group_norm", "groups", groups, 1)
     eps = arguments.number("nn.group_norm", "eps", eps, 0)
 
-    def along(input_shape):
+    def parameter_shape(input_shape):
         channels = rows_shape("nn.group_norm", input_shape)[-1]
         expected = f"a divisor of the {channels} channels"
         arguments.require(channels % groups == 0, "nn.group_norm", "groups", expected, groups)
         return (channels,)
 
     op = functools.partial(normalization.group_norm, groups=groups, eps=eps)
-    return _norm("group_norm", op, ("gamma", "beta"), along)
+    return _norm("group_norm", op, ("gamma", "beta"), parameter_shape)
 
 
 @layer_maker
@@ -212,11 +214,11 @@ def instance_norm(*, eps: float = 1e-5) -> Layer:
     """
     eps = arguments.number("nn.instance_norm", "eps", eps, 0)
 
-    def along(input_shape):
+    def parameter_shape(input_shape):
         return images_shape("nn.instance_norm", input_shape)[-1:]
 
     op = functools.partial(normalization.instance_norm, eps=eps)
-    return _norm("instance_norm", op, ("gamma", "beta"), along, images_with_channels)
+    return _norm("instance_norm", op, ("gamma", "beta"), parameter_shape, images_with_channels)
 
 
 @layer_maker
@@ -243,14 +245,14 @@ def local_response_norm(size: int, *, alpha: float = 1e-4, beta: float = 0.75, k
     size = arguments.integer(function, "size", size, 1)
     powers = {name: arguments.number(function, name, v, 0) for name, v in (("alpha", alpha), ("beta", beta), ("k", k))}
     op = functools.partial(local_response.local_response_norm, size=size, **powers)
-    return without_parameters("local_response_norm", op)
+    return parameterless("local_response_norm", op)
 
 
-def _norm(name, op, names, along, input_of=any_with_channels) -> Layer:
-    """The layer of an op with gamma, and beta if it is named, of the shape along(input_shape)."""
+def _norm(name, op, names, parameter_shape, input_of=any_with_channels) -> Layer:
+    """The layer of an op with gamma, and beta if it is named, of the shape parameter_shape(input_shape)."""
 
     def init(key, input_shape):
-        shape, start = along(input_shape), {"gamma": 1, "beta": 0}
+        shape, start = parameter_shape(input_shape), {"gamma": 1, "beta": 0}
         return {parameter: filled(key, shape, start[parameter]) for parameter in names}, {}
 
     def apply(params, state, x, *, train=False, key=None):
@@ -260,7 +262,7 @@ def _norm(name, op, names, along, input_of=any_with_channels) -> Layer:
     return leaf(name, init, apply, input_of, knows_axes=False)
 
 
-def _along(function: str, axes: Any, input_shape: Any) -> Shape:
+def _axis_lengths(function: str, axes: Any, input_shape: Any) -> Shape:
     x_shape = checked_shape(function, input_shape, lambda shape: True, ())
     return tuple(x_shape[axis] for axis in arguments.axes(function, "axes", axes, len(x_shape)))
 

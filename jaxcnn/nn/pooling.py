@@ -15,7 +15,7 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import axes_of_images, images_shape, images_with_channels
-from jaxcnn.nn.layer import Layer, leaf, no_parameters, without_parameters
+from jaxcnn.nn.layer import Layer, leaf, no_parameters, parameterless
 from jaxcnn.nn.parameters import filled, one_per_channel, required_key
 from jaxcnn.ops import (
     global_pooling,
@@ -54,7 +54,7 @@ def max_pool(
     (1, 4, 4, 3)
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return without_parameters("max_pool", partial(max_pooling.max_pool, window=window, **options))
+    return parameterless("max_pool", partial(max_pooling.max_pool, window=window, **options))
 
 
 @layer_maker
@@ -84,7 +84,7 @@ def mean_pool(
     """
     options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     options |= {"count_include_pad": count_include_pad, "divisor": divisor}
-    return without_parameters("mean_pool", partial(mean_pooling.mean_pool, window=window, **options))
+    return parameterless("mean_pool", partial(mean_pooling.mean_pool, window=window, **options))
 
 
 @layer_maker
@@ -104,9 +104,7 @@ def lp_pool(window: PerAxis, p: float, *, stride: PerAxis | None = None, ceil_mo
     >>> y.shape
     (1, 4, 4, 3)
     """
-    return without_parameters(
-        "lp_pool", partial(lp_pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode)
-    )
+    return parameterless("lp_pool", partial(lp_pooling.lp_pool, window=window, p=p, stride=stride, ceil_mode=ceil_mode))
 
 
 @layer_maker
@@ -126,7 +124,7 @@ def adaptive_max_pool(shape: Regions) -> Layer:
     >>> y.shape
     (1, 2, 2, 3)
     """
-    return without_parameters("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
+    return parameterless("adaptive_max_pool", partial(global_pooling.adaptive_max_pool, shape=shape))
 
 
 @layer_maker
@@ -146,7 +144,7 @@ def adaptive_mean_pool(shape: Regions) -> Layer:
     >>> y.shape
     (1, 2, 2, 3)
     """
-    return without_parameters("adaptive_mean_pool", partial(global_pooling.adaptive_mean_pool, shape=shape))
+    return parameterless("adaptive_mean_pool", partial(global_pooling.adaptive_mean_pool, shape=shape))
 
 
 @layer_maker

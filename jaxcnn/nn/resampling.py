@@ -7,7 +7,7 @@ import functools
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.window_arguments import Pads
 from jaxcnn.nn.calls import layer_maker
-from jaxcnn.nn.layer import Layer, without_parameters
+from jaxcnn.nn.layer import Layer, parameterless
 from jaxcnn.ops import padding
 from jaxcnn.ops import pixel_shuffle as pixel_ops
 from jaxcnn.ops import resize as resize_op
@@ -31,7 +31,7 @@ def pixel_shuffle(factor: PerAxis) -> Layer:
     >>> y.shape
     (1, 6, 10, 2)
     """
-    return without_parameters("pixel_shuffle", functools.partial(pixel_ops.pixel_shuffle, factor=factor))
+    return parameterless("pixel_shuffle", functools.partial(pixel_ops.pixel_shuffle, factor=factor))
 
 
 @layer_maker
@@ -52,7 +52,7 @@ def pixel_unshuffle(factor: PerAxis) -> Layer:
     >>> y.shape
     (1, 3, 5, 8)
     """
-    return without_parameters("pixel_unshuffle", functools.partial(pixel_ops.pixel_unshuffle, factor=factor))
+    return parameterless("pixel_unshuffle", functools.partial(pixel_ops.pixel_unshuffle, factor=factor))
 
 
 @layer_maker
@@ -73,7 +73,7 @@ def resize(shape: PerAxis, method: str = "nearest") -> Layer:
     >>> y.shape
     (1, 7, 3, 2)
     """
-    return without_parameters("resize", functools.partial(resize_op.resize, shape=shape, method=method))
+    return parameterless("resize", functools.partial(resize_op.resize, shape=shape, method=method))
 
 
 @layer_maker
@@ -94,4 +94,4 @@ def pad(width: Pads, mode: str = "zeros") -> Layer:
     >>> y.shape
     (1, 6, 7, 2)
     """
-    return without_parameters("pad", functools.partial(padding.pad, width=width, mode=mode))
+    return parameterless("pad", functools.partial(padding.pad, width=width, mode=mode))

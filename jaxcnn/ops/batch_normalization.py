@@ -11,7 +11,7 @@ from jax import lax
 from jaxcnn.contract import arguments
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.ops.normalization import checked, mask, normalise, per_channel, standardised
+from jaxcnn.ops.normalization import channel_shaped, checked, mask, normalise, standardised
 
 
 def batch_norm(
@@ -62,7 +62,7 @@ def batch_norm(
     x, gamma, beta, eps = checked("batch_norm", x, gamma, beta, eps)
     named = _named_sizes("batch_norm", axis_name)
     where, axes = mask("batch_norm", where, x), tuple(range(x.ndim - 1))
-    y, mean, var = normalise(x, per_channel(gamma, x), per_channel(beta, x), where, axes, eps, named)
+    y, mean, var = normalise(x, channel_shaped(gamma, x), channel_shaped(beta, x), where, axes, eps, named)
     return y, mean.reshape(-1), var.reshape(-1)
 
 
@@ -141,7 +141,7 @@ _batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inf
 
 def _wide_channels(a, x):
     """a [C] with the rank of x, in the dtype that sums over x are accumulated in."""
-    return per_channel(a, x).astype(sum_dtype(x.dtype))
+    return channel_shaped(a, x).astype(sum_dtype(x.dtype))
 
 
 def _channel_sum(a):

@@ -151,16 +151,16 @@ def separable_conv(
     fits = w_point.shape[:-1] == (*ones, *channels)
     expected = f"[*1, C·m, O] with C·m = {list(channels)} as w_depth has"
     arguments.require(fits, function, "w_point", expected, arguments.describe(w_point))
-    h = _checked_conv(function, x, w_depth, None, stride, padding, dilation, x.shape[-1], filters="w_depth")
+    h = _checked_conv(function, x, w_depth, None, stride, padding, dilation, x.shape[-1], argument="w_depth")
     return _checked_conv(function, h, w_point, b, 1, "VALID", 1, 1)
 
 
-def _checked_conv(function, x, w, b, stride, padding, dilation, groups, filters="w"):
-    """The convolution of arguments that are checked here; errors call the filters `filters`."""
-    x, w, b = arguments.floating_and_bias(function, {"x": x, filters: w}, b)
+def _checked_conv(function, x, w, b, stride, padding, dilation, groups, argument="w"):
+    """The convolution of arguments that are checked here; errors call the filters `argument`."""
+    x, w, b = arguments.floating_and_bias(function, {"x": x, argument: w}, b)
     groups = arguments.integer(function, "groups", groups, 1)
     window = window_arguments.filter_window(
-        function, x.shape, w.shape, stride, padding, dilation, groups, argument=filters
+        function, x.shape, w.shape, stride, padding, dilation, groups, argument=argument
     )
     if b is not None:
         arguments.vector(function, "b", b, w.shape[-1])

@@ -182,8 +182,8 @@ def _draw_blocks(key, dtype, rate, shape, blocks):
     n, *_, c = shape
     blocks_per_entry = blocks.volume * math.prod(blocks.output) / max(math.prod(blocks.image), 1)
     first = _yes(key, 1 - (1 - rate) ** (1 / blocks_per_entry), (n, *blocks.output, c))
-    around = [(0, 0), *((size - 1, size - 1) for size in blocks.size), (0, 0)]
-    dropped = lax.reduce_window(first, False, lax.bitwise_or, (1, *blocks.size, 1), (1,) * len(shape), around)
+    padding = [(0, 0), *((size - 1, size - 1) for size in blocks.size), (0, 0)]
+    dropped = lax.reduce_window(first, False, lax.bitwise_or, (1, *blocks.size, 1), (1,) * len(shape), padding)
     count = jnp.sum(~dropped).astype(dtype)
     return ~dropped, jnp.maximum(count, 1) / max(dropped.size, 1)
 

@@ -14,7 +14,7 @@ from jax import lax
 from jaxcnn.contract import arguments
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.ops.normalization import normalise, per_channel
+from jaxcnn.ops.normalization import channel_shaped, normalise
 
 
 def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
@@ -46,7 +46,7 @@ def weight_norm(v: jax.Array, g: jax.Array) -> jax.Array:
     arguments.vector("weight_norm", "g", g, v.shape[-1])
     count = max(math.prod(v.shape[:-1]), 1)
     # An RMS norm: ‖v‖ = sqrt(count · mean(v²)).
-    gamma = per_channel(g, v).astype(sum_dtype(v.dtype)) / math.sqrt(count)
+    gamma = channel_shaped(g, v).astype(sum_dtype(v.dtype)) / math.sqrt(count)
     w, *_ = normalise(v, gamma, None, None, tuple(range(v.ndim - 1)), 0.0, ())
     return w
 

@@ -71,7 +71,7 @@ def conv_general_dilated(
     """
     lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
 
-    def by_lax(lhs, rhs):
+    def call_lax(lhs, rhs):
         products = {"precision": precision, "preferred_element_type": preferred_element_type}
         counts = {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
         dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
@@ -89,8 +89,8 @@ def conv_general_dilated(
     ):
         far = [n for n in jax.tree.leaves(value) if isinstance(n, int) and abs(n) >= arguments.LONGEST]
         arguments.require(not far, "conv_general_dilated", name, "below 2^48", value)
-    like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs)]
-    result = jax.eval_shape(by_lax, *like)  # raises lax's errors
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs)]
+    result = jax.eval_shape(call_lax, *shapes)  # raises lax's errors
     if math.prod(result.shape) == 0:
         return jnp.zeros(result.shape, result.dtype)
 

@@ -200,16 +200,16 @@ _max_of_regions = custom_rule(_max_of_regions_plain, _max_of_regions_fwd, _max_o
 def _add_region_by_region(dy, place, axes):
     """dx [N, *S, C]: each place adds up the dy of those regions that it is in and has won."""
     dtype, image = place.dtype, [regions.shape[1] for regions in axes]
-    own, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
+    own_place, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
     for axis, n in enumerate(image, start=1):
-        own = own * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
+        own_place = own_place * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
     dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), sum_dtype(dy.dtype))
     for regions in itertools.product(*axes):
         maximum, share = place, dy
         for axis, region in enumerate(regions, start=1):
             maximum = jnp.take(maximum, region, axis=axis, mode="fill", fill_value=-1)
             share = jnp.take(share, region, axis=axis, mode="clip")
-        dx = dx + jnp.where(maximum == own, share, zero).astype(dx.dtype)
+        dx = dx + jnp.where(maximum == own_place, share, zero).astype(dx.dtype)
     return dx.astype(dy.dtype)
 
 
@@ -233,8 +233,8 @@ def _place_axis_by_axis(x, axes):
     dtype = dtype_of_places(x.shape[1:-1], "adaptive_max_pool")
     nowhere, place, step = np.array(np.iinfo(dtype).max, dtype), jnp.zeros((1,) * x.ndim, dtype), 1
     for axis, (n, m) in reversed(list(enumerate(axes, start=1))):
-        along = [n if a == axis else 1 for a in range(x.ndim)]
-        place, step = place + step * lax.broadcasted_iota(dtype, along, axis), step * n
+        shape = [n if a == axis else 1 for a in range(x.ndim)]
+        place, step = place + step * lax.broadcasted_iota(dtype, shape, axis), step * n
         largest, places = [], []
         for first, end in _regions(n, m):
             region, places_of_region = (lax.slice_in_dim(a, first, end, axis=axis) for a in (x, place))

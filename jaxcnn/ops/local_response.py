@@ -63,17 +63,17 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
 
 
 # The derivative of y_i by x_j, through d_i, is -β x_i d_i^-(β+1) · 2 slope x_j, for all i that have j around them. In
-# channels, i - before <= j <= i + after is the same as j - after <= i <= j + before: dx is a sum of the same kind with
+# channels, i - low <= j <= i + high is the same as j - high <= i <= j + low: dx is a sum of the same kind with
 # the two ends exchanged.
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
     wide = widen(x)
     wide_dy = dy.astype(wide.dtype)
     d, c = _divisor(wide, size, slope, k)
     power, part = c**beta * d**-beta * c**beta, limits(wide.dtype)[2] ** 0.5
-    before, after = _reach(size)
+    low, high = _reach(size)
     # x_j x_i/d_i is near 1. But x_j alone may be too large for the dtype, and x_i/d_i too small: x_j is multiplied by
     # `part`, which is less than 1, and x_i/d_i divided by it.
-    neighbours = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), after, before)
+    neighbours = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), high, low)
     return (power * wide_dy - 2 * slope * beta * (part * wide) * neighbours,)
 
 
@@ -98,8 +98,8 @@ def _reach(size):
     return size // 2, (size - 1) // 2
 
 
-def _sum_around(a, before, after):
-    """The sum of every entry, the `before` entries in front of it and the `after` behind it, along the last axis."""
+def _sum_around(a, low, high):
+    """The sum of every entry, the `low` entries in front of it and the `high` behind it, along the last axis."""
     others = a.ndim - 1
-    window, padding = (1,) * others + (before + 1 + after,), [(0, 0)] * others + [(before, after)]
+    window, padding = (1,) * others + (low + 1 + high,), [(0, 0)] * others + [(low, high)]
     return lax.reduce_window(a, 0.0, lax.add, window, (1,) * a.ndim, padding)

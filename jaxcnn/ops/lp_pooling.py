@@ -86,24 +86,24 @@ def _lp_pool_bwd(p, window, residuals, dy):
     x, y = map(widen, residuals)
     args = x, store(y), widen(dy)
 
-    def by_factors(x, y, dy):
+    def factored_dx(x, y, dy):
         shares = float(window.volume) * add_shares(_power_unless_zero(y, 1 - p) * dy, window, image_only(window))
         return _multiplied(shares, _smooth_power(x, p - 1), x, p)
 
-    def by_ratios(x, y, dy):
+    def ratio_dx(x, y, dy):
         return _add_shares_of(x, y, jnp.ones_like(y), dy, p, window)
 
-    def by_parts(x, y, dy):
+    def scaled_ratio_dx(x, y, dy):
         """For windows whose entries are all within the dtype while y is not: of a part of y that is."""
         part = 2.0 ** -min(math.ceil(math.log2(window.volume) / p) + 1, 60)
         part = jnp.where(jnp.isinf(y), np.array(part, y.dtype), 1.0)
         norm = _scaled_norm(x, p, window, _share, part)
         return _add_shares_of(x, norm, part, dy, p, window)
 
-    def robustly(x, y, dy):
-        return lax.cond(jnp.any(jnp.isinf(y)), by_parts, by_ratios, x, y, dy)
+    def robust_dx(x, y, dy):
+        return lax.cond(jnp.any(jnp.isinf(y)), scaled_ratio_dx, ratio_dx, x, y, dy)
 
-    dx = lax.cond(_is_moderate(*args, p), by_factors, robustly, *args) if _overlap(window) else robustly(*args)
+    dx = lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args) if _overlap(window) else robust_dx(*args)
     return (dx,)
 
 

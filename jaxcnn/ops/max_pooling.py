@@ -160,7 +160,7 @@ def max_unpool(
     arguments.images(function, y, "y")
     if shape is None:
         stride = window if stride is None else stride
-        size = window_arguments.per_axis(function, "window", window, y.ndim - 2)
+        size = window_arguments.one_per_axis(function, "window", window, y.ndim - 2)
         shape = window_arguments.transposed_window(
             function, y.shape, (*size, 1, y.shape[-1]), stride, padding, 0, 1, 1, argument="window"
         ).image

@@ -52,6 +52,7 @@ def mean_pool(
 
     Source: lecture, "Backward Pass: Mean-Pooling".
 
+    >>> import jax.numpy as jnp
     >>> mean_pool(jnp.array([1.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0]
     Array([2., 1.], dtype=float32)
     """

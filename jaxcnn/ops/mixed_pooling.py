@@ -139,7 +139,7 @@ def softmax_pool(
     arguments.known_image("softmax_pool", x)
     checked = require_seen("softmax_pool", pooling_window("softmax_pool", x, window, stride, padding))
     arguments.one_or_per_channel("softmax_pool", "temperature", scale, x, "temperature")
-    arguments.above_zero("softmax_pool", "temperature", temperature)
+    arguments.positive("softmax_pool", "temperature", temperature)
     return _softmax_pool(x, scale, trimmed(checked))
 
 
@@ -193,9 +193,9 @@ def _soft_maximum(x, temperature, window):
 
 def _exp(t, scale):
     """t and exp(t / T); both 0 where t is so low that exp has no number for it, and so are their derivatives."""
-    inside = t > -1000 * scale
-    t = jnp.where(inside, t, 0.0)
-    return t, jnp.where(inside, jnp.exp(t / scale), 0.0)
+    is_in_range = t > -1000 * scale
+    t = jnp.where(is_in_range, t, 0.0)
+    return t, jnp.where(is_in_range, jnp.exp(t / scale), 0.0)
 
 
 def _sum_over_shared(terms, parameter):

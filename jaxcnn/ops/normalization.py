@@ -192,7 +192,7 @@ def instance_norm(
     """
     x, gamma, beta, eps = checked("instance_norm", x, gamma, beta, eps)
     arguments.images("instance_norm", x)
-    gamma, beta, axes = per_channel(gamma, x), per_channel(beta, x), tuple(range(1, x.ndim - 1))
+    gamma, beta, axes = channel_shaped(gamma, x), channel_shaped(beta, x), tuple(range(1, x.ndim - 1))
     return normalise(x, gamma, beta, mask("instance_norm", where, x), axes, eps, ())[0]
 
 
@@ -286,9 +286,9 @@ def _inverse_deviation(x, mean, where, count, axes, eps, named):
     factors = (shrink, 1 / shrink) if eps < smallest else (shrink,)
     total, *others = square_sums(x, None if mean is None else _recomputed(mean), where, axes, factors, named)
     square, factor, added = total, jnp.ones_like(total), jnp.full_like(total, eps)
-    for other, multiple in zip(others, factors, strict=True):
+    for multiple_sum, multiple in zip(others, factors, strict=True):
         is_beyond = total < smallest if multiple > 1 else total > largest
-        square, factor = jnp.where(is_beyond, other, square), jnp.where(is_beyond, multiple, factor)
+        square, factor = jnp.where(is_beyond, multiple_sum, square), jnp.where(is_beyond, multiple, factor)
         added = jnp.where(is_beyond, eps * multiple * multiple, added)
     # JAX derives 1/sqrt in steps that stay within the dtype, while the r³ of `lax.rsqrt` is 0 for entries of 1e15.
     return factor / jnp.sqrt(square / count + added), total / count
@@ -302,7 +302,7 @@ def _recomputed(statistics):
     return lax.optimization_barrier(statistics)
 
 
-def per_channel(a, x):
+def channel_shaped(a, x):
     """a [C] with axes of length 1 for all others of x."""
     return a.reshape((1,) * (x.ndim - 1) + (-1,))
 
@@ -334,21 +334,21 @@ def _checked_along(function, x, axes, **parameters):
     """x, the axes counted from the front, and the parameters along them with length 1 along the others."""
     (x,) = arguments.floating(function, x=x)
     axes = arguments.axes(function, "axes", axes, x.ndim)
-    along = tuple(x.shape[axis] for axis in axes)
+    lengths = tuple(x.shape[axis] for axis in axes)
     arrays = arguments.floating(function, **parameters)
     for name, array in zip(parameters, arrays, strict=True):
-        expected = f"of the shape {list(along)} that x has along the axes {axes}"
-        arguments.require(array.shape == along, function, name, expected, arguments.describe(array))
+        expected = f"of the shape {list(lengths)} that x has along the axes {axes}"
+        arguments.require(array.shape == lengths, function, name, expected, arguments.describe(array))
     shape = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
     return x, axes, *(array.reshape(shape) for array in arrays)
 
 
 def _count(x, where, axes, named):
     """M: how many entries there are along the axes, on all devices; 1 where there is none."""
-    along = [x.shape[axis] for axis in axes]
+    lengths = [x.shape[axis] for axis in axes]
     devices = math.prod(size for _, size in named)
     if where is None:
-        return max(math.prod(along) * devices, 1)
+        return max(math.prod(lengths) * devices, 1)
     shared = math.prod(x.shape[axis] for axis in axes if where.shape[axis] == 1)
     count = sum_along(where.astype(sum_dtype(x.dtype)), axes) * shared
     return jnp.maximum(sum_devices(count, named), 1)

@@ -86,14 +86,14 @@ def _most(n, pads, mode):
 def _pad_plain(x, width, mode):
     if mode == "zeros":
         return _zeros(x, width)
-    before, added, after = _steps(width, mode)
-    x = _zeros(x, before)
+    first_crop, added, last_crop = _steps(width, mode)
+    x = _zeros(x, first_crop)
     for axis, (low, high) in enumerate(added, 1):
         (a, b), (c, d) = _SOURCES[mode](x.shape[axis], low, high)
         front = _strip(lax.slice_in_dim(x, a, b, axis=axis), axis, low, mode)
         back = _strip(lax.slice_in_dim(x, c, d, axis=axis), axis, high, mode)
         x = jnp.concatenate([front, x, back], axis)
-    return _zeros(x, after)
+    return _zeros(x, last_crop)
 
 
 def _pad_fwd(x, width, mode):
@@ -106,8 +106,8 @@ def _pad_bwd(width, mode, _, dy):
     """Each step backwards, the last one first: what was cropped gets zeros, what was added is folded back."""
     if mode == "zeros":
         return (_zeros(dy, _negative(width)),)
-    before, added, after = _steps(width, mode)
-    dx = _zeros(widen(dy), _negative(after))
+    first_crop, added, last_crop = _steps(width, mode)
+    dx = _zeros(widen(dy), _negative(last_crop))
     for axis, (low, high) in enumerate(added, 1):
         n = dx.shape[axis] - low - high
         front, middle, back = (
@@ -115,8 +115,8 @@ def _pad_bwd(width, mode, _, dy):
         )
         (a, b), (c, d) = _SOURCES[mode](n, low, high)
         front, back = _strip_transposed(front, axis, mode), _strip_transposed(back, axis, mode)
-        dx = middle + _along(front, axis, a, n - b) + _along(back, axis, c, n - d)
-    return (_zeros(dx, _negative(before)),)
+        dx = middle + _pad_axis(front, axis, a, n - b) + _pad_axis(back, axis, c, n - d)
+    return (_zeros(dx, _negative(first_crop)),)
 
 
 _pad = custom_rule(_pad_plain, _pad_fwd, _pad_bwd)
@@ -161,6 +161,6 @@ def _zeros(x, width):
     return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in width), (0, 0, 0)])
 
 
-def _along(x, axis, low, high):
-    """Zeros around, along one axis."""
+def _pad_axis(x, axis, low, high):
+    """x with zeros around it along one axis, or less of it."""
     return lax.pad(x, np.zeros((), x.dtype), [(low, high, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])

@@ -37,7 +37,7 @@ def pixel_shuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     """
     (x,) = arguments.floating("pixel_shuffle", x=x)
     arguments.images("pixel_shuffle", x)
-    factor = window_arguments.per_axis("pixel_shuffle", "factor", factor, x.ndim - 2)
+    factor = window_arguments.one_per_axis("pixel_shuffle", "factor", factor, x.ndim - 2)
     divides = x.shape[-1] % math.prod(factor) == 0
     expected = f"such that their product divides the {x.shape[-1]} channels of x"
     arguments.require(divides, "pixel_shuffle", "factor", expected, factor)
@@ -70,7 +70,7 @@ def pixel_unshuffle(x: jax.Array, factor: PerAxis) -> jax.Array:
     """
     (x,) = arguments.floating("pixel_unshuffle", x=x)
     arguments.images("pixel_unshuffle", x)
-    factor = window_arguments.per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
+    factor = window_arguments.one_per_axis("pixel_unshuffle", "factor", factor, x.ndim - 2)
     divides = all(n % f == 0 for n, f in zip(x.shape[1:-1], factor, strict=True))
     expected = f"[N, *S, C] with S multiples of factor {factor}"
     names = [(f, n) for n, f in zip(x.shape[1:-1], factor, strict=True) if arguments.is_symbolic(n) and n % f != 0]

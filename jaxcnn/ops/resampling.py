@@ -42,7 +42,7 @@ def downsample(x: jax.Array, factor: PerAxis) -> jax.Array:
     """
     (x,) = arguments.floating("downsample", x=x)
     arguments.images("downsample", x)
-    factor = window_arguments.per_axis("downsample", "factor", factor, x.ndim - 2)
+    factor = window_arguments.one_per_axis("downsample", "factor", factor, x.ndim - 2)
     pairs = zip(factor, x.shape[1:-1], strict=True)
     factor = tuple(max(n, 1) if surely(operator.gt, f, n) else f for f, n in pairs)  # to the first place alone
     return _downsample(x, factor, x.shape[1:-1])
@@ -79,7 +79,7 @@ def upsample(x: jax.Array, factor: PerAxis, *, shape: tuple[int, ...] | None = N
     (x,) = arguments.floating("upsample", x=x)
     arguments.images("upsample", x)
     spatial = x.shape[1:-1]
-    factor = window_arguments.per_axis("upsample", "factor", factor, len(spatial))
+    factor = window_arguments.one_per_axis("upsample", "factor", factor, len(spatial))
     if shape is None:
         shape = tuple(max(f * (n - 1) + 1, 0) for n, f in zip(spatial, factor, strict=True))
         arguments.short("upsample", "factor", shape, factor)

@@ -47,24 +47,24 @@ def resize(x: jax.Array, shape: PerAxis, method: str = "nearest") -> jax.Array:
         0 not in x.shape[1:-1], "resize", "x", "of at least 1 entry per spatial axis", arguments.describe(x)
     )
     arguments.known_image("resize", x)
-    shape = window_arguments.per_axis("resize", "shape", shape, x.ndim - 2)
+    shape = window_arguments.one_per_axis("resize", "shape", shape, x.ndim - 2)
     arguments.require(max(shape) < 2**31, "resize", "shape", "of fewer than 2^31 places on an axis", list(shape))
     arguments.choice("resize", "method", method, tuple(_TERMS))
     return _resize(x, x.shape[1:-1], shape, method)
 
 
-def _resize_plain(x, before, after, method):
-    return _along_spatial_axes(x, [_TERMS[method](n, m) for n, m in zip(before, after, strict=True)])
+def _resize_plain(x, old_size, new_size, method):
+    return _sum_axes(x, [_TERMS[method](n, m) for n, m in zip(old_size, new_size, strict=True)])
 
 
-def _resize_fwd(x, before, after, method):
-    return _resize_plain(x, before, after, method), None
+def _resize_fwd(x, old_size, new_size, method):
+    return _resize_plain(x, old_size, new_size, method), None
 
 
-def _resize_bwd(before, after, method, _, dy):
+def _resize_bwd(old_size, new_size, method, _, dy):
     """dX = Aᵀ dY along each axis."""
-    axes = zip(before, after, strict=True)
-    return (_along_spatial_axes(dy, [transposed(_TERMS[method](n, m), n) for n, m in axes]),)
+    axes = zip(old_size, new_size, strict=True)
+    return (_sum_axes(dy, [transposed(_TERMS[method](n, m), n) for n, m in axes]),)
 
 
 _resize = custom_rule(_resize_plain, _resize_fwd, _resize_bwd)
@@ -84,10 +84,10 @@ def _linear(n, m):
 _TERMS = {"nearest": _nearest, "linear": _linear}
 
 
-def _along_spatial_axes(x, terms):
-    """Each axis of x by its sums; those of an axis that keeps its length are its entries."""
+def _sum_axes(x, terms):
+    """x with each spatial axis replaced by its sums; those of an axis that keeps its length are its entries."""
     y = widen(x)
-    for axis, along in enumerate(terms, 1):
-        if len(along.places) != x.shape[axis]:
-            y = sum_terms(y, along, axis)
+    for axis, axis_terms in enumerate(terms, 1):
+        if len(axis_terms.places) != x.shape[axis]:
+            y = sum_terms(y, axis_terms, axis)
     return y.astype(x.dtype)

@@ -80,5 +80,5 @@ _weighted_pool = custom_rule(_weighted_pool_plain, _weighted_pool_fwd, _weighted
 
 def _one_filter_per_channel(w, channels, window):
     """[*K, C] or [*K] -> the depthwise filters [*K, 1, C]."""
-    per_channel = w.reshape(*window.size, 1, -1)
-    return jnp.broadcast_to(per_channel, (*window.size, 1, channels))
+    filters = w.reshape(*window.size, 1, -1)
+    return jnp.broadcast_to(filters, (*window.size, 1, channels))

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
-from jaxcnn.nn.layer import as_layer
+from jaxcnn.nn.layer import to_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.step import Loss, TrainState, require_state
 from jaxcnn.transforms import jit
@@ -54,7 +54,7 @@ def evaluate(
         ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
             has not, batch_size is less than 1.
     """
-    model = as_layer("train.evaluate", "model", model)
+    model = to_layer("train.evaluate", "model", model)
     require_state("train.evaluate", state, ("params", "statistics"))
     batch_size = arguments.integer("train.evaluate", "batch_size", batch_size, 1)
     arguments.array("train.evaluate", "x", x)
@@ -83,9 +83,9 @@ def _require_classes(function: str, y: Any, classes: int) -> None:
     is_integer = jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1
     arguments.require(is_integer, function, "y", "one integer class per image, [N]", arguments.describe(y))
     values = np.asarray(y)
-    within = values.size == 0 or (values.min() >= 0 and values.max() < classes)
+    is_class = values.size == 0 or (values.min() >= 0 and values.max() < classes)
     got = f"from {values.min()} to {values.max()}" if values.size else "none"
-    arguments.require(within, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
+    arguments.require(is_class, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
 
 
 @jit(static_argnums=(0, 1))
@@ -133,7 +133,7 @@ def fit(
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
-    model, epochs = as_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
+    model, epochs = to_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
     require_state("train.fit", state)
     arguments.called("train.fit", "batches", batches, "a function of the epoch")
     is_pair = isinstance(test, Sequence) and len(test) == 2
@@ -152,7 +152,7 @@ def fit(
             arguments.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
             for _, y in pairs if epoch == 0 else ():
                 _require_classes("train.fit", y, classes)
-            with _with_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
+            with _progress_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
                 for x, y in shown:
                     state, value = step(state, x, y)
                     losses.append(value)  # on the device: to read it here would wait for the step
@@ -187,7 +187,7 @@ def _line(metrics: dict[str, Any], epochs: int) -> str:
     return f"epoch {epoch}  {losses}  test accuracy {metrics['test_accuracy']:7.2%}  {metrics['seconds']:.1f} s"
 
 
-def _with_bar(pairs: Batches, label: str) -> AbstractContextManager[Iterable[tuple[Any, Any]]]:
+def _progress_bar(pairs: Batches, label: str) -> AbstractContextManager[Iterable[tuple[Any, Any]]]:
     """The batches, with a progress bar that goes away at the end if stderr is a terminal and tqdm is installed."""
     if sys.stderr is None or not sys.stderr.isatty():
         return nullcontext(pairs)

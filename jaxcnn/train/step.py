@@ -15,7 +15,7 @@ import optax
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
-from jaxcnn.nn.layer import as_layer
+from jaxcnn.nn.layer import to_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.transforms import jit
 
@@ -59,7 +59,7 @@ def init(
         TypeError: model is no layer, optimizer no optax optimizer, key no random key, input_shape no sequence of ints.
         ValueError: those of the layers if the shape does not fit.
     """
-    model = as_layer("train.init", "model", model)
+    model = to_layer("train.init", "model", model)
     _require_optimizer("train.init", optimizer)
     arguments.random_key("train.init", key)
     input_shape = arguments.shape("train.init", "input_shape", input_shape)
@@ -118,7 +118,7 @@ def make_step(
     >>> int(state.step), round(float(loss), 4)
     (1, 2.3026)
     """
-    model = as_layer("train.make_step", "model", model)
+    model = to_layer("train.make_step", "model", model)
     _require_optimizer("train.make_step", optimizer)
     arguments.called("train.make_step", "loss", loss)
     if penalty is not None:
@@ -206,9 +206,9 @@ def _require_optimizer(function: str, optimizer: Any) -> None:
 
 def _require_own_state(optimizer: optax.GradientTransformation, state: TrainState) -> None:
     """ValueError unless the optimizer would begin with a state of this structure."""
-    own = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
-    is_own, got = own == jax.tree.structure(state.opt_state), "an opt_state of another structure"
-    arguments.require(is_own, "step", "state", "what train.init makes for this optimizer", got)
+    expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    is_expected, got = expected == jax.tree.structure(state.opt_state), "an opt_state of another structure"
+    arguments.require(is_expected, "step", "state", "what train.init makes for this optimizer", got)
 
 
 def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:

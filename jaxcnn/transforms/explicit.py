@@ -138,14 +138,14 @@ class _OpReplacer(Rewriter):
 
         def body(*args):
             nonlocal changed
-            other = self.jaxpr(jaxpr)
-            changed = other is not jaxpr
-            return tuple(jax.core.eval_jaxpr(other, (), *args))
+            rewritten = self.jaxpr(jaxpr)
+            changed = rewritten is not jaxpr
+            return tuple(jax.core.eval_jaxpr(rewritten, (), *args))
 
         with eqn.ctx.manager:
             spread = jax.jit(jax.shard_map(body, axis_names=axis_names, **params))
-            other = jax.make_jaxpr(spread)(*(atom.aval for atom in eqn.invars))
-        return other if changed else None
+            retraced = jax.make_jaxpr(spread)(*(atom.aval for atom in eqn.invars))
+        return retraced if changed else None
 
 
 _op_replacer = _OpReplacer()
@@ -163,7 +163,7 @@ class _Recorder(_OpReplacer):
     def replacement(self, eqn):
         found = super().replacement(eqn)
         if found is not None:
-            transposed = [around.primitive.name for around in self._around if around.primitive.name in _TRANSPOSED]
+            transposed = [outer.primitive.name for outer in self._around if outer.primitive.name in _TRANSPOSED]
             reason = found.reason if isinstance(found, Kept) else ""
             if transposed:
                 reason = f"it is in a {transposed[-1]}, whose functions JAX transposes"
@@ -177,15 +177,15 @@ class _Recorder(_OpReplacer):
 
     def entered(self, eqn):
         self._around.append(eqn)
-        other = super().entered(eqn)
+        rewritten = super().entered(eqn)
         self._around.pop()
-        return other
+        return rewritten
 
     def retraced_shard_map(self, eqn):
         self._around.append(eqn)
-        other = super().retraced_shard_map(eqn)
+        retraced = super().retraced_shard_map(eqn)
         self._around.pop()
-        return other
+        return retraced
 
     def closed_jaxpr(self, closed):
         return closed.replace(jaxpr=self.jaxpr(closed.jaxpr))

@@ -44,7 +44,7 @@ def trace(
 
     def result_of(values):
         values = iter(values)
-        return jax.tree.unflatten(structure, [next(values) if other is None else other for other in others])
+        return jax.tree.unflatten(structure, [next(values) if leaf is None else leaf for leaf in others])
 
     return closed, result_of
 
@@ -84,14 +84,15 @@ class Rewriter:
             return atom if isinstance(atom, core.Literal) else values.get(atom, atom)
 
         for eqn in jaxpr.eqns:
-            other = self.replaced_by(eqn)
-            if other is None:
+            replacement = self.replaced_by(eqn)
+            if replacement is None:
                 entered = self.entered(eqn) if self.enters(eqn) else eqn
                 changed |= entered is not eqn
                 equations.append(entered.replace(invars=list(map(value, eqn.invars))) if values else entered)
             else:
                 changed = True
-                values.update(zip(eqn.outvars, _inlined(other, map(value, eqn.invars), eqn, equations), strict=True))
+                results = _inlined(replacement, map(value, eqn.invars), eqn, equations)
+                values.update(zip(eqn.outvars, results, strict=True))
         return jaxpr.replace(eqns=equations, outvars=list(map(value, jaxpr.outvars))) if changed else jaxpr
 
     def closed_jaxpr(self, closed: core.ClosedJaxpr) -> core.ClosedJaxpr:

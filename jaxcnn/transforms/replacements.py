@@ -124,11 +124,11 @@ def _single_primitive(jaxpr):
 
 def _pool(reduction, eqn):
     """What becomes of a pool over any axes. They become the spatial axes of our op, which are in the middle."""
-    window, stride, padding, between, dilation = (
+    window, stride, padding, base_dilation, dilation = (
         eqn.params[name]
         for name in ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
     )
-    if max(between, default=1) > 1:
+    if max(base_dilation, default=1) > 1:
         return Kept("there are zeros between the entries (base_dilation)")
     if reduction == "add" and any(d > 1 and k > 1 for k, d in zip(window, dilation, strict=True)):
         return Kept("it is a sum over a window with window_dilation")

@@ -43,12 +43,12 @@ class ExplicitReport:
         return "\n".join(lines)
 
 
-def operation(eqn: core.JaxprEqn, around: Sequence[core.JaxprEqn], reason: str) -> Operation:
-    """An equation in words: `around` are those that it is inside, the outermost first; `reason` is why it is kept."""
-    rules = [_RULES[outer.primitive.name] for outer in around if outer.primitive.name in _RULES]
+def operation(eqn: core.JaxprEqn, enclosing: Sequence[core.JaxprEqn], reason: str) -> Operation:
+    """An equation in words: `enclosing` are those it is inside, the outermost first; `reason` is why it is kept."""
+    rules = [_RULES[outer.primitive.name] for outer in enclosing if outer.primitive.name in _RULES]
     if rules and not reason:
         reason = f"the gradient is that of the {rules[-1]} around it"
-    where = [*map(_call, around), str(eqn.source_info.name_stack)]
+    where = [*map(_call, enclosing), str(eqn.source_info.name_stack)]
     types = " ".join(atom.aval.str_short() for atom in eqn.invars)
     return Operation(eqn.primitive.name, types, " / ".join(filter(None, where)), reason)
 

@@ -129,8 +129,8 @@ def _filters_of_channels(entries, x, dz, sliding):
 
 def _dtype_of_sums(x, arithmetic):
     """The wider of two dtypes: that in which sums over x are accumulated, and that of the result."""
-    own = sum_dtype(x.dtype)
-    return max(own, jnp.dtype(arithmetic.dtype or own), key=lambda dtype: dtype.itemsize)
+    accumulator = sum_dtype(x.dtype)
+    return max(accumulator, jnp.dtype(arithmetic.dtype or accumulator), key=lambda dtype: dtype.itemsize)
 
 
 def _strided(x, first, step, count):

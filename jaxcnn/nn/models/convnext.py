@@ -59,12 +59,12 @@ def convnext(classes: int = 1000, *, blocks: Sequence[int] = (3, 3, 9, 3), width
     arguments.require(len(blocks) > 0, "nn.convnext", "blocks", expected, blocks)
     blocks = [arguments.integer("nn.convnext", "blocks", count, 1) for count in blocks]
     layers = [_conv(width, 4), _norm()]
-    before, last = 0, max(sum(blocks) - 1, 1)
+    done, last = 0, max(sum(blocks) - 1, 1)
     for i, count in enumerate(blocks):
         channels = width * 2**i
         layers += [_norm(), _conv(channels, 2)] if i > 0 else []
-        layers += [_block(channels, rate * (before + j) / last) for j in range(count)]
-        before += count
+        layers += [_block(channels, rate * (done + j) / last) for j in range(count)]
+        done += count
     return sequential(*layers, global_mean_pool, _norm(), dense(classes, initializer=_INITIALIZER))
 
 

@@ -44,6 +44,6 @@ def _known_by_the_filters(model, params, state, x):
     try:
         jax.eval_shape(model.apply, params, state, x)
     except WrongTree as error:
-        return error if error.of_x else None
+        return error if error.input_message else None
     except ValueError:
         return None

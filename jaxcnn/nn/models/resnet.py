@@ -161,14 +161,14 @@ def _network(
     stem = [*_conv_norm(1, width, 3), relu]
     if not cifar:
         stem = [*_conv_norm(1, width, 7, 2), relu, max_pool(3, stride=2, padding=1)]
-    stages, before = [], width
+    stages, inputs = [], width
     for i, count in enumerate(counts):
-        channels, after, blocks = width * 2**i, expansion * width * 2**i, []
+        channels, outputs, blocks = width * 2**i, expansion * width * 2**i, []
         for j in range(count):
             stride = 2 if i > 0 and j == 0 else 1
-            around = None if (stride, before) == (1, after) else shortcut(after, stride)
-            blocks += [named(str(j), residual(block(channels, stride), around)), relu]
-            before = after
+            bypass = None if (stride, inputs) == (1, outputs) else shortcut(outputs, stride)
+            blocks += [named(str(j), residual(block(channels, stride), bypass)), relu]
+            inputs = outputs
         stages.append(named(f"layer{i + 1}", sequential(*blocks)))
     return sequential(*stem, *stages, global_mean_pool, named("fc", dense(classes)))
 

@@ -125,7 +125,7 @@ def hard_sigmoid(z: jax.Array) -> jax.Array:
 _HARD_SIGMOID = Activation(
     f=lambda z: jnp.where(z <= -3, 0.0, jnp.where(z >= 3, 1.0, (z + 3) / 6)),
     kept=lambda z, y: (z > -3) & (z < 3),
-    slope=lambda inside: jnp.where(inside, 1 / 6, 0.0),
+    slope=lambda is_inside: jnp.where(is_inside, 1 / 6, 0.0),
 )
 
 
@@ -156,5 +156,5 @@ def hard_tanh(z: jax.Array) -> jax.Array:
 _HARD_TANH = Activation(
     f=lambda z: jnp.where(z <= -1, -1.0, jnp.where(z >= 1, 1.0, z)),
     kept=lambda z, y: (z > -1) & (z < 1),
-    slope=lambda inside: jnp.where(inside, 1.0, 0.0),
+    slope=lambda is_inside: jnp.where(is_inside, 1.0, 0.0),
 )

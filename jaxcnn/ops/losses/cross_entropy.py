@@ -121,8 +121,8 @@ def _shares(labels, class_weights, where, like):
     """How much each example counts in the mean, None for 1: integer labels as their class, 1 where they are none."""
     if class_weights is None or not jnp.issubdtype(labels.dtype, jnp.integer):
         return None
-    of_class = jnp.sum(_targets(labels, class_weights, where, like), axis=-1)
-    return jnp.where(unknown(labels, like.shape[-1], where), 1.0, of_class)
+    weights = jnp.sum(_targets(labels, class_weights, where, like), axis=-1)
+    return jnp.where(unknown(labels, like.shape[-1], where), 1.0, weights)
 
 
 def nll(

@@ -74,8 +74,8 @@ def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     labels, where, score, total = residuals
     dlosses = spread(dloss.astype(score.dtype), score.shape, reduction)
     v = distribution(labels, classes, score.dtype, where)
-    per_image = (score.shape[0], *(1,) * (v.ndim - 2), classes)
-    dp = (score.reshape(per_image) - 2 * v) * (dlosses / total).reshape(per_image)
+    shape = (score.shape[0], *(1,) * (v.ndim - 2), classes)
+    dp = (score.reshape(shape) - 2 * v) * (dlosses / total).reshape(shape)
     return masked(dp, where), None, None
 
 

@@ -66,16 +66,16 @@ def _hinge_plain(logits, labels, where, margin, reduction):
 
 
 def _hinge_fwd(logits, labels, where, margin, reduction):
-    within = _excess(logits, labels, where, margin) > 0
-    return _hinge_plain(logits, labels, where, margin, reduction), (within, labels, where)
+    is_within = _excess(logits, labels, where, margin) > 0
+    return _hinge_plain(logits, labels, where, margin, reduction), (is_within, labels, where)
 
 
 def _hinge_bwd(margin, reduction, residuals, dloss):
     """Each k within the margin adds m - z_v + z_k: +1 to dz_k and -1 to dz_v."""
-    within, labels, where = residuals
-    classes, dtype = within.shape[-1], sum_dtype(dloss.dtype)
+    is_within, labels, where = residuals
+    classes, dtype = is_within.shape[-1], sum_dtype(dloss.dtype)
     dlosses = spread(dloss.astype(dtype), labels.shape, reduction, where)
-    each = jnp.where(within, (dlosses / classes)[..., None], 0.0)
+    each = jnp.where(is_within, (dlosses / classes)[..., None], 0.0)
     v = distribution(labels, classes, dtype, where)
     dz = jnp.where(v == 0, each, -v * jnp.sum(each, axis=-1, keepdims=True))
     return dz, None, None
