@@ -201,7 +201,7 @@ def _in_a_custom_jvp(f):
     ids=["jvp", "linearize", "jacfwd", "linear_transpose", "custom_jvp"],
 )
 def test_what_a_custom_vjp_cannot_do_works_without_it(transform, error):
-    """As README and the docstring of `explicit` say; when JAX learns it, they have to."""
+    """As the README of transforms and the docstring of `explicit` say; when JAX learns it, they have to."""
     x, w = jnp.arange(6.0).reshape(1, 3, 2), jnp.ones((2, 2, 1))
 
     def plain(x):
