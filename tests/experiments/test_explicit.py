@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "experiments" / "explicit.py"
+SCRIPT = Path(__file__).parent.parent.parent / "experiments" / "explicit.py"
 
 
 def test_quick_run():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "experiments" / "benchmark.py"
+SCRIPT = Path(__file__).parent.parent.parent / "experiments" / "benchmark.py"
 
 
 def benchmark(*arguments, path=None):
