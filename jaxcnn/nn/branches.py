@@ -11,7 +11,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import shapes_of
-from jaxcnn.nn.layer import Layer, LayerLike, knowing, to_layer
+from jaxcnn.nn.layer import Layer, LayerLike, checked_layer, knowing
 from jaxcnn.nn.members import apply_member, init_member, named_members
 
 
@@ -41,9 +41,9 @@ def residual(body: LayerLike, shortcut: LayerLike | None = None) -> Layer:
     >>> params["shortcut"]["w"].shape
     (1, 1, 3, 16)
     """
-    members = {"body": to_layer("nn.residual", "body", body)}
+    members = {"body": checked_layer("nn.residual", "body", body)}
     if shortcut is not None:
-        members["shortcut"] = to_layer("nn.residual", "shortcut", shortcut)
+        members["shortcut"] = checked_layer("nn.residual", "shortcut", shortcut)
 
     def check(x, body, detour=None):
         detour = x if detour is None else detour
@@ -160,7 +160,7 @@ def skip(inner: LayerLike, *, crop: bool = False) -> Layer:
     >>> nn.output_shape(level, (1, 28, 28, 8))
     (1, 28, 28, 16)
     """
-    members = {"inner": to_layer("nn.skip", "inner", inner)}
+    members = {"inner": checked_layer("nn.skip", "inner", inner)}
     crop = arguments.flag("nn.skip", "crop", crop)
 
     def check(x, y):

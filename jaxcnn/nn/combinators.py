@@ -11,7 +11,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
-from jaxcnn.nn.layer import Layer, LayerLike, knowing, knows_its_input, to_layer
+from jaxcnn.nn.layer import Layer, LayerLike, checked_layer, knowing, knows_its_input
 from jaxcnn.nn.members import apply_member, init_member, named_members, told_where
 
 
@@ -36,7 +36,7 @@ def named(name: str, layer: LayerLike) -> Layer:
     """
     fits = isinstance(name, str) and name != "" and "/" not in name
     arguments.require(fits, "nn.named", "name", 'a string that is not empty and has no "/"', repr(name))
-    return replace(to_layer("nn.named", "layer", layer), name=name, numbered=False)
+    return replace(checked_layer("nn.named", "layer", layer), name=name, numbered=False)
 
 
 @layer_maker
@@ -128,7 +128,7 @@ def remat(layer: LayerLike) -> Layer:
     >>> nn.output_shape(nn.sequential(nn.remat(block), nn.remat(block)), (1, 6, 6, 8))
     (1, 6, 6, 8)
     """
-    layer = to_layer("nn.remat", "layer", layer)
+    layer = checked_layer("nn.remat", "layer", layer)
 
     def apply(params, state, x, *, train=False, key=None):
         @jax.checkpoint

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.contract import arguments
-from jaxcnn.nn.layer import Layer, LayerLike, Shape, to_layer
+from jaxcnn.nn.layer import Layer, LayerLike, Shape, checked_layer
 
 
 def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
@@ -30,7 +30,7 @@ def output_shape(model: LayerLike, input_shape: Shape) -> Shape:
     >>> nn.output_shape(nn.conv(16, 3, stride=2), (5, 28, 28, 3))
     (5, 14, 14, 16)
     """
-    layer = to_layer("nn.output_shape", "model", model)
+    layer = checked_layer("nn.output_shape", "model", model)
     input_shape = arguments.shape("nn.output_shape", "input_shape", input_shape)
     return applied_shape(layer, *abstract_init(layer, input_shape), input_shape)
 
@@ -95,7 +95,7 @@ def summary(model: LayerLike, input_shape: Shape, *, file: TextIO | None = None)
     dense1       [1, 10]        b [10], w [1024, 10]     10,250
     10,442 parameters, and 32 numbers of state that is not trained
     """
-    layer = to_layer("nn.summary", "model", model)
+    layer = checked_layer("nn.summary", "model", model)
     writes = file is None or hasattr(file, "write")
     arguments.require(writes, "nn.summary", "file", "None or a file to write to", arguments.describe(file), TypeError)
     input_shape = arguments.shape("nn.summary", "input_shape", input_shape)

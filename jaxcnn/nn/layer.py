@@ -151,7 +151,7 @@ def parameterless(name: str, function: Callable[[jax.Array], jax.Array]) -> Laye
     return leaf(name, no_parameters, apply)
 
 
-def to_layer(function: str, argument: str, value: Any) -> Layer:
+def checked_layer(function: str, argument: str, value: Any) -> Layer:
     """A layer as it is, a function of an array as a layer of the function's name; anything else is a TypeError."""
     if isinstance(value, Layer):
         return value

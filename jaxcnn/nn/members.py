@@ -12,14 +12,14 @@ import jax
 from jaxcnn.contract import arguments
 from jaxcnn.nn.fitting import WrongTree
 from jaxcnn.nn.inspection import applied_shape
-from jaxcnn.nn.layer import Layer, LayerLike, Shape, to_layer
+from jaxcnn.nn.layer import Layer, LayerLike, Shape, checked_layer
 
 
 def named_members(function: str, argument: str, layers: Iterable[LayerLike]) -> dict[str, Layer]:
     """The layers by name: each kind is numbered from 1 on, and a name that was given by `named` stays."""
     members, kinds = {}, Counter()
     for i, layer in enumerate(layers):
-        layer = to_layer(function, f"{argument}[{i}]", layer)
+        layer = checked_layer(function, f"{argument}[{i}]", layer)
         kinds[layer.name] += layer.numbered
         name = f"{layer.name}{kinds[layer.name]}" if layer.numbered else layer.name
         arguments.require(name not in members, function, argument, "of different names", f"two called {name!r}")

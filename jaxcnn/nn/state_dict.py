@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn.inspection import abstract_init
-from jaxcnn.nn.layer import LayerLike, Params, Shape, State, to_layer
+from jaxcnn.nn.layer import LayerLike, Params, Shape, State, checked_layer
 
 _FUNCTION = "nn.load_state_dict"
 _LEAVES = {
@@ -60,7 +60,7 @@ def load_state_dict(
     >>> params["conv1"]["w"].shape
     (3, 3, 3, 4)
     """
-    layer = to_layer(_FUNCTION, "model", model)
+    layer = checked_layer(_FUNCTION, "model", model)
     template = abstract_init(layer, arguments.shape(_FUNCTION, "input_shape", input_shape))
     arrays = _read(source)
     leaves = jax.tree_util.tree_leaves_with_path(template)

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
-from jaxcnn.nn.layer import to_layer
+from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.step import Loss, TrainState, require_state
 from jaxcnn.transforms import jit
@@ -54,7 +54,7 @@ def evaluate(
         ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
             has not, batch_size is less than 1.
     """
-    model = to_layer("train.evaluate", "model", model)
+    model = checked_layer("train.evaluate", "model", model)
     require_state("train.evaluate", state, ("params", "statistics"))
     batch_size = arguments.integer("train.evaluate", "batch_size", batch_size, 1)
     arguments.array("train.evaluate", "x", x)
@@ -133,7 +133,7 @@ def fit(
         FileExistsError: out holds the metrics of another run.
         FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
     """
-    model, epochs = to_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
+    model, epochs = checked_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
     require_state("train.fit", state)
     arguments.called("train.fit", "batches", batches, "a function of the epoch")
     is_pair = isinstance(test, Sequence) and len(test) == 2

@@ -15,7 +15,7 @@ import optax
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
-from jaxcnn.nn.layer import to_layer
+from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.transforms import jit
 
@@ -59,7 +59,7 @@ def init(
         TypeError: model is no layer, optimizer no optax optimizer, key no random key, input_shape no sequence of ints.
         ValueError: those of the layers if the shape does not fit.
     """
-    model = to_layer("train.init", "model", model)
+    model = checked_layer("train.init", "model", model)
     _require_optimizer("train.init", optimizer)
     arguments.random_key("train.init", key)
     input_shape = arguments.shape("train.init", "input_shape", input_shape)
@@ -118,7 +118,7 @@ def make_step(
     >>> int(state.step), round(float(loss), 4)
     (1, 2.3026)
     """
-    model = to_layer("train.make_step", "model", model)
+    model = checked_layer("train.make_step", "model", model)
     _require_optimizer("train.make_step", optimizer)
     arguments.called("train.make_step", "loss", loss)
     if penalty is not None:
