@@ -368,7 +368,12 @@ def main():
     options = parser.parse_args()
     if options.expected:
         return write_expected(options.expected, options.quick)
+    if not options.device:
+        parser.error("--device: expected; what is compiled for devices that are not here is not measured yet")
     options.dtypes = options.dtypes.split(",")
+    options.parts = options.parts.split(",")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"--parts: unknown {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     options.end = begin + 60 * options.minutes
@@ -379,7 +384,7 @@ def main():
         report["parts"][name] = results
         (options.out / "device.json").write_text(json.dumps(report, indent=1))
 
-    for name in options.parts.split(","):
+    for name in options.parts:
         try:
             save(name, PARTS[name](options, partial(save, name)))
         except Exception as error:
