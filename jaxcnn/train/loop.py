@@ -1,198 +1,177 @@
-"""Evaluation on a whole set, and the epochs of a training run."""
+"""The epochs of a training run: steps, evaluation, metrics, checkpoints, and how a run goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
-import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
+from jaxcnn.train.checkpoint import require_safetensors
+from jaxcnn.train.evaluation import Metric
+from jaxcnn.train.folder import RunFolder
+from jaxcnn.train.inputs import Batches, Inputs
+from jaxcnn.train.run import Run
 from jaxcnn.train.step import Loss, TrainState, require_state
-from jaxcnn.transforms import jit
+from jaxcnn.train.terminal import tell
+from jaxcnn.train.training import Evaluation, Training
 
-Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
-Batches = Sequence[tuple[Any, Any]]
-
-
-def evaluate(
-    model: Layer,
-    state: TrainState,
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    batch_size: int = 256,
-    loss: Loss = softmax_cross_entropy,
-) -> tuple[float, float]:
-    """The loss and accuracy of a classifier on a whole set, in inference mode.
-
-    Args:
-        model: the classifier, logits [N, K] from x.
-        state: whose params and statistics are used.
-        x: images [N, *S, C].
-        y: classes [N] of the model; leave images without one out of the set.
-        batch_size: how many images go through the model at once; where it does not divide N, the last batch is shorter.
-        loss: loss(logits, y) -> scalar, the mean over the batch.
-
-    Returns:
-        (loss, accuracy), both means over the set.
-
-    Raises:
-        TypeError: model is no layer, state no TrainState, x or y no array, batch_size no int.
-        ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
-            has not, batch_size is less than 1.
-    """
-    model = checked_layer("train.evaluate", "model", model)
-    require_state("train.evaluate", state, ("params", "statistics"))
-    batch_size = arguments.integer("train.evaluate", "batch_size", batch_size, 1)
-    arguments.array("train.evaluate", "x", x)
-    arguments.array("train.evaluate", "y", y)
-    arguments.require(len(x) > 0, "train.evaluate", "x", "at least one image", arguments.describe(x))
-    expected = f"{len(x)} labels as there are images"
-    arguments.require(len(x) == len(y), "train.evaluate", "y", expected, arguments.describe(y))
-    _require_classes("train.evaluate", y, _classes(model, state, x))
-    total_loss, correct = 0.0, 0
-    for start in range(0, len(x), batch_size):
-        batch = slice(start, start + batch_size)
-        batch_loss, batch_correct = _evaluate_batch(model, loss, state.params, state.statistics, x[batch], y[batch])
-        total_loss += float(batch_loss) * len(y[batch])
-        correct += int(batch_correct)
-    return total_loss / len(x), correct / len(x)
-
-
-def _classes(model: Layer, state: TrainState, x: Any) -> int:
-    """How many classes the model tells apart."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    return jax.eval_shape(lambda x: model.apply(state.params, state.statistics, x)[0], one).shape[-1]
-
-
-def _require_classes(function: str, y: Any, classes: int) -> None:
-    """ValueError unless the labels are classes that the model tells apart: inside the step they have no values."""
-    is_integer = jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1
-    arguments.require(is_integer, function, "y", "one integer class per image, [N]", arguments.describe(y))
-    values = np.asarray(y)
-    is_class = values.size == 0 or (values.min() >= 0 and values.max() < classes)
-    got = f"from {values.min()} to {values.max()}" if values.size else "none"
-    arguments.require(is_class, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
-
-
-@jit(static_argnums=(0, 1))
-def _evaluate_batch(model, loss, params, statistics, x, y):
-    logits, _ = model.apply(params, statistics, x)
-    found = jnp.argmax(logits, axis=-1)
-    return loss(logits, y), jnp.sum(found == y.astype(found.dtype))  # which small labels could not hold
+Step = Callable[..., tuple[TrainState, jax.Array]]
+Callback = Callable[[int, dict[str, Any], TrainState], Any]
+_FIT = "train.fit"
 
 
 def fit(
     model: Layer,
     step: Step,
     state: TrainState,
-    batches: Callable[[int], Batches],
-    test: tuple[np.ndarray, np.ndarray],
+    batches: Callable[[int], Iterable[Any]] | Iterable[Any],
+    test: tuple[Any, Any] | None = None,
     *,
     epochs: int,
-    out: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
     loss: Loss = softmax_cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
+    validation: tuple[Any, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    patience: int | None = None,
+    monitor: str = "validation_loss",
+    steps_per_epoch: int | None = None,
+    save_every: int = 1,
+    save_steps: int | None = None,
+    keep: int = 2,
+    batch_size: int = 256,
+    learning_rate: float | Callable[[int], Any] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Trains a classifier for some epochs and writes down how it goes.
+    """Trains a model for some epochs, writes down how it goes, and goes on where a run was stopped.
 
-    Each epoch takes one step per batch, evaluates the test set, and adds a line to out/metrics.jsonl at once: an object
-    with `epoch` (from 1), `step`, `train_loss` (mean over the steps of the epoch), `test_loss`, `test_accuracy` and
-    `seconds` (since the start). It also prints a line on stderr; on a terminal a bar shows the progress of the epoch.
+    Each epoch takes one step per batch, evaluates the validation set and the test set, and gives a line of metrics:
+    `epoch` (from 1), `step`, `train_loss` (mean over the steps of the epoch), `validation_loss`, `test_loss`, the
+    metrics of both such as `test_accuracy`, `learning_rate` if it is given, and `seconds` of training. It is printed on
+    stderr; on a terminal a bar shows the progress of the epoch. If the state has an average of the parameters
+    (`train.ema`), that is what is evaluated.
+
+    With `out`, metrics.jsonl there gets each line at once, and checkpoints the whole state: the newest ones and the
+    best. It is also saved when Ctrl-C or SIGTERM ends the training, which they do behind the step that runs, and before
+    any error leaves. The same call on the same folder then goes on, to the same numbers as a run without a break, if
+    batches depend on nothing but the epoch. A run that is complete is only read.
 
     Args:
-        model: the classifier.
-        step: from `make_step`.
+        model: what is trained.
+        step: from `make_step`: step(state, x, y) -> (state, loss).
         state: from `init`; its buffers are reused.
-        batches: batches(epoch) -> the pairs (x, y) of that epoch, epoch from 0; `data.batches` makes them. The labels
-            of the first epoch are looked at before its first step.
-        test: the pair (x, y) of the test set.
+        batches: batches(epoch) -> the batches of that epoch, epoch from 0: `data.Batches` or a function of one's own;
+            or an iterable for every epoch, such as a DataLoader. A batch is (x, y) or (x, y, where), arrays or trees
+            of them; each is read once.
+        test: a pair (x, y), evaluated after each epoch.
         epochs: how many.
-        out: the folder of the run, made if it is not there.
-        loss: for the test set, as in `evaluate`.
+        out: the folder of the run, made if it is not there; None to write nothing.
+        loss: loss(output, y), as of the step, for both sets.
+        metrics: others by name, f(output, y) -> a number, of NumPy arrays; None for the accuracy where y are classes.
+        validation: a pair (x, y), evaluated after each epoch, by which the best epoch is chosen.
+        callbacks: each is called after an epoch as callback(step, metrics, state); training stops if one returns a true
+            value. The buffers of the state are reused by the next step.
+        patience: training stops after so many epochs in which `monitor` has not improved, and the state of the best
+            epoch is returned; None for no such stop.
+        monitor: what shows the best epoch: a name of the metrics. Losses are to fall, anything else is to rise.
+        steps_per_epoch: how many batches are an epoch; an iterator then goes through all epochs. None for all.
+        save_every: how many epochs lie between two checkpoints.
+        save_steps: how many steps lie between two checkpoints within an epoch; None for none there.
+        keep: how many of the newest checkpoints are kept.
+        batch_size: how many examples are evaluated at once.
+        learning_rate: a number or schedule, only to be written into the metrics.
+        config: what else makes this run what it is, for config.json; to go on, it must be equal.
 
     Returns:
-        The state after the last step.
+        The state after the last step, with `patience` that of the best epoch.
 
     Raises:
-        TypeError: model is no layer, state no TrainState, batches no function, test no pair of arrays, epochs no int,
-            out no path.
-        ValueError: epochs is less than 1, an epoch has no batches, a label is no class that the model has.
-        FileExistsError: out holds the metrics of another run.
-        FloatingPointError: the loss of an epoch is not finite; the lines of the epochs before are there.
+        ImportError: safetensors is not installed, for `out`.
+        TypeError: an argument is of another kind than described.
+        ValueError: a number is out of range, an epoch has no batches, a batch has an entry that is not finite or a
+            label that is no class, `out` holds a run of another configuration or state, or damaged checkpoints only.
+        FileExistsError: out holds the metrics of something else.
+        BlockingIOError: another process trains in `out`.
+        OSError: out cannot be written; the last checkpoint stays.
+        FloatingPointError: the loss of an epoch is not finite, or 10,000 times that of the first step.
+
+        What leaves a training that has begun, Ctrl-C included, has the last good state as its attribute `state`.
     """
-    model, epochs = checked_layer("train.fit", "model", model), arguments.integer("train.fit", "epochs", epochs, 1)
-    require_state("train.fit", state)
-    arguments.called("train.fit", "batches", batches, "a function of the epoch")
-    is_pair = isinstance(test, Sequence) and len(test) == 2
-    arguments.require(is_pair, "train.fit", "test", "a pair (x, y)", arguments.describe(test), TypeError)
-    for argument, value in zip("xy", test, strict=True):
-        arguments.array("train.fit", argument, value)
-    arguments.path("train.fit", "out", out)
-    classes = _classes(model, state, test[0])
-    _require_classes("train.fit", test[1], classes)
-    path = Path(out) / "metrics.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    with path.open("x", encoding="utf-8") as file:
-        for epoch in range(epochs):
-            losses, pairs = [], batches(epoch)
-            arguments.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
-            for _, y in pairs if epoch == 0 else ():
-                _require_classes("train.fit", y, classes)
-            with _progress_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
-                for x, y in shown:
-                    state, value = step(state, x, y)
-                    losses.append(value)  # on the device: to read it here would wait for the step
-            train_loss = float(np.mean(jax.device_get(losses)))
-            if not math.isfinite(train_loss):
-                was = f"the training loss of epoch {epoch + 1} is {train_loss}"
-                unless = "if images are finite and labels are classes"
-                raise FloatingPointError(f"{was}: a smaller learning rate may help, {unless}")
-            test_loss, test_accuracy = evaluate(model, state, *test, loss=loss)
-            metrics = {
-                "epoch": epoch + 1,
-                "step": int(state.step),
-                "train_loss": train_loss,
-                "test_loss": test_loss,
-                "test_accuracy": test_accuracy,
-                "seconds": round(time.perf_counter() - start, 3),
-            }
-            print(json.dumps(metrics), file=file, flush=True)
-            tell(_line(metrics, epochs))
-    return state
+    model, epochs = checked_layer(_FIT, "model", model), arguments.integer(_FIT, "epochs", epochs, 1)
+    require_state(_FIT, state)
+    arguments.called(_FIT, "step", step, "a function of a state and a batch")
+    patience, steps_per_epoch = _count("patience", patience), _count("steps_per_epoch", steps_per_epoch)
+    inputs = Inputs(model, state, loss)
+    sets = {name: _pair(name, pair) for name, pair in (("validation", validation), ("test", test)) if pair is not None}
+    for name, (x, y) in sets.items():
+        inputs.look_at(x, y, f"the {name} set")
+    training = Training(
+        batches=Batches(batches, epochs, steps_per_epoch),
+        inputs=inputs,
+        evaluation=Evaluation(model, loss, metrics, sets, arguments.integer(_FIT, "batch_size", batch_size, 1)),
+        epochs=epochs,
+        monitor=monitor,
+        patience=patience,
+        callbacks=_functions("callbacks", callbacks),
+        save_every=arguments.integer(_FIT, "save_every", save_every, 1),
+        save_steps=_count("save_steps", save_steps),
+        learning_rate=learning_rate,
+    )
+    settings = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "patience": patience, "monitor": monitor}
+    folder = _folder(out, {**settings, **_json("config", config)}, arguments.integer(_FIT, "keep", keep, 1))
+    with contextlib.nullcontext() if folder is None else folder:
+        run = Run(step, state, folder)
+        for damaged in run.resume():
+            tell(f"{damaged}; the checkpoint before it is used")
+        if run.progress.complete:
+            tell(f"the run in {out} is complete")
+        else:
+            training.go_on(run)
+        return run.best_state() if patience else run.state
 
 
-def tell(line: str) -> None:
-    """Prints on stderr, unless that is closed."""
-    if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)
+def _count(argument: str, value: int | None) -> int | None:
+    return None if value is None else arguments.integer(_FIT, argument, value, 1)
 
 
-def _line(metrics: dict[str, Any], epochs: int) -> str:
-    epoch = f"{metrics['epoch']:{len(str(epochs))}}/{epochs}"
-    losses = f"train loss {metrics['train_loss']:.4f}  test loss {metrics['test_loss']:.4f}"
-    return f"epoch {epoch}  {losses}  test accuracy {metrics['test_accuracy']:7.2%}  {metrics['seconds']:.1f} s"
+def _functions(argument: str, value: Sequence[Callable[..., Any]]) -> tuple[Callable[..., Any], ...]:
+    is_sequence = isinstance(value, Sequence)
+    arguments.require(is_sequence, _FIT, argument, "a list of functions", arguments.describe(value), TypeError)
+    for function in value:
+        arguments.called(_FIT, argument, function, "functions of a step, metrics and a state")
+    return tuple(value)
 
 
-def _progress_bar(pairs: Batches, label: str) -> AbstractContextManager[Iterable[tuple[Any, Any]]]:
-    """The batches, with a progress bar that goes away at the end if stderr is a terminal and tqdm is installed."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return nullcontext(pairs)
+def _pair(argument: str, value: Any) -> tuple[Any, Any]:
+    is_pair = isinstance(value, Sequence) and len(value) == 2
+    arguments.require(is_pair, _FIT, argument, "a pair (x, y)", arguments.describe(value), TypeError)
+    for part in jax.tree.leaves(tuple(value)):
+        arguments.require(arguments.is_array(part), _FIT, argument, "of arrays", arguments.describe(part), TypeError)
+    return value[0], value[1]
+
+
+def _json(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The value as JSON gives it back."""
     try:
-        from tqdm import tqdm
-    except ImportError:
-        return nullcontext(pairs)
-    return tqdm(pairs, desc=label, unit="step", leave=False)
+        return json.loads(json.dumps(dict(value or {}), allow_nan=False))
+    except (TypeError, ValueError):
+        expected = "a dict that JSON can write"
+        arguments.require(False, _FIT, argument, expected, arguments.describe(value), TypeError)
+        raise
+
+
+def _folder(out: str | PathLike[str] | None, config: dict[str, Any], keep: int) -> RunFolder | None:
+    if out is None:
+        return None
+    arguments.path(_FIT, "out", out)
+    require_safetensors()
+    return RunFolder(Path(out), config, keep)

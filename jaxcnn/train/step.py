@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcnn.contract import arguments
+from jaxcnn.data import taken
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
@@ -86,7 +87,9 @@ def make_step(
     optimizer: optax.GradientTransformation,
     loss: Loss = softmax_cross_entropy,
     penalty: Callable[[Any], jax.Array] | None = None,
-) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, jax.Array]]:
+    *,
+    augment: Callable[[jax.Array, Any, Any], tuple[Any, Any]] | None = None,
+) -> Callable[..., tuple[TrainState, jax.Array]]:
     """Forward pass, backward pass and update as one compiled function.
 
         R = loss(model(x), y) + penalty(params),        params ← optimizer(params, ∇R)
@@ -96,9 +99,11 @@ def make_step(
         optimizer: an optax optimizer.
         loss: loss(output of the model, y) -> scalar, the mean over the batch.
         penalty: penalty(params) -> scalar, for instance a multiple of `jaxcnn.l1_penalty`.
+        augment: augment(key, x, y) -> (x, y), what is made of a batch before the model sees it; see `data.augment`.
 
     Returns:
-        step(state, x, y) -> (state, R): x [N, *S, C], y as the loss takes it. The buffers of the state that goes in are
+        step(state, x, y, where=None) -> (state, R): x [N, *S, C], y as the loss takes it, arrays, `data.Rows` or trees of
+        them; where, the examples that count, goes to the loss, and is spread over labels [N, *S]. The buffers of the state that goes in are
         reused for the one that comes out: keep the new state only. It is compiled once for each shape of x and y.
         Compiled, it cannot look at labels: one that is no class makes R and the new parameters NaN. To leave examples
         out, give them one label and the loss an ignore_index: `partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)`.
@@ -124,9 +129,13 @@ def make_step(
     if penalty is not None:
         arguments.called("train.make_step", "penalty", penalty, "a function or None")
 
-    def risk(params, statistics, x, y, key):
+    if augment is not None:
+        arguments.called("train.make_step", "augment", augment, "a function or None")
+
+    def risk(params, statistics, batch, key):
+        x, y, where = batch
         output, statistics = model.apply(params, statistics, x, train=True, key=key)
-        value = loss(output, y)
+        value = loss(output, y) if where is None else loss(output, y, where=_spread(where, y))
         if penalty is not None:
             value = value + penalty(params).astype(value.dtype)
         return value, statistics
@@ -134,11 +143,16 @@ def make_step(
     update = optax.with_extra_args_support(optimizer).update  # some take the loss, too, or a function for it
 
     @jit(donate_argnums=0)
-    def step(state, x, y):
+    def step(state, x, y, where=None):
         require_state("step", state)
         key = jax.random.fold_in(state.key, state.step)
+        x, y, where = taken((x, y, where))
+        if augment is not None:
+            key, augment_key = jax.random.split(key)
+            x, y = augment(augment_key, x, y)
+        batch = x, y, where
         gradient = jax.value_and_grad(risk, has_aux=True)
-        (value, statistics), dparams = gradient(state.params, state.statistics, x, y, key)
+        (value, statistics), dparams = gradient(state.params, state.statistics, batch, key)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
             _require_own_state(optimizer, state)
             updates, opt_state = update(
@@ -147,12 +161,20 @@ def make_step(
                 state.params,
                 value=value,
                 grad=dparams,
-                value_fn=lambda params: risk(params, state.statistics, x, y, key)[0],
+                value_fn=lambda params: risk(params, state.statistics, batch, key)[0],
             )
             params = optax.apply_updates(state.params, updates)
         return TrainState(params, statistics, opt_state, state.step + 1, state.key), value
 
     return step
+
+
+def _spread(where: jax.Array, y: Any) -> jax.Array:
+    """Bools [N] over labels [N, *S]; as they are for anything else."""
+    is_labels = arguments.is_array(y) and jnp.issubdtype(y.dtype, jnp.integer)
+    if not (is_labels and where.ndim == 1):
+        return where
+    return jnp.broadcast_to(where.reshape(where.shape + (1,) * (y.ndim - 1)), y.shape)
 
 
 def sgd(
