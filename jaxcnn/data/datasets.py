@@ -16,6 +16,9 @@ class Dataset:
         train_x, test_x: images [N, *S, C], float32 as their publisher has them.
         train_y, test_y: classes [N], int32 from 0 to classes - 1.
         classes: how many classes there are.
+        task: "classification", or "segmentation", where y are label maps [N, *S].
+        class_names: what the classes are called, or none.
+        validation_x, validation_y: a set to choose by, where the publisher has one.
     """
 
     name: str
@@ -24,6 +27,10 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+    task: str = "classification"
+    class_names: tuple[str, ...] = ()
+    validation_x: np.ndarray | None = None
+    validation_y: np.ndarray | None = None
 
 
 def load(name: str) -> Dataset:

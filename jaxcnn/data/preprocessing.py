@@ -1,37 +1,63 @@
-"""From raw images to the batches of an epoch; pure functions of NumPy arrays."""
+"""From raw images to what a network takes: standardized, of one size, with weights for its classes."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.contract import arguments
+from jaxcnn.data.arrays import chunks, require_integers, require_numbers
 
 
 def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and standard deviation of each channel, over all images and places.
+    """The mean and standard deviation of each channel, over all images and places, from sums in float64.
 
     Args:
-        x: images [N, *S, C], those of the training set only.
+        x: images [N, *S, C], those of the training set only. They are read in parts: an `np.memmap` may be larger than
+            the memory.
 
     Returns:
         (mean, std), each [C] in the dtype of x, float32 for images of integers; std is 1 for a constant channel.
 
     Raises:
-        TypeError: x is no array.
-        ValueError: x has less than 2 axes or no entries.
+        TypeError: x is no array of real numbers.
+        ValueError: x has less than 2 axes, no entries, or one that is NaN or infinite.
 
     >>> mean, std = fit_standardization(np.array([[1.0, 7.0], [3.0, 7.0]]))
     >>> mean.tolist(), std.tolist()
     ([2.0, 7.0], [1.0, 1.0])
     """
-    arguments.array("data.fit_standardization", "x", x)
+    function = "data.fit_standardization"
+    require_numbers(function, "x", x)
     fits = x.ndim >= 2 and x.size > 0
-    arguments.require(
-        fits, "data.fit_standardization", "x", "[N, *S, C] with at least one image", arguments.describe(x)
-    )
-    axes = tuple(range(x.ndim - 1))
-    mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
-    constant = x.max(axes) == x.min(axes)
+    arguments.require(fits, function, "x", "[N, *S, C] with at least one image", arguments.describe(x))
+    total, low, high = 0.0, np.inf, -np.inf
+    for start, part in chunks(x):
+        _require_finite(function, part, start)
+        rows = _rows(part)
+        total, low, high = total + rows.sum(0), np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+    count = x.size // x.shape[-1]
+    mean = total / count
+    squares = sum(np.square(_rows(part) - mean).sum(0) for _, part in chunks(x))
+    std = np.where(low == high, 1.0, np.sqrt(squares / count))
     dtype = _float_dtype(x)
-    return mean.astype(dtype), np.where(constant, 1.0, std).astype(dtype)
+    return mean.astype(dtype), std.astype(dtype)
+
+
+def _rows(part: np.ndarray) -> np.ndarray:
+    """The channels of all places, [N S, C] in float64."""
+    return part.reshape(-1, part.shape[-1]).astype(np.float64)
+
+
+def _require_finite(function: str, part: np.ndarray, start: int) -> None:
+    """ValueError, with the place of the first entry that is NaN or infinite."""
+    finite = np.isfinite(part)
+    if not finite.all():
+        image, *place, channel = map(int, np.argwhere(~finite)[0])
+        where = f"in image {start + image}, " + (f"place {place}, " if place else "") + f"channel {channel}"
+        arguments.require(False, function, "x", "finite", f"{part[image, *place, channel]} {where}")
 
 
 def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -46,7 +72,7 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 
     Raises:
         TypeError: an argument is no array.
-        ValueError: mean or std is not [C].
+        ValueError: mean or std is not [C], std is not above 0.
 
     >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
     >>> standardize(x, *fit_standardization(x)).tolist()
@@ -59,47 +85,97 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         arguments.require(
             fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", arguments.describe(value)
         )
+    arguments.positive("data.standardize", "std", std)
     dtype, shape = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
-    return (x.astype(dtype) - mean.astype(dtype).reshape(shape)) / std.astype(dtype).reshape(shape)
+    y = x.astype(dtype)
+    y -= mean.astype(dtype).reshape(shape)
+    y /= std.astype(dtype).reshape(shape)
+    return y
 
 
 def _float_dtype(x: np.ndarray) -> np.dtype:
     """The dtype of x if that is a floating-point one, else float32."""
-    return x.dtype if np.issubdtype(x.dtype, np.floating) else np.dtype(np.float32)
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.dtype(np.float32)
 
 
-def batches(
-    x: np.ndarray, y: np.ndarray, batch_size: int, *, seed: int, epoch: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The shuffled batches of an epoch. Their order depends on (seed, epoch) only.
+def pad_to(x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Examples in the size of a larger one: zeros come in behind them, and a mask says what is theirs.
 
     Args:
-        x: images [N, *S, C].
-        y: labels [N, ...].
-        batch_size: images in a batch, B; the N mod B images that are left at the end are not seen in this epoch.
-        seed, epoch: which order, ints of at least 0.
+        x: one example [*S, C], or several, [N, *S, C] or a list of arrays [*S, C] that may differ in *S.
+        shape: the sizes of the spatial axes.
 
     Returns:
-        A list of N // B pairs (x [B, *S, C], y [B, ...]).
+        (x, mask): [*shape, C] in the dtype of x and bools [*shape], True for the places that x had; [N, *shape, C] and
+        [N, *shape] for several examples.
 
     Raises:
-        TypeError: x or y is no array, batch_size, seed or epoch no int.
-        ValueError: x or y has no axis, x and y differ in number, batch_size is not from 1 to N, seed or epoch is
-            negative.
+        TypeError: x is no array nor a list of arrays, shape no tuple of ints.
+        ValueError: an example has other axes than shape and channels, is larger than shape, or is not of the channels
+            and dtype of the first.
 
-    >>> [y.tolist() for _, y in batches(np.ones((5, 1)), np.arange(5), 2, seed=0, epoch=0)]
-    [[2, 4], [3, 0]]
+    >>> x, mask = pad_to([np.ones((2, 1)), np.ones((3, 1))], (4,))
+    >>> x[..., 0].tolist(), mask.sum(1).tolist()
+    ([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]], [2, 3])
     """
-    function = "data.batches"
-    for argument, value in (("x", x), ("y", y)):
-        arguments.array(function, argument, value)
-        arguments.require(
-            value.ndim > 0, function, argument, "[N, ...] with at least 1 axis", arguments.describe(value)
-        )
-    arguments.require(len(x) == len(y), function, "y", f"{len(x)} labels as there are images", arguments.describe(y))
-    batch_size = arguments.integer(function, "batch_size", batch_size, 1)
-    arguments.require(batch_size <= len(x), function, "batch_size", f"from 1 to the {len(x)} images", batch_size)
-    seed, epoch = arguments.integer(function, "seed", seed, 0), arguments.integer(function, "epoch", epoch, 0)
-    order = np.random.default_rng((seed, epoch)).permutation(len(x))
-    steps = len(x) // batch_size
-    return [(x[chosen], y[chosen]) for chosen in order[: steps * batch_size].reshape(steps, batch_size)]
+    function, shape = "data.pad_to", arguments.shape("data.pad_to", "shape", shape)
+    is_array = isinstance(x, np.ndarray | jax.Array)
+    is_several = is_array or (isinstance(x, Sequence) and len(x) > 0)
+    arguments.require(is_several, function, "x", "an array or a list of arrays", arguments.describe(x), TypeError)
+    if is_array and x.ndim == len(shape) + 1:
+        padded, mask = pad_to([x], shape)
+        return padded[0], mask[0]
+    for i, example in enumerate(x):
+        _require_example(f"x[{i}]", example, shape, x[0])
+    padded = np.zeros((len(x), *shape, x[0].shape[-1]) if len(x) else (0, *shape, x.shape[-1]), x[0].dtype)
+    mask = np.zeros((len(x), *shape), bool)
+    for i, example in enumerate(x):
+        inside = (i, *map(slice, example.shape[:-1]))
+        padded[inside], mask[inside] = example, True
+    return padded, mask
+
+
+def _require_example(name: str, example: Any, shape: tuple[int, ...], first: Any) -> None:
+    arguments.array("data.pad_to", name, example)
+    got, axes = arguments.describe(example), len(shape) + 1
+    arguments.require(example.ndim == axes, "data.pad_to", name, f"[*S, C] with {axes} axes for shape {shape}", got)
+    fits = all(size <= most for size, most in zip(example.shape, shape, strict=False))
+    arguments.require(fits, "data.pad_to", name, f"at most {list(shape)} and channels", got)
+    alike = (example.shape[-1], example.dtype) == (first.shape[-1], first.dtype)
+    arguments.require(
+        alike, "data.pad_to", name, f"{first.dtype} of {first.shape[-1]} channels as the first example", got
+    )
+
+
+def class_weights(y: np.ndarray, classes: int) -> np.ndarray:
+    """A weight for each class, so that all classes weigh the same in a mean over y.
+
+        weight_k = N / (classes N_k),        N_k labels of class k, N of all classes
+
+    Args:
+        y: labels of any shape, integers from 0 to classes - 1; -1 is left out, as in label maps.
+        classes: how many classes there are.
+
+    Returns:
+        The weights [classes], float32.
+
+    Raises:
+        TypeError: y is no array of integers, classes no int.
+        ValueError: a label is no class, a class has no label, classes is less than 1.
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2).tolist()
+    [0.6666666865348816, 2.0]
+    """
+    function = "data.class_weights"
+    classes = arguments.integer(function, "classes", classes, 1)
+    require_integers(function, "y", y)
+    counts = np.zeros(classes, np.int64)
+    for _, part in chunks(np.asarray(y).reshape(-1)):
+        outside = part[(part < -1) | (part >= classes)]
+        expected = f"from 0 to {classes - 1}, or -1 for what is left out"
+        arguments.require(not outside.size, function, "y", expected, outside[0] if outside.size else 0)
+        counts += np.bincount(part[part >= 0].astype(np.int64), minlength=classes)
+    missing = np.flatnonzero(counts == 0).tolist()
+    expected = f"labels of all {classes} classes"
+    arguments.require(not missing, function, "y", expected, f"none of {', '.join(map(str, missing))}")
+    return (counts.sum() / (classes * counts)).astype(np.float32)
