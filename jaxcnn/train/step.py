@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import optax
 
@@ -155,43 +152,6 @@ def make_step(
     return step
 
 
-def sgd(
-    learning_rate: optax.ScalarOrSchedule, *, momentum: float = 0.9, weight_decay: float = 0.0
-) -> optax.GradientTransformation:
-    """Stochastic gradient descent with Nesterov's momentum, and weight decay for weights only.
-
-        g = ∇_w R + λ w,        v ← μ v + g,        w ← w - η (g + μ v)
-
-    Args:
-        learning_rate: η, a number that is not negative, or an optax schedule of the step.
-        momentum: μ, from 0 to 1.
-        weight_decay: λ, not negative, for parameters of 2 or more axes: filters and dense weights. Biases, the gamma
-            and beta of a norm, and slopes have one axis and are left alone.
-
-    Returns:
-        An optax optimizer.
-
-    Raises:
-        TypeError: learning_rate is neither a number nor a function, momentum or weight_decay is no number.
-        ValueError: one of them is negative or not finite, or momentum is larger than 1. A schedule, and what is traced,
-            has no value to look at.
-
-    Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
-
-    >>> params = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
-    >>> optimizer = sgd(0.1, momentum=0.0, weight_decay=1.0)
-    >>> updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
-    >>> round(float(updates["w"][0, 0]), 3), float(updates["b"][0])
-    (-0.1, -0.0)
-    """
-    if not callable(learning_rate):
-        _require_scalar("learning_rate", learning_rate, "a number or a schedule")
-    _require_scalar("momentum", momentum, "a number", 1)
-    _require_scalar("weight_decay", weight_decay, "a number")
-    decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
-    return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
-
-
 def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
     """TypeError unless it has these fields of a `TrainState`; ValueError if a step has used them up."""
     if not all(hasattr(state, field) for field in fields):
@@ -209,12 +169,3 @@ def _require_own_state(optimizer: optax.GradientTransformation, state: TrainStat
     expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     is_expected, got = expected == jax.tree.structure(state.opt_state), "an opt_state of another structure"
     arguments.require(is_expected, "step", "state", "what train.init makes for this optimizer", got)
-
-
-def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:
-    """A number from 0 to `high`, or an array of one: optax.inject_hyperparams passes these, traced."""
-    is_scalar = isinstance(value, numbers.Real) or (arguments.is_array(value) and value.shape == ())
-    is_scalar = is_scalar and not isinstance(value, bool)
-    arguments.require(is_scalar, "train.sgd", argument, expected, arguments.describe(value), TypeError)
-    if not isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
-        arguments.number("train.sgd", argument, float(value), 0, high)
