@@ -2,9 +2,11 @@
 
 from optax import cosine_decay_schedule
 
+from jaxcnn.train import metrics
 from jaxcnn.train.averaging import averaged, ema
 from jaxcnn.train.checkpoint import restore, save
-from jaxcnn.train.loop import evaluate, fit
+from jaxcnn.train.evaluation import evaluate, predict
+from jaxcnn.train.loop import fit
 from jaxcnn.train.optimizers import optimizer, schedule, sgd
 from jaxcnn.train.step import TrainState, init, make_step
 
@@ -17,7 +19,9 @@ __all__ = [
     "fit",
     "init",
     "make_step",
+    "metrics",
     "optimizer",
+    "predict",
     "restore",
     "save",
     "schedule",

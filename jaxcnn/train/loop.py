@@ -1,4 +1,4 @@
-"""Evaluation on a whole set, and the epochs of a training run."""
+"""The epochs of a training run."""
 
 from __future__ import annotations
 
@@ -13,86 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
+from jaxcnn.train.evaluation import evaluate, output_types, require_classes
 from jaxcnn.train.step import Loss, TrainState, require_state
-from jaxcnn.transforms import jit
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 Batches = Sequence[tuple[Any, Any]]
-
-
-def evaluate(
-    model: Layer,
-    state: TrainState,
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    batch_size: int = 256,
-    loss: Loss = softmax_cross_entropy,
-) -> tuple[float, float]:
-    """The loss and accuracy of a classifier on a whole set, in inference mode.
-
-    Args:
-        model: the classifier, logits [N, K] from x.
-        state: whose params and statistics are used.
-        x: images [N, *S, C].
-        y: classes [N] of the model; leave images without one out of the set.
-        batch_size: how many images go through the model at once; where it does not divide N, the last batch is shorter.
-        loss: loss(logits, y) -> scalar, the mean over the batch.
-
-    Returns:
-        (loss, accuracy), both means over the set.
-
-    Raises:
-        TypeError: model is no layer, state no TrainState, x or y no array, batch_size no int.
-        ValueError: the set is empty, x and y differ in number, y has not one class per image, or one that the model
-            has not, batch_size is less than 1.
-    """
-    model = checked_layer("train.evaluate", "model", model)
-    require_state("train.evaluate", state, ("params", "statistics"))
-    batch_size = arguments.integer("train.evaluate", "batch_size", batch_size, 1)
-    arguments.array("train.evaluate", "x", x)
-    arguments.array("train.evaluate", "y", y)
-    arguments.require(len(x) > 0, "train.evaluate", "x", "at least one image", arguments.describe(x))
-    expected = f"{len(x)} labels as there are images"
-    arguments.require(len(x) == len(y), "train.evaluate", "y", expected, arguments.describe(y))
-    _require_classes("train.evaluate", y, _classes(model, state, x))
-    total_loss, correct = 0.0, 0
-    for start in range(0, len(x), batch_size):
-        batch = slice(start, start + batch_size)
-        batch_loss, batch_correct = _evaluate_batch(model, loss, state.params, state.statistics, x[batch], y[batch])
-        total_loss += float(batch_loss) * len(y[batch])
-        correct += int(batch_correct)
-    return total_loss / len(x), correct / len(x)
-
-
-def _classes(model: Layer, state: TrainState, x: Any) -> int:
-    """How many classes the model tells apart."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    return jax.eval_shape(lambda x: model.apply(state.params, state.statistics, x)[0], one).shape[-1]
-
-
-def _require_classes(function: str, y: Any, classes: int) -> None:
-    """ValueError unless the labels are classes that the model tells apart: inside the step they have no values."""
-    is_integer = jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1
-    arguments.require(is_integer, function, "y", "one integer class per image, [N]", arguments.describe(y))
-    values = np.asarray(y)
-    is_class = values.size == 0 or (values.min() >= 0 and values.max() < classes)
-    got = f"from {values.min()} to {values.max()}" if values.size else "none"
-    arguments.require(is_class, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
-
-
-@jit(static_argnums=(0, 1))
-def _evaluate_batch(model, loss, params, statistics, x, y):
-    logits, _ = model.apply(params, statistics, x)
-    found = jnp.argmax(logits, axis=-1)
-    return loss(logits, y), jnp.sum(found == y.astype(found.dtype))  # which small labels could not hold
 
 
 def fit(
@@ -141,8 +72,7 @@ def fit(
     for argument, value in zip("xy", test, strict=True):
         arguments.array("train.fit", argument, value)
     arguments.path("train.fit", "out", out)
-    classes = _classes(model, state, test[0])
-    _require_classes("train.fit", test[1], classes)
+    require_classes("train.fit", output_types(model, state, test[0]), test[1], loss)
     path = Path(out) / "metrics.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -150,8 +80,8 @@ def fit(
         for epoch in range(epochs):
             losses, pairs = [], batches(epoch)
             arguments.require(len(pairs) > 0, "train.fit", "batches", "at least one in an epoch", len(pairs))
-            for _, y in pairs if epoch == 0 else ():
-                _require_classes("train.fit", y, classes)
+            for x, y in pairs if epoch == 0 else ():
+                require_classes("train.fit", output_types(model, state, x), y, loss)
             with _progress_bar(pairs, f"epoch {epoch + 1}/{epochs}") as shown:
                 for x, y in shown:
                     state, value = step(state, x, y)

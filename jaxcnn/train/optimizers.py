@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import optax
 
 from jaxcnn.contract import arguments
