@@ -1,6 +1,7 @@
 """Layers as pairs of pure functions, how to put them together, and models."""
 
 from jaxcnn.nn.branches import concatenate, parallel, residual, skip
+from jaxcnn.nn.casting import cast
 from jaxcnn.nn.combinators import named, remat, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
@@ -62,6 +63,7 @@ __all__ = [
     "audio_cnn",
     "autoencoder",
     "batch_norm",
+    "cast",
     "concatenate",
     "conv",
     "conv_transpose",

@@ -2,8 +2,28 @@
 
 from optax import cosine_decay_schedule
 
+from jaxcnn.train import metrics
+from jaxcnn.train.averaging import averaged, ema
 from jaxcnn.train.checkpoint import restore, save
-from jaxcnn.train.loop import evaluate, fit
-from jaxcnn.train.step import TrainState, init, make_step, sgd
+from jaxcnn.train.evaluation import evaluate, predict
+from jaxcnn.train.loop import fit
+from jaxcnn.train.optimizers import optimizer, schedule, sgd
+from jaxcnn.train.step import TrainState, init, make_step
 
-__all__ = ["TrainState", "cosine_decay_schedule", "evaluate", "fit", "init", "make_step", "restore", "save", "sgd"]
+__all__ = [
+    "TrainState",
+    "averaged",
+    "cosine_decay_schedule",
+    "ema",
+    "evaluate",
+    "fit",
+    "init",
+    "make_step",
+    "metrics",
+    "optimizer",
+    "predict",
+    "restore",
+    "save",
+    "schedule",
+    "sgd",
+]

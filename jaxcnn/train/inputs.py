@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,13 +13,11 @@ import numpy as np
 from jaxcnn.contract import arguments
 from jaxcnn.data import Rows, taken
 from jaxcnn.nn import Layer
-from jaxcnn.ops.losses.cross_entropy import nll, softmax_cross_entropy
-from jaxcnn.ops.losses.hinge import hinge
+from jaxcnn.train.evaluation import class_count, require_classes
 from jaxcnn.train.run import Progress
 from jaxcnn.train.step import TrainState
 
 _FIT = "train.fit"
-_OF_CLASSES = (softmax_cross_entropy, nll, hinge)  # their integer labels are numbers of the last axis of the output
 
 
 class Batches:
@@ -30,7 +27,8 @@ class Batches:
     """
 
     def __init__(self, batches: Any, epochs: int, steps: int | None):
-        self._batches, self._steps = batches, steps
+        self._batches: Any = batches
+        self._steps = steps
         self._is_iterator = isinstance(batches, Iterator)
         is_enough = not self._is_iterator or epochs == 1 or steps is not None
         expected = f"a function of the epoch, or steps_per_epoch given, for {epochs} epochs"
@@ -49,7 +47,7 @@ class Batches:
         """The batches of the epoch that are not done yet."""
         if self._is_iterator:
             return itertools.islice(self._batches, self._steps and self._steps - progress.position)
-        batches = self._batches(progress.epoch) if callable(self._batches) else self._batches
+        batches: Any = self._batches(progress.epoch) if callable(self._batches) else self._batches
         is_iterable, got = isinstance(batches, Iterable), f"one that gives {arguments.describe(batches)}"
         arguments.require(is_iterable, _FIT, "batches", "a function that gives the batches of an epoch", got, TypeError)
         if isinstance(batches, Sequence):
@@ -86,16 +84,12 @@ class Inputs:
                 values, found = self._readable(leaf, place, first)
                 if values is not None and jnp.issubdtype(values.dtype, jnp.inexact):
                     _require(np.isfinite(values), argument, "finite", values, found)
-                elif values is not None and argument == "y":
-                    self._require_classes(values, self.classes(x, y), found)
+                elif values is not None and argument == "y" and self.has_classes(x, y):
+                    require_classes(_FIT, self._output(x), values, self._loss, f" in {found}")
 
-    def classes(self, x: Any, y: Any) -> int | None:
-        """How many classes the model tells apart, where y are classes: integers, one for each row of its output."""
-        if not (arguments.is_array(y) and jnp.issubdtype(y.dtype, jnp.integer)):
-            return None
-        output = self._output(x)
-        is_classes = arguments.is_array(output) and output.shape[:-1] == y.shape
-        return output.shape[-1] if is_classes else None
+    def has_classes(self, x: Any, y: Any) -> bool:
+        """Whether y are classes: integers, one for each row of the output."""
+        return class_count(self._output(x), y) is not None
 
     def _output(self, x: Any) -> Any:
         types = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x)
@@ -114,15 +108,6 @@ class Inputs:
             self._seen[id(leaf.array)] = leaf.array
             return np.asarray(leaf.array), "the training set"
         return (np.asarray(leaf) if first or isinstance(leaf, np.ndarray) else None), place
-
-    def _require_classes(self, labels: np.ndarray, classes: int | None, place: str) -> None:
-        loss, ignored = self._loss, None
-        while isinstance(loss, functools.partial):
-            loss, ignored = loss.func, loss.keywords.get("ignore_index", ignored)
-        if classes is not None and loss in _OF_CLASSES:
-            known = (labels >= 0) & (labels < classes)
-            known = known if ignored is None else known | (labels == ignored)
-            _require(known, "y", f"from 0 to {classes - 1}, as the model has classes", labels, place)
 
 
 def _require(known: np.ndarray, argument: str, expected: str, values: np.ndarray, place: str) -> None:

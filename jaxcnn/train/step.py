@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import optax
 
@@ -20,7 +17,7 @@ from jaxcnn.nn.layer import checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.transforms import jit
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[..., jax.Array]
 
 
 class TrainState(NamedTuple):
@@ -102,11 +99,12 @@ def make_step(
         augment: augment(key, x, y) -> (x, y), what is made of a batch before the model sees it; see `data.augment`.
 
     Returns:
-        step(state, x, y, where=None) -> (state, R): x [N, *S, C], y as the loss takes it, arrays, `data.Rows` or trees of
-        them; where, the examples that count, goes to the loss, and is spread over labels [N, *S]. The buffers of the state that goes in are
-        reused for the one that comes out: keep the new state only. It is compiled once for each shape of x and y.
-        Compiled, it cannot look at labels: one that is no class makes R and the new parameters NaN. To leave examples
-        out, give them one label and the loss an ignore_index: `partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)`.
+        step(state, x, y, where=None) -> (state, R): x [N, *S, C], and y as the loss takes it, arrays, `data.Rows` or
+        trees of these; where, the examples that count [N], goes to the loss, spread over labels [N, *S]. The buffers of
+        the state that goes in are reused for the one that comes out: keep the new state only. It is compiled once for
+        each shape of x and y. Compiled, it cannot look at labels: one that is no class makes R and the new parameters
+        NaN. To leave examples out, give them one label and the loss an ignore_index:
+        `partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)`.
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.
@@ -177,43 +175,6 @@ def _spread(where: jax.Array, y: Any) -> jax.Array:
     return jnp.broadcast_to(where.reshape(where.shape + (1,) * (y.ndim - 1)), y.shape)
 
 
-def sgd(
-    learning_rate: optax.ScalarOrSchedule, *, momentum: float = 0.9, weight_decay: float = 0.0
-) -> optax.GradientTransformation:
-    """Stochastic gradient descent with Nesterov's momentum, and weight decay for weights only.
-
-        g = ∇_w R + λ w,        v ← μ v + g,        w ← w - η (g + μ v)
-
-    Args:
-        learning_rate: η, a number that is not negative, or an optax schedule of the step.
-        momentum: μ, from 0 to 1.
-        weight_decay: λ, not negative, for parameters of 2 or more axes: filters and dense weights. Biases, the gamma
-            and beta of a norm, and slopes have one axis and are left alone.
-
-    Returns:
-        An optax optimizer.
-
-    Raises:
-        TypeError: learning_rate is neither a number nor a function, momentum or weight_decay is no number.
-        ValueError: one of them is negative or not finite, or momentum is larger than 1. A schedule, and what is traced,
-            has no value to look at.
-
-    Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
-
-    >>> params = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
-    >>> optimizer = sgd(0.1, momentum=0.0, weight_decay=1.0)
-    >>> updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
-    >>> round(float(updates["w"][0, 0]), 3), float(updates["b"][0])
-    (-0.1, -0.0)
-    """
-    if not callable(learning_rate):
-        _require_scalar("learning_rate", learning_rate, "a number or a schedule")
-    _require_scalar("momentum", momentum, "a number", 1)
-    _require_scalar("weight_decay", weight_decay, "a number")
-    decay = optax.add_decayed_weights(weight_decay, mask=lambda params: jax.tree.map(lambda w: w.ndim > 1, params))
-    return optax.chain(decay, optax.sgd(learning_rate, momentum, nesterov=True))
-
-
 def require_state(function: str, state: Any, fields: Sequence[str] = TrainState._fields) -> None:
     """TypeError unless it has these fields of a `TrainState`; ValueError if a step has used them up."""
     if not all(hasattr(state, field) for field in fields):
@@ -231,12 +192,3 @@ def _require_own_state(optimizer: optax.GradientTransformation, state: TrainStat
     expected = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
     is_expected, got = expected == jax.tree.structure(state.opt_state), "an opt_state of another structure"
     arguments.require(is_expected, "step", "state", "what train.init makes for this optimizer", got)
-
-
-def _require_scalar(argument: str, value: Any, expected: str, high: float = math.inf) -> None:
-    """A number from 0 to `high`, or an array of one: optax.inject_hyperparams passes these, traced."""
-    is_scalar = isinstance(value, numbers.Real) or (arguments.is_array(value) and value.shape == ())
-    is_scalar = is_scalar and not isinstance(value, bool)
-    arguments.require(is_scalar, "train.sgd", argument, expected, arguments.describe(value), TypeError)
-    if not isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
-        arguments.number("train.sgd", argument, float(value), 0, high)

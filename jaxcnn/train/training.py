@@ -10,10 +10,10 @@ from typing import Any
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.train import interrupts
+from jaxcnn.train.averaging import averaged
 from jaxcnn.train.evaluation import Metric, evaluate
 from jaxcnn.train.inputs import Batches, Inputs
 from jaxcnn.train.metrics import accuracy
-from jaxcnn.train.optimizers import averaged
 from jaxcnn.train.run import Run
 from jaxcnn.train.step import Loss, TrainState
 from jaxcnn.train.terminal import epoch_line, progress_bar, tell
@@ -35,7 +35,7 @@ class Evaluation:
         """Losses and metrics, as "test_loss" and "test_accuracy"."""
         result = {}
         for name, (x, y) in self.sets.items():
-            usual = {} if inputs.classes(x, y) is None else {"accuracy": accuracy}
+            usual = {"accuracy": accuracy} if inputs.has_classes(x, y) else {}
             metrics = usual if self.metrics is None else self.metrics
             options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": metrics}
             loss, values = evaluate(self.model, averaged(state), x, y, **options)
