@@ -16,6 +16,7 @@ from jaxcnn.contract.precision import widen
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import LayerLike, checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
+from jaxcnn.train.metrics import found_classes
 from jaxcnn.train.step import Loss, TrainState, require_state
 from jaxcnn.transforms import jit
 
