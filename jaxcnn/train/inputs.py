@@ -85,7 +85,8 @@ class Inputs:
                 if values is not None and jnp.issubdtype(values.dtype, jnp.inexact):
                     _require(np.isfinite(values), argument, "finite", values, found)
                 elif values is not None and argument == "y" and self.has_classes(x, y):
-                    require_classes(_FIT, self._output(x), values, self._loss, f" in {found}")
+                    output = jax.ShapeDtypeStruct((*values.shape, self._output(x).shape[-1]), values.dtype)
+                    require_classes(_FIT, output, values, self._loss, f" in {found}")
 
     def has_classes(self, x: Any, y: Any) -> bool:
         """Whether y are classes: integers, one for each row of the output."""

@@ -114,10 +114,13 @@ def fit(
     sets = {name: _pair(name, pair) for name, pair in (("validation", validation), ("test", test)) if pair is not None}
     for name, (x, y) in sets.items():
         inputs.look_at(x, y, f"the {name} set")
+    evaluation = Evaluation(model, loss, metrics, sets, arguments.integer(_FIT, "batch_size", batch_size, 1))
+    if patience is not None:
+        arguments.choice(_FIT, "monitor", monitor, ("train_loss", *evaluation.names(inputs)))
     training = Training(
         batches=Batches(batches, epochs, steps_per_epoch),
         inputs=inputs,
-        evaluation=Evaluation(model, loss, metrics, sets, arguments.integer(_FIT, "batch_size", batch_size, 1)),
+        evaluation=evaluation,
         epochs=epochs,
         monitor=monitor,
         patience=patience,

@@ -31,13 +31,21 @@ class Evaluation:
     sets: Mapping[str, tuple[Any, Any]]
     batch_size: int
 
+    def names(self, inputs: Inputs) -> list[str]:
+        """What the results are called."""
+        return [
+            f"{name}_{each}" for name, (x, y) in self.sets.items() for each in ("loss", *self._metrics(inputs, x, y))
+        ]
+
+    def _metrics(self, inputs: Inputs, x: Any, y: Any) -> Mapping[str, Metric]:
+        usual = {"accuracy": accuracy} if inputs.has_classes(x, y) else {}
+        return usual if self.metrics is None else self.metrics
+
     def __call__(self, state: TrainState, inputs: Inputs) -> dict[str, float]:
         """Losses and metrics, as "test_loss" and "test_accuracy"."""
         result = {}
         for name, (x, y) in self.sets.items():
-            usual = {"accuracy": accuracy} if inputs.has_classes(x, y) else {}
-            metrics = usual if self.metrics is None else self.metrics
-            options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": metrics}
+            options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": self._metrics(inputs, x, y)}
             loss, values = evaluate(self.model, averaged(state), x, y, **options)
             result[f"{name}_loss"] = loss
             result |= {f"{name}_{metric}": float(value) for metric, value in values.items()}
@@ -62,7 +70,7 @@ class Training:
     def go_on(self, run: Run) -> None:
         """Trains to the end. Data is looked at before the first file is made."""
         self.batches.skip(run.progress)
-        batches = self._looked_at(self.batches.remaining(run.progress))
+        batches = self._looked_at(self.batches.remaining(run.progress), run.progress.position)
         run.begin()
         with interrupts.kept() as signals:
             try:
@@ -74,17 +82,16 @@ class Training:
                 run.leave(error)
                 raise
 
-    def _looked_at(self, batches: Iterable[Any]) -> Iterable[Any]:
+    def _looked_at(self, batches: Iterable[Any], position: int) -> Iterable[Any]:
         """The batches: all of a list have been looked at, of others the first one."""
-        if isinstance(batches, Sequence):
-            for number, batch in enumerate(batches if isinstance(batches, list) else batches[:1], 1):
-                self.inputs.batch(batch, f"batch {number}", first=True)
-            return batches
-        batches = iter(batches)
-        first = list(itertools.islice(batches, 1))
-        for batch in first:
-            self.inputs.batch(batch, "batch 1", first=True)
-        return itertools.chain(first, batches)
+        is_sequence, rest = isinstance(batches, Sequence), iter(())
+        if not is_sequence:
+            rest = iter(batches)
+            batches = list(itertools.islice(rest, 1))
+        for number, batch in enumerate(batches if isinstance(batches, list) else batches[:1], position + 1):
+            self.inputs.batch(batch, f"batch {number}", first=True)
+        arguments.require(position + len(batches) > 0, _FIT, "batches", "at least one in an epoch", 0)
+        return batches if is_sequence else itertools.chain(batches, rest)
 
     def _epoch(self, run: Run, batches: Iterable[Any], signals: interrupts.Interrupts) -> None:
         progress, number = run.progress, run.progress.epoch + 1

@@ -1,4 +1,4 @@
-"""Evaluation, the epoch loop and what it leaves in the run folder."""
+"""The epochs of a run: what is trained on, measured, said and refused."""
 
 import functools
 import io
@@ -37,74 +37,18 @@ def start():
     return jax.tree.map(jnp.copy, first_state())
 
 
-def fit(out, *, epochs=3, batches=batches):
-    return train.fit(MODEL, STEP, start(), batches, (X, Y), epochs=epochs, out=out)
+def fit(out, *, epochs=3, batches=batches, test=(X, Y), **options):
+    return train.fit(MODEL, STEP, start(), batches, test, epochs=epochs, out=out, **options)
 
 
 def metrics(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("batch_size", [23, 7, 100])
-def test_evaluation_in_batches_equals_one_big_batch(batch_size):
-    state = start()
-    logits, _ = MODEL.apply(state.params, state.statistics, X)
-    loss, accuracy = train.evaluate(MODEL, state, X, Y, batch_size=batch_size)
-    assert loss == pytest.approx(float(jaxcnn.softmax_cross_entropy(logits, Y)), rel=1e-6)
-    assert accuracy == np.mean(np.argmax(np.asarray(logits), axis=1) == Y)
-
-
-def test_accuracy_of_more_classes_than_the_labels_can_count():
-    """Class 300 is not class 44, which it would be as uint8."""
-    x, labels = np.zeros((2, 3), np.float32), np.array([44, 44], np.uint8)
-    first = jnp.asarray(np.where(np.arange(301) == 300, 1, 0), jnp.float32)
-    model = nn.dense(301)
-    state = train.init(model, train.sgd(0.1), KEY, x.shape)
-    state = state._replace(params=jax.tree.map(lambda a: jnp.broadcast_to(first, a.shape), state.params))
-    assert train.evaluate(model, state, x, labels)[1] == 0
-
-
-def test_evaluation_with_another_loss():
-    def mean_label(logits, y):
-        return jnp.mean(y.astype(logits.dtype))
-
-    loss, _ = train.evaluate(MODEL, start(), X, Y, batch_size=7, loss=mean_label)
-    assert loss == pytest.approx(Y.mean(), rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "batch_size", "message"),
-    [
-        (X, Y, 0, "batch_size must be an int of at least 1, got 0"),
-        (X[:0], Y[:0], 5, r"x must be at least one image, got float32\[0, 3\]"),
-        (X, Y[:5], 5, r"y must be 23 labels as there are images, got int32\[5\]"),
-        (X, np.eye(2, dtype=np.float32)[Y], 5, r"y must be one integer class per image, \[N\], got float32\[23, 2\]"),
-        (X, Y + 1, 5, r"y must be from 0 to 1, as the model has classes, got from 1 to 2"),
-    ],
-)
-def test_bad_sets_to_evaluate(x, y, batch_size, message):
-    with pytest.raises(ValueError, match=r"^train.evaluate: " + message):
-        train.evaluate(MODEL, start(), x, y, batch_size=batch_size)
-
-
-@pytest.mark.parametrize(
-    ("model", "x", "y", "message"),
-    [
-        (None, X, Y, "model must be a Layer or a function of an array, got NoneType None"),
-        (MODEL, [[1.0, 2.0, 3.0]], Y[:1], r"x must be an array, got list \[\[1.0, 2.0, 3.0\]\]"),
-        (MODEL, X[:2], [0, 1], r"y must be an array, got list \[0, 1\]"),
-    ],
-)
-def test_no_arrays_to_evaluate(model, x, y, message):
-    with pytest.raises(TypeError, match=r"^train.evaluate: " + message):
-        train.evaluate(model, start(), x, y)
-
-
-def test_parameters_are_no_state():
-    with pytest.raises(TypeError, match=r"^train.evaluate: state must be a TrainState, got dict"):
-        train.evaluate(MODEL, start().params, X, Y)
-    with pytest.raises(TypeError, match=r"^train.fit: state must be a TrainState, got tuple"):
-        train.fit(MODEL, STEP, (start().params, {}), batches, (X, Y), epochs=1, out="never")
+def assert_equal(state, expected):
+    for got, leaf in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_array_equal(got, leaf)
+    assert int(state.step) == int(expected.step)
 
 
 def test_metrics_has_one_object_per_epoch(tmp_path):
@@ -125,63 +69,188 @@ def test_the_training_loss_is_the_mean_over_the_steps(tmp_path):
     assert metrics(tmp_path)[0]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-6)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_run_leaves_its_metrics(tmp_path, error):
-    def interrupted(epoch):
-        if epoch == 2:
-            assert len(metrics(tmp_path)) == 2
-            raise error
-        return batches(epoch)
+class Tensor:
+    """An array of another library."""
 
-    with pytest.raises(error):
-        fit(tmp_path, batches=interrupted)
-    assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2]
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self._array, dtype)
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(np.nan, 0), (1, 1)], ids=["images", "labels"])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, factor, offset):
-    def broken(epoch):
-        return [(x * np.float32(factor), y + offset) if epoch == 1 else (x, y) for x, y in batches(epoch)]
+class Loader:
+    """As a DataLoader: begins anew for each epoch, knows its length, and gives lists of tensors."""
 
-    expected = "a smaller learning rate may help, if images are finite and labels are classes"
-    with pytest.raises(FloatingPointError, match=f"^the training loss of epoch 2 is nan: {expected}$"):
-        fit(tmp_path, batches=broken)
-    assert [line["epoch"] for line in metrics(tmp_path)] == [1]
+    def __init__(self):
+        self.read = 0
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        for x, y in batches(0):
+            self.read += 1
+            yield [Tensor(x), Tensor(y)]
 
 
-def test_a_run_is_never_written_over(tmp_path):
-    fit(tmp_path, epochs=1)
-    before = (tmp_path / "metrics.jsonl").read_text()
-    with pytest.raises(FileExistsError):
-        fit(tmp_path, epochs=1)
-    assert (tmp_path / "metrics.jsonl").read_text() == before
+def test_any_iterable_trains_and_is_read_once():
+    expected = fit(None, epochs=2, batches=lambda epoch: batches(0))
+    loader = Loader()
+    assert_equal(fit(None, epochs=2, batches=loader), expected)
+    assert loader.read == 8
+    endless = (batch for _ in range(9) for batch in batches(0))
+    assert_equal(fit(None, epochs=2, batches=endless, steps_per_epoch=4), expected)
+    np.testing.assert_array_equal(next(endless)[1], batches(0)[0][1])
+    in_order = data.Batches(X, Y, 5, seed=0)
+    assert_equal(fit(None, epochs=2, batches=in_order), fit(None, epochs=2))
+
+
+def test_a_batch_with_a_mask_is_the_batch_without_the_rest():
+    """A step with 3 of 5 rows that count equals one with these 3 rows, but for batch norm: a model without."""
+    model, optimizer = nn.dense(2), train.sgd(0.1)
+    state = train.init(model, optimizer, KEY, X.shape)
+    step = train.make_step(model, optimizer)
+    where = np.array([True, False, True, True, False])
+    masked, loss = step(jax.tree.map(jnp.copy, state), X[:5], Y[:5], where)
+    expected, expected_loss = step(state, X[:5][where], Y[:5][where])
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    np.testing.assert_allclose(masked.params["w"], expected.params["w"], rtol=1e-5)
+
+
+def test_regression_of_several_heads_has_losses_only(tmp_path):
+    model, optimizer = nn.parallel(nn.dense(1), nn.dense(2)), train.sgd(0.01)
+    target = (X[:, :1], X[:, 1:])
+
+    def loss(output, y):
+        return sum(map(jaxcnn.mean_squared_error, output, y))
+
+    step, state = train.make_step(model, optimizer, loss), train.init(model, optimizer, KEY, X.shape)
+    train.fit(model, step, state, [(X, target)], epochs=2, validation=(X, target), out=tmp_path, loss=loss)
+    first, second = metrics(tmp_path)
+    assert list(first) == ["epoch", "step", "train_loss", "validation_loss", "seconds"]
+    assert second["validation_loss"] < first["validation_loss"]
+
+
+def test_metrics_of_ones_own_on_both_sets(tmp_path):
+    share = {"share": lambda output, y: np.mean(output.argmax(-1))}
+    fit(tmp_path, epochs=1, metrics=share, validation=(X[:7], Y[:7]), learning_rate=lambda step: step / 8)
+    (line,) = metrics(tmp_path)
+    names = ["epoch", "step", "train_loss", "validation_loss", "validation_share", "test_loss", "test_share"]
+    assert list(line) == [*names, "learning_rate", "seconds"]
+    assert line["test_share"] * 23 == pytest.approx(round(line["test_share"] * 23))
+    assert line["learning_rate"] == 0.5
+
+
+def test_callbacks_see_each_epoch_and_stop():
+    seen = []
+
+    def callback(step, metrics, state):
+        seen.append((step, metrics["epoch"], int(state.step)))
+        return len(seen) == 2
+
+    assert int(fit(None, epochs=9, callbacks=[callback]).step) == 8
+    assert seen == [(4, 1, 4), (8, 2, 8)]
+
+
+def test_patience_stops_and_gives_back_the_best_epoch(tmp_path):
+    """The metric says which epoch is best: 0.5, 0.75, 0.75, 0.25 and so on."""
+    values = iter([0.5, 0.75, 0.75, 0.25, 0.25])
+    states = []
+    state = fit(
+        tmp_path,
+        epochs=9,
+        validation=(X, Y),
+        metrics={"score": lambda output, y: next(values)},
+        monitor="validation_score",
+        patience=2,
+        test=None,
+        callbacks=[lambda step, metrics, state: states.append(jax.tree.map(jnp.copy, state))],
+    )
+    assert len(metrics(tmp_path)) == 4
+    assert_equal(state, states[1])
+    best = train.restore(tmp_path / "checkpoints" / "best.safetensors", like=start())
+    assert_equal(best, states[1])
+
+
+def nan_in(array, place):
+    result = array.copy()
+    result[place] = np.nan
+    return result
+
+
+BROKEN = [(X[:5], Y[:5]), (nan_in(X[:5], (3, 1)), Y[:5])]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs must be an int of at least 1, got 0"),
-        ({"batches": lambda epoch: []}, "batches must be at"),
-        ({"batches": lambda epoch: [(X, Y + 1)]}, "y must be from 0 to 1, as the model has classes, got from 1 to 2"),
+        ({"batches": lambda epoch: []}, "batches must be at least one in an epoch, got 0"),
+        ({"batches": [(X, Y + 1)]}, "y must be from 0 to 1, as the model has classes, got from 1 to 2 in batch 1"),
+        ({"batches": data.Batches(X, Y + 1, 5)}, "y must be from 0 to 1, .* got from 1 to 2 in the training set"),
+        ({"batches": BROKEN}, r"x must be finite, got nan at \[3, 1\] of batch 2"),
+        ({"batches": lambda epoch: iter(BROKEN)}, r"x must be finite, got nan at \[3, 1\] of batch 2 of epoch 1"),
+        ({"batches": data.Batches(nan_in(X, (4, 2)), Y, 5)}, r"x must be finite, got nan at \[4, 2\] of the training"),
+        ({"test": (nan_in(X, (0, 0)), Y)}, r"x must be finite, got nan at \[0, 0\] of the test set"),
+        ({"test": (X, Y - 1)}, r"y must be from 0 to 1, as the model has classes, got from -1 to 0 in the test set"),
+        ({"batches": iter(BROKEN)}, "batches must be a function of the epoch, or steps_per_epoch given, for 3 epochs"),
+        ({"patience": 2}, "monitor must be one of 'train_loss', 'test_loss', 'test_accuracy', got 'validation_loss'"),
     ],
 )
-def test_bad_arguments(tmp_path, options, message):
+def test_bad_arguments_make_no_file(tmp_path, options, message):
     with pytest.raises(ValueError, match=r"^train.fit: " + message):
-        fit(tmp_path, **options)
+        fit(tmp_path / "run", **options)
+    is_late = callable(options.get("batches")) and not isinstance(options["batches"], data.Batches)
+    assert (tmp_path / "run").exists() == (is_late and "epoch 1" in message)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batches": [(X, Y)]}, "batches must be a function of the epoch, got list"),
+        ({"batches": 3}, "batches must be a function of the epoch or an iterable, got int 3"),
+        ({"batches": lambda epoch: epoch}, "batches must be a function that gives the batches of an epoch, got one th"),
+        ({"batches": [{"image": X, "label": Y}]}, r"batches must be of pairs \(x, y\), got a dict of 'image', 'label'"),
+        ({"batches": [(X, ["a"] * 23)]}, r"batches must be of arrays of numbers, got "),
         ({"test": X}, r"test must be a pair \(x, y\), got float32\[23, 3\]"),
-        ({"test": (X, list(Y))}, r"y must be an array, got list"),
-        ({"out": None}, "out must be a path, got NoneType None"),
+        ({"test": (X, ["a"])}, r"test must be of arrays, got str 'a'"),
+        ({"out": 3}, "out must be a path, got int 3"),
+        ({"callbacks": print}, "callbacks must be a list of functions"),
+        ({"config": {"model": MODEL}}, "config must be a dict that JSON can write, got dict"),
     ],
 )
 def test_arguments_of_another_kind(tmp_path, options, message):
     with pytest.raises(TypeError, match=r"^train.fit: " + message):
         train.fit(MODEL, STEP, start(), **{"batches": batches, "test": (X, Y), "epochs": 1, "out": tmp_path, **options})
+
+
+def test_parameters_are_no_state():
+    with pytest.raises(TypeError, match=r"^train.fit: state must be a TrainState, got tuple"):
+        train.fit(MODEL, STEP, (start().params, {}), batches, (X, Y), epochs=1, out="never")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([2.0, 2.0, np.nan, 2.0], "the training loss of epoch 1 is nan: a smaller learning rate may help, if images"),
+        (
+            [2.0, 2.0, 2.0, 2.0, 6e23],
+            "the training loss of epoch 2 is 1.5e\\+23, and that of the first step was 2: a sm",
+        ),
+    ],
+)
+def test_a_loss_that_is_lost_stops_the_run(tmp_path, values, message):
+    """The state of the last save is handed over, and nothing is saved after it."""
+    losses = iter(values)
+
+    def step(state, x, y):
+        return STEP(state, x, y)[0], jnp.float32(next(losses, 2.0))
+
+    with pytest.raises(FloatingPointError, match=f"^{message}") as error:
+        train.fit(MODEL, step, start(), batches, (X, Y), epochs=3, out=tmp_path)
+    saved = 4 * (len(values) // 4 if len(values) > 4 else 0)
+    assert int(error.value.state.step) == saved
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-4.safetensors"] * (saved > 0)
 
 
 def test_without_a_terminal_there_is_one_plain_line_per_epoch(tmp_path, capsys):
