@@ -91,7 +91,7 @@ def test_kernels_know_no_rules():
 
 PUBLIC = [
     (module, name)
-    for module in (jaxcnn, jaxcnn.nn, jaxcnn.train, jaxcnn.data, jaxcnn.check)
+    for module in (jaxcnn, jaxcnn.nn, jaxcnn.train, jaxcnn.data, jaxcnn.data.augment, jaxcnn.check)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name)) and getattr(module, name).__module__.startswith("jaxcnn")
 ]

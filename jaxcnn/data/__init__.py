@@ -1,5 +1,6 @@
 """Data sets, preprocessing and cleaning, augmentation, and batches."""
 
+from jaxcnn.data import augment
 from jaxcnn.data.batching import Batches, batches
 from jaxcnn.data.datasets import NAMES, Dataset, load
 from jaxcnn.data.inspection import clean, inspect
@@ -15,6 +16,7 @@ __all__ = [
     "Report",
     "Rows",
     "Summary",
+    "augment",
     "batches",
     "class_weights",
     "clean",

@@ -89,9 +89,10 @@ def _sets(function: str, dataset: Any) -> dict[str, tuple[np.ndarray, np.ndarray
     arguments.require(is_dataset, function, "dataset", "a data.Dataset", arguments.describe(dataset), TypeError)
     arguments.choice(function, "dataset.task", dataset.task, ("classification", "segmentation"))
     arguments.integer(function, "dataset.classes", dataset.classes, 1)
-    sets = {}
+    sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in ("train", "validation", "test"):
-        x, y = getattr(dataset, f"{name}_x"), getattr(dataset, f"{name}_y")
+        x: Any = getattr(dataset, f"{name}_x")
+        y: Any = getattr(dataset, f"{name}_y")
         if x is None and y is None and name == "validation":
             continue
         require_numbers(function, f"dataset.{name}_x", x)

@@ -1,6 +1,5 @@
 """From raw images to what a network takes: standardized, of one size, with weights for its classes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -119,17 +118,23 @@ def pad_to(x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     ([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]], [2, 3])
     """
     function, shape = "data.pad_to", arguments.shape("data.pad_to", "shape", shape)
-    is_array = isinstance(x, np.ndarray | jax.Array)
-    is_several = is_array or (isinstance(x, Sequence) and len(x) > 0)
+    is_several = isinstance(x, np.ndarray | jax.Array | list | tuple)
     arguments.require(is_several, function, "x", "an array or a list of arrays", arguments.describe(x), TypeError)
-    if is_array and x.ndim == len(shape) + 1:
-        padded, mask = pad_to([x], shape)
+    if not isinstance(x, list | tuple) and x.ndim == len(shape) + 1:
+        _require_example("x", x, shape, x)
+        padded, mask = _padded([x], shape)
         return padded[0], mask[0]
+    some = (isinstance(x, list | tuple) or x.ndim > 0) and len(x) > 0
+    arguments.require(some, function, "x", "at least one example", arguments.describe(x))
     for i, example in enumerate(x):
         _require_example(f"x[{i}]", example, shape, x[0])
-    padded = np.zeros((len(x), *shape, x[0].shape[-1]) if len(x) else (0, *shape, x.shape[-1]), x[0].dtype)
-    mask = np.zeros((len(x), *shape), bool)
-    for i, example in enumerate(x):
+    return _padded(x, shape)
+
+
+def _padded(examples: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    padded = np.zeros((len(examples), *shape, examples[0].shape[-1]), examples[0].dtype)
+    mask = np.zeros((len(examples), *shape), bool)
+    for i, example in enumerate(examples):
         inside = (i, *map(slice, example.shape[:-1]))
         padded[inside], mask[inside] = example, True
     return padded, mask
