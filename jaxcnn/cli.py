@@ -18,6 +18,7 @@ import jax
 
 from jaxcnn import data, nn, train
 from jaxcnn.check import command
+from jaxcnn.data import command as data_command
 from jaxcnn.train.checkpoint import require_orbax
 from jaxcnn.train.loop import tell
 
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
     parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")
-    commands = parser.add_subparsers(title="commands", metavar="{train,check}")
+    commands = parser.add_subparsers(title="commands", metavar="{train,check,data}")
     train_parser = commands.add_parser(
         "train",
         help="train a small network on a data set",
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_train_arguments(train_parser)
     train_parser.set_defaults(run=_train, parser=train_parser)
     command.add_to(commands)
+    data_command.add_to(commands)
     chosen, others = parser.parse_known_args(arguments)
     if not hasattr(chosen, "run"):
         parser.print_help()
@@ -134,8 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    names = "{" + ",".join(data.NAMES) + "}"
-    parser.add_argument("dataset", metavar=names, choices=data.NAMES, help="the data set")
+    parser.add_argument("dataset", metavar="{digits}", choices=("digits",), help="the data set")
     parser.add_argument(
         "--out", type=_folder, metavar="DIR", help="the run folder (default: the next of runs/NAME-1, -2, ...)"
     )

@@ -156,7 +156,7 @@ def test_a_run_that_diverges_ends_in_one_line(folder, tiny_model, capsys):
 
 
 BAD = [
-    (["fly"], "argument {train,check}: invalid choice: 'fly' (choose from train, check)"),
+    (["fly"], "argument {train,check,data}: invalid choice: 'fly' (choose from train, check, data)"),
     (["train"], "the following arguments are required: {digits}"),
     (["train", "mnist"], "argument {digits}: invalid choice: 'mnist' (choose from digits)"),
     (["train", "digits", "--epochs", "0"], "argument --epochs: give a whole number from 1 to 1000000, not '0'"),
@@ -209,7 +209,7 @@ def test_bad_arguments_end_in_one_line(folder, capsys, arguments, message):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     without_quoted_choices = re.sub(r"choose from .*\)", lambda said: said[0].replace("'", ""), captured.err)
-    command = next((f"jaxcnn {name}" for name in arguments[:1] if name in ("train", "check")), "jaxcnn")
+    command = next((f"jaxcnn {name}" for name in arguments[:1] if name in ("train", "check", "data")), "jaxcnn")
     assert without_quoted_choices.startswith(f"{command}: {message}")
     assert sorted(path.name for path in folder.iterdir()) == ["file", "run"]
     assert Path("run/metrics.jsonl").read_text() == "{}\n"

@@ -28,7 +28,15 @@ MAY_IMPORT = {
     "__init__": {"ops", "transforms", "check", "nn", "data", "train"},
 }
 CORE = {"jax", "numpy", "optax"}
-EXTRAS = {"sklearn": "scikit-learn", "orbax": "orbax-checkpoint", "safetensors": "safetensors", "tqdm": "tqdm"}
+EXTRAS = {
+    "sklearn": "scikit-learn",
+    "scipy": "scipy",
+    "orbax": "orbax-checkpoint",
+    "safetensors": "safetensors",
+    "tqdm": "tqdm",
+    "PIL": "pillow",
+    "nibabel": "nibabel",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -80,7 +88,7 @@ def test_extras_hold_what_is_imported():
     of_others_alone = {"pytest-xdist", "matplotlib"}  # pytest's, and the chart's of the benchmark that a test runs
     imported_by_name = {name for name in extras["test"] if not name.startswith("jaxcnn[")} - of_others_alone
     assert of_others((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
-    assert of_others(EXPERIMENTS) - CORE == set(extras["bench"])
+    assert of_others(EXPERIMENTS) - CORE - EXTRAS.keys() == set(extras["bench"])
 
 
 def test_kernels_know_no_rules():

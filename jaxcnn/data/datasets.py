@@ -1,24 +1,41 @@
 """Data sets by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
 from jaxcnn.contract import arguments
+from jaxcnn.data.download import fetch
+from jaxcnn.data.errors import DataError, expect
+from jaxcnn.data.files import located, megabytes, members, places, verify
+from jaxcnn.data.folders import read_folder
+from jaxcnn.data.readers.cifar import read_cifar10
+from jaxcnn.data.readers.idx import read_idx
+from jaxcnn.data.readers.nifti import read_nifti
+from jaxcnn.data.readers.npz import read_npz
+from jaxcnn.data.readers.wav import read_wav
+from jaxcnn.data.sources import SOURCES, Group, Source
+
+Pair = tuple[np.ndarray, np.ndarray]
+_SAMPLES = 8192  # of a spoken digit, 1.024 seconds
+_VOXELS = (48, 64, 48)  # around every hippocampus
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and their classes, for training and held out.
+    """Examples and their labels, for training and held out.
 
     Attributes:
         name: what `load` calls it.
-        train_x, test_x: images [N, *S, C], float32 as their publisher has them.
-        train_y, test_y: classes [N], int32 from 0 to classes - 1.
+        train_x, test_x: examples [N, *S, C], in the publisher's dtype.
+        train_y, test_y: int32 labels: classes [N] from 0 to classes - 1, or for each place of a segmentation [N, *S].
         classes: how many classes there are.
-        task: "classification", or "segmentation", where y are label maps [N, *S].
-        class_names: what the classes are called, or none.
-        validation_x, validation_y: a set to choose by, where the publisher has one.
+        task: "classification" or "segmentation"; of a segmentation, places labelled -1 do not count.
+        class_names: of each class.
+        validation_x, validation_y: a third set, where the publisher has one.
     """
 
     name: str
@@ -33,28 +50,82 @@ class Dataset:
     validation_y: np.ndarray | None = None
 
 
-def load(name: str) -> Dataset:
-    """Loads a data set.
+def load(name: str, root: str | PathLike[str] | None = None, download: bool = False) -> Dataset:
+    """Loads a data set. Its files are looked for in `root`, in $JAXCNN_DATA and in ~/.cache/jaxcnn, and verified.
 
     Args:
-        name: "digits", the 1797 handwritten digits of scikit-learn, 8x8 with values from 0 to 16. A fifth of the images
-            of each class is held out, the same ones in every run.
+        name: which one:
+            "digits": 1,797 handwritten digits, 8x8 with values from 0 to 16, float32. They are part of scikit-learn. A
+                fifth of the images of each class is held out, the same ones in every run.
+            "mnist", "fashion_mnist": 60,000 and 10,000 images of 28x28, uint8.
+            "cifar10": 50,000 and 10,000 images of 32x32 in 3 colours, uint8; files of the binary version.
+            "fsdd": 3,000 spoken digits of 6 speakers, 8,192 samples at 8 kHz, int16. 17 clips are longer and cut, the
+                others end in zeros. Held out is index 0 to 4 of each digit and speaker, 300 clips.
+            "adrenalmnist3d": 1,188 and 298 volumes of 28x28x28, uint8, and 98 for validation.
+            "hippocampus": 260 volumes, float32 with the files' values, each in a corner of 48x64x48; the labels of the
+                places outside are -1. Held out is every fifth case by name. A segmentation of 3 classes.
+            "folder": images in class folders in `root`, of the most common size, to which others are resized; in one
+                colour if all are. The folders `train` and `test` are kept apart if both are there, else a fifth of each
+                class is held out.
+        root: where to look first; for "folder" the folder itself.
+        download: whether to fetch, from its publisher, what is not there; it goes to the first of these places.
 
     Returns:
         A `Dataset`.
 
     Raises:
-        ValueError: there is no data set of this name.
-        ImportError: scikit-learn is not installed.
+        TypeError: root is no path, download no bool.
+        ValueError: there is no data set of this name, or "folder" has no root.
+        DataError: the files are not there, cannot be fetched, or are not those that were published. It is a ValueError.
+        ImportError: a package of the extra `train` is not installed.
 
-    Source: E. Alpaydin, C. Kaynak, Optical recognition of handwritten digits, UCI machine learning repository, 1998.
+    Source: digits: E. Alpaydin, C. Kaynak, UCI machine learning repository, 1998. mnist: Y. LeCun, C. Cortes,
+    C. Burges. fashion_mnist: H. Xiao, K. Rasul, R. Vollgraf, 2017. cifar10: A. Krizhevsky, 2009. fsdd: Z. Jackson et
+    al., 2018. adrenalmnist3d: J. Yang et al., MedMNIST v2, 2023. hippocampus: M. Antonelli et al., The Medical
+    Segmentation Decathlon, 2022.
 
     >>> digits = load("digits")
     >>> digits.train_x.shape, digits.test_x.shape
     ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
     arguments.choice("data.load", "name", name, NAMES)
-    return _LOADERS[name]()
+    arguments.flag("data.load", "download", download)
+    if root is not None or name == "folder":
+        arguments.path("data.load", "root", root)
+    if name == "digits":
+        return _digits()
+    if name == "folder":
+        assert root is not None
+        return _folder(Path(root))
+    source = published(name)
+    return _LOADERS[name](fetched(source, root) if download else verified(source, root))
+
+
+def published(name: str) -> Source:
+    """The data set of this name that has files of its own."""
+    return next(source for source in SOURCES if source.name == name)
+
+
+def fetched(source: Source, root: str | PathLike[str] | None) -> Path:
+    """The folder of a data set, to which what was missing was brought."""
+    folder = located(source, root) or places(root)[0] / source.folder
+    fetch(source, folder)
+    return folder
+
+
+def verified(source: Source, root: str | PathLike[str] | None) -> Path:
+    """The folder of a data set, whose files are those that were published."""
+    folder = located(source, root)
+    size = megabytes(source.download)
+    how = f"`jaxcnn data fetch {source.name}` or download=True fetches {size} (licence: {source.licence})"
+    if folder is None:
+        looked = ", ".join(str(place / source.folder) for place in places(root))
+        raise DataError(f"{source.name}: expected its files in one of {looked}, found none; {how}")
+    try:
+        verify(source, folder)
+    except DataError as error:
+        raise DataError(f"{error}; {how}") from error
+    return folder
 
 
 def _digits() -> Dataset:
@@ -65,7 +136,7 @@ def _digits() -> Dataset:
     rows, labels = load_digits(return_X_y=True)
     x, y = rows.reshape(-1, 8, 8, 1).astype(np.float32), labels.astype(np.int32)
     test = held_out_fifth(y)
-    return Dataset("digits", x[~test], y[~test], x[test], y[test], classes=10)
+    return Dataset("digits", x[~test], y[~test], x[test], y[test], classes=10, class_names=_DIGITS)
 
 
 def held_out_fifth(y: np.ndarray) -> np.ndarray:
@@ -81,5 +152,98 @@ def held_out_fifth(y: np.ndarray) -> np.ndarray:
     return test
 
 
-_LOADERS = {"digits": _digits}
-NAMES = tuple(_LOADERS)
+def _of_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Dataset]:
+    def images_and_labels(folder: Path, part: str) -> Pair:
+        x = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+        return x[..., None], read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int32)
+
+    def read(folder: Path) -> Dataset:
+        train, test = images_and_labels(folder, "train"), images_and_labels(folder, "t10k")
+        return Dataset(name, *train, *test, classes=len(class_names), class_names=class_names)
+
+    return read
+
+
+def _cifar10(folder: Path) -> Dataset:
+    batches = [read_cifar10(folder / f"data_batch_{number}.bin") for number in range(1, 6)]
+    x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    test = read_cifar10(folder / "test_batch.bin")
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    return Dataset("cifar10", x, y, *test, classes=10, class_names=names)
+
+
+def _fsdd(folder: Path) -> Dataset:
+    names = members(_group("fsdd"), folder)
+    x = np.zeros((len(names), _SAMPLES, 1), np.int16)
+    for clip, name in zip(x, names, strict=True):
+        samples, _ = read_wav(folder / name)
+        clip[: len(samples)] = samples[:_SAMPLES]
+    parts = [Path(name).stem.split("_") for name in names]
+    y = np.array([int(digit) for digit, _, _ in parts], np.int32)
+    test = np.array([int(index) < 5 for _, _, index in parts])
+    return Dataset("fsdd", x[~test], y[~test], x[test], y[test], classes=10, class_names=_DIGITS)
+
+
+def _adrenalmnist3d(folder: Path) -> Dataset:
+    arrays = read_npz(folder / "adrenalmnist3d.npz")
+    train, validation, test = (
+        (arrays[f"{part}_images"][..., None], arrays[f"{part}_labels"][:, 0].astype(np.int32))
+        for part in ("train", "val", "test")
+    )
+    names = ("normal", "hyperplasia")
+    return Dataset("adrenalmnist3d", *train, *test, 2, "classification", names, *validation)
+
+
+def _hippocampus(folder: Path) -> Dataset:
+    labelled = [name for name in members(_group("hippocampus"), folder) if name.startswith("labelsTr/")]
+    x = np.zeros((len(labelled), *_VOXELS, 1), np.float32)
+    y = np.full((len(labelled), *_VOXELS), -1, np.int32)
+    for number, name in enumerate(labelled):
+        scan, labels = read_nifti(folder / name.replace("labelsTr/", "imagesTr/")), read_nifti(folder / name)
+        expect(scan.shape == labels.shape, folder / name, f"labels {list(scan.shape)}", list(labels.shape))
+        inside = (number, *map(slice, scan.shape))
+        x[(*inside, 0)], y[inside] = scan, labels
+    test = np.arange(len(labelled)) % 5 == 4
+    names = ("background", "anterior", "posterior")
+    return Dataset("hippocampus", x[~test], y[~test], x[test], y[test], 3, "segmentation", names)
+
+
+def _group(name: str) -> Group:
+    group = published(name).group
+    assert group is not None
+    return group
+
+
+def _folder(root: Path) -> Dataset:
+    parts, names = read_folder(root)
+    if "all" in parts:
+        x, y = parts["all"]
+        test = held_out_fifth(y)
+        expect(bool(test.any()), root, "a class of at least 3 images, to hold one out", np.bincount(y).tolist())
+        return Dataset("folder", x[~test], y[~test], x[test], y[test], len(names), class_names=names)
+    validation = parts.get("validation", (None, None))
+    return Dataset("folder", *parts["train"], *parts["test"], len(names), "classification", names, *validation)
+
+
+_DIGITS = tuple("0123456789")
+_CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_LOADERS = {
+    "mnist": _of_idx("mnist", _DIGITS),
+    "fashion_mnist": _of_idx("fashion_mnist", _CLOTHES),
+    "cifar10": _cifar10,
+    "fsdd": _fsdd,
+    "adrenalmnist3d": _adrenalmnist3d,
+    "hippocampus": _hippocampus,
+}
+NAMES = ("digits", *_LOADERS, "folder")

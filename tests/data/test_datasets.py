@@ -35,8 +35,8 @@ def test_every_image_of_the_digits_is_used_once():
 
 
 def test_an_unknown_name_is_told_the_known_ones():
-    with pytest.raises(ValueError, match=r"^data.load: name must be one of 'digits', got 'mnist'$"):
-        data.load("mnist")
+    with pytest.raises(ValueError, match=r"^data.load: name must be one of 'digits', .*, got 'mnits'$"):
+        data.load("mnits")
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):

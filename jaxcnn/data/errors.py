@@ -1,0 +1,23 @@
+"""What is said of a file, a folder or a download that is not what it should be."""
+
+from os import PathLike
+
+
+class DataError(ValueError):
+    """A file, folder or download is not what it should be.
+
+    The message is one sentence: which file, what was expected there and what was found.
+    """
+
+
+def expect(ok: bool, path: str | PathLike[str], expected: str, found: object) -> None:
+    """Raises the one sentence that a bad file gets; does nothing where `ok` is true."""
+    if not ok:
+        raise DataError(f"{path}: expected {expected}, found {' '.join(str(found).split())}")
+
+
+def reason(error: BaseException) -> str:
+    """Why a call failed, in one line: what the system says of a file, or what a library says."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = " ".join(str(text).split())
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,89 @@
+"""Where the files of a data set lie, and whether they are what was published."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.sources import Group, Source
+
+
+def places(root: str | PathLike[str] | None) -> list[Path]:
+    """The folders in which data sets are looked for, in order: `root`, $JAXCNN_DATA, and the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxcnn"
+    named = [Path(place) for place in (root, os.environ.get("JAXCNN_DATA")) if place]
+    return list(dict.fromkeys(place.expanduser() for place in [*named, cache]))
+
+
+def located(source: Source, root: str | PathLike[str] | None) -> Path | None:
+    """The first folder of the data set that holds a file of it."""
+    folders = (place / source.folder for place in places(root))
+    return next((folder for folder in folders if _first(source, folder)), None)
+
+
+def _first(source: Source, folder: Path) -> str | None:
+    """The name of a file that is there."""
+    names = (file.name for file in source.files if (folder / file.name).exists())
+    return next(names, None) or (next(iter(members(source.group, folder)), None) if source.group else None)
+
+
+def members(group: Group, folder: Path) -> list[str]:
+    """The names in the folder that are of the group, in the order of their bytes."""
+    found = []
+    for name in group.folders:
+        try:
+            entries = os.listdir(folder / name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DataError(f"{folder / name}: expected a folder that can be read, found: {reason(error)}") from error
+        found += [f"{name}/{entry}" for entry in entries if re.fullmatch(group.pattern, f"{name}/{entry}")]
+    return sorted(found, key=os.fsencode)
+
+
+def verify(source: Source, folder: Path) -> None:
+    """DataError unless all files of a data set are in the folder and have their digests."""
+    for file in source.files:
+        path = folder / file.name
+        if path.is_file():
+            expect(path.stat().st_size == file.size, path, f"{file.size:,} bytes", f"{path.stat().st_size:,}")
+        found = digest(path, "sha1" if len(file.digest) == 40 else "sha256")
+        expect(found == file.digest, path, f"the digest {file.digest}", found)
+    if source.group:
+        _verify_group(source.group, folder)
+
+
+def _verify_group(group: Group, folder: Path) -> None:
+    names = members(group, folder)
+    where = f"{folder} ({', '.join(group.folders)})"
+    expect(len(names) == group.count, where, f"{group.count:,} files", f"{len(names):,}")
+    lines = (f"{digest(folder / name)}  {name}\n".encode() for name in names)
+    found = _hexadecimal(lines, "sha256")
+    expect(found == group.digest, where, f"files as published, with the digest {group.digest} together", found)
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file."""
+    is_file = path.is_file()
+    found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
+    expect(is_file, path, "a file", found)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, algorithm).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: expected a file that can be read, found: {reason(error)}") from error
+
+
+def _hexadecimal(lines: Iterable[bytes], algorithm: str) -> str:
+    result = hashlib.new(algorithm)
+    for line in lines:
+        result.update(line)
+    return result.hexdigest()
+
+
+def megabytes(size: int) -> str:
+    """A size in words."""
+    return f"{size / 1e6:.1f} MB"
