@@ -153,3 +153,10 @@ class RunFolder:
         """The numbers of steps of the checkpoints, and their files, in order."""
         matches = ((_NUMBERED.fullmatch(path.name), path) for path in self._checkpoints.glob("step-*"))
         return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def progress_of(path: Path) -> dict[str, Any]:
+    """How far the run in a folder has come, by its newest checkpoint; empty if there is none."""
+    folder = RunFolder(path, {}, 1)
+    newest = folder.newest()
+    return {} if newest is None else newest[1]

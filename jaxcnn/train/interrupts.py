@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ends
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes of a process that they end
 
 
 class Interrupts:
