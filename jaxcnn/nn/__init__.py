@@ -4,6 +4,7 @@ from jaxcnn.nn.branches import concatenate, parallel, residual, skip
 from jaxcnn.nn.casting import cast
 from jaxcnn.nn.combinators import named, remat, sequential
 from jaxcnn.nn.convolution import conv, conv_transpose, depthwise_conv, separable_conv
+from jaxcnn.nn.description import from_json, to_json
 from jaxcnn.nn.dropout import drop_block, drop_path, dropout, spatial_dropout
 from jaxcnn.nn.filter_normalization import spectral_norm, weight_norm
 from jaxcnn.nn.initializers import (
@@ -76,6 +77,7 @@ __all__ = [
     "drop_path",
     "dropout",
     "flatten",
+    "from_json",
     "glorot_normal",
     "glorot_uniform",
     "group_norm",
@@ -118,6 +120,7 @@ __all__ = [
     "spectral_norm",
     "stochastic_pool",
     "summary",
+    "to_json",
     "unet",
     "unet_3d",
     "vgg",

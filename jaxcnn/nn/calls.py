@@ -49,7 +49,12 @@ class Call:
         return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Call) and self._hash == other._hash and self.key == other.key)
+        if self is other:
+            return True
+        if not isinstance(other, Call) or self._hash != other._hash or self.key != other.key:
+            return False
+        self.key = other.key  # a layer has its call three times: without this 3^depth comparisons for nested ones
+        return True
 
     def __hash__(self) -> int:
         return self._hash
