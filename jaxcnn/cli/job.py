@@ -153,15 +153,8 @@ def said(values: Mapping[str, float]) -> str:
 
 def _digest(dataset: data.Dataset) -> str:
     """The SHA-256 of the arrays of a data set."""
-    arrays = (
-        dataset.train_x,
-        dataset.train_y,
-        dataset.validation_x,
-        dataset.validation_y,
-        dataset.test_x,
-        dataset.test_y,
-    )
+    names = [f"{part}_{argument}" for part in ("train", "validation", "test") for argument in "xy"]
     digest = hashlib.sha256()
-    for array in arrays:
+    for array in (getattr(dataset, name) for name in names):
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
     return digest.hexdigest()

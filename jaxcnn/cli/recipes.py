@@ -1,4 +1,4 @@
-"""What `jaxcnn train` does with a data set unless it is told otherwise: the recipes that reach their stated accuracy."""
+"""What `jaxcnn train` does with a data set unless it is told otherwise."""
 
 import ast
 import inspect

@@ -31,7 +31,7 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
         "--augment",
         str,
         "NAME,...",
-        "augmentations, such as flip,shift:2,cutout:8, or none: " + ", ".join(data.augment.NAMES),
+        "such as flip,shift:2,cutout:8, or none: " + ", ".join(data.augment.NAMES),
     ),
     ("--label-smoothing", number(0, 1), "X", "share of a label that is spread over all classes"),
     ("--class-weights", None, "", "let classes count by the reciprocal of their number"),
@@ -49,14 +49,14 @@ def add_to(commands: Any) -> None:
         "train",
         help="train a network on a data set",
         description="Trains a network on a data set and tests it on the examples that are held out. What is not given "
-        "comes from the recipe of the data set. The run folder holds config.json, metrics.jsonl, checkpoints and model. "
-        "The same command on the same folder goes on where the run was stopped.",
+        "comes from the recipe of the data set. The run folder holds config.json, metrics.jsonl, checkpoints and "
+        "model. The same command on the same folder goes on where the run was stopped.",
         allow_abbrev=False,
     )
     names = ",".join(name for name in data.NAMES if name != "folder")
     parser.add_argument("dataset", metavar="DATA", help=f"{names}, or a folder of images in class folders")
     parser.add_argument(
-        "--out", type=folder, metavar="DIR", help="the run folder (default: the next of runs/NAME-1, ...)"
+        "--out", type=folder, metavar="DIR", help="the run folder (default: the next of runs/DATA-1, ...)"
     )
     parser.add_argument("--root", type=folder, metavar="DIR", help="where the files of data sets are")
     for option, kind, metavar, text in _OPTIONS:

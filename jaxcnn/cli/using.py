@@ -26,14 +26,14 @@ def add_to(commands: Any) -> None:
     )
     evaluate.add_argument("folder", metavar="RUN", type=folder, help="the run folder, or a model folder")
     evaluate.add_argument(
-        "dataset", metavar="DATA", nargs="?", help="a data set, or a folder of images in class folders"
+        "dataset", metavar="DATA", nargs="?", help="a data set or a folder (default: that of the run)"
     )
     evaluate.add_argument("--root", type=folder, metavar="DIR", help="where the files of data sets are")
     predict = commands.add_parser(
         "predict",
         help="ask the model of a run about files",
-        description="Says what the model of a run makes of images (png, jpg, bmp, webp, gif), sounds (wav), volumes (nii, "
-        "nii.gz) or arrays (npy), raw as they are.",
+        description="Says what the model of a run makes of images (png, jpg, bmp, webp, gif), sounds (wav), volumes "
+        "(nii, nii.gz) or arrays (npy), raw as they are.",
         allow_abbrev=False,
     )
     predict.add_argument("folder", metavar="RUN", type=folder, help="the run folder, or a model folder")
@@ -64,11 +64,9 @@ def _evaluate(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> in
         parser.error("the following arguments are required: DATA")
     try:
         dataset = dataset_of(parser, name, chosen.root)
-        x = (
-            dataset.test_x
-            if trained.standardization is None
-            else data.standardize(dataset.test_x, *trained.standardization)
-        )
+        x = dataset.test_x
+        if trained.standardization is not None:
+            x = data.standardize(x, *trained.standardization)
         options = {"loss": loss_of(dataset), "metrics": metrics_of(dataset)}
         loss, values = train.evaluate(trained.model, trained, x, dataset.test_y, **options)
     except (TypeError, ValueError) as error:
