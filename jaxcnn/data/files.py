@@ -11,11 +11,15 @@ from jaxcnn.data.errors import DataError, expect, reason
 from jaxcnn.data.sources import Group, Source
 
 
+def cache() -> Path:
+    """Where jaxcnn keeps what it can make or fetch again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxcnn"
+
+
 def places(root: str | PathLike[str] | None) -> list[Path]:
     """The folders in which data sets are looked for, in order: `root`, $JAXCNN_DATA, and the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxcnn"
     named = [Path(place) for place in (root, os.environ.get("JAXCNN_DATA")) if place]
-    return list(dict.fromkeys(place.expanduser() for place in [*named, cache]))
+    return list(dict.fromkeys(place.expanduser() for place in [*named, cache()]))
 
 
 def located(source: Source, root: str | PathLike[str] | None) -> Path | None:
