@@ -96,9 +96,8 @@ class Trained:
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
-    arguments.require(
-        logits.ndim > 1, "probabilities", "model", "one with logits [N, ..., K]", arguments.describe(logits)
-    )
+    expected = "one with logits [N, ..., K]"
+    arguments.require(logits.ndim > 1, "probabilities", "model", expected, f"outputs {arguments.describe(logits)}")
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -179,13 +178,14 @@ def _read_description(path: Path) -> dict[str, Any]:
     _require(size <= _LARGEST, path, f"{size} bytes, more than a description has")
     try:
         description = json.loads(path.read_bytes())
+        found = checksum(description) if isinstance(description, dict) else None
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"no JSON, {error}") from None
     is_ours = isinstance(description, dict) and description.get("format") == FORMAT
     _require(is_ours, path, f'JSON without "format": "{FORMAT}"')
-    found = description.get("version")
-    _require(found == VERSION, path, f"version {found!r} of the format, where this jaxcnn reads {VERSION}")
-    _require(description.get("sha256") == checksum(description), path, "an entry that differs from what was written")
+    version = description.get("version")
+    _require(version == VERSION, path, f"version {version!r} of the format, where this jaxcnn reads {VERSION}")
+    _require(description.get("sha256") == found, path, "an entry that differs from what was written")
     for key, is_right in _ENTRIES.items():
         _require(key in description, path, f"no {key}")
         value = description[key]
@@ -256,9 +256,8 @@ def _read_standardization(folder: Path, value: Any) -> tuple[np.ndarray, np.ndar
     if value is None:
         return None
     try:
-        mean, std = (
-            np.array(value[key], {"float32": "float32", "float64": "float64"}[value["dtype"]]) for key in _PAIR
-        )
+        dtype = _FLOATS[value["dtype"]]
+        mean, std = np.array(value["mean"], dtype), np.array(value["std"], dtype)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _refused(folder / DESCRIPTION, f"standardization {arguments.describe(value)}") from None
     fits = mean.ndim == 1 and mean.shape == std.shape and np.isfinite([mean, std]).all() and (std > 0).all()
