@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "check": {"contract", "ops", "transforms", "check"},
     "nn": {"contract", "ops", "nn"},
     "data": {"contract", "data"},
-    "train": {"contract", "ops", "transforms", "check", "nn", "train"},
+    "train": {"contract", "ops", "transforms", "check", "nn", "data", "train"},
     "cli": {"contract", "ops", "transforms", "check", "nn", "data", "train", "cli"},
     "__main__": {"cli"},
     "__init__": {"ops", "transforms", "check", "nn", "data", "train"},

@@ -154,8 +154,7 @@ def _described_layer(layer: Layer) -> Any:
 def _described_call(layer: Layer) -> Any:
     methods = [layer.init, layer.apply, layer.parts]
     call = layer.apply.call if isinstance(layer.apply, Method) else None
-    is_made = call is not None and all(isinstance(method, Method) and method.call == call for method in methods)
-    if not is_made:
+    if call is None or not all(isinstance(method, Method) and method.call == call for method in methods):
         raise _Unknown(_short(layer))
     if call.function.__name__ == "function_layer":
         return _described(*call.args)

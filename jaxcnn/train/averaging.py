@@ -17,11 +17,11 @@ class EmaState(NamedTuple):
     """The state of `ema`.
 
     Attributes:
-        count: how many updates were averaged, int32.
+        updates: how many were averaged, int32.
         average: a tree as the parameters, float32 where these have half precision.
     """
 
-    count: jax.Array
+    updates: jax.Array
     average: Any
 
 
@@ -59,15 +59,16 @@ def ema(decay: float) -> optax.GradientTransformationExtraArgs:
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        arguments.require(params is not None, "train.ema", "params", "given to update", params)
-        n = state.count.astype(jnp.float32)
+        if params is None:
+            raise ValueError("train.ema: params must be given to update, got None")
+        n = state.updates.astype(jnp.float32)
         d = jnp.minimum(decay, (1 + n) / (10 + n))
 
         def moved(average, w):
             return average + ((1 - d).astype(average.dtype) * (_wide(w) - average))
 
         average = jax.tree.map(moved, state.average, optax.apply_updates(params, updates))
-        return updates, EmaState(state.count + 1, average)
+        return updates, EmaState(state.updates + 1, average)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -84,7 +85,7 @@ def averaged(state: TrainState) -> TrainState:
 
     Raises:
         TypeError: state is no TrainState.
-        ValueError: a step has used it up.
+        ValueError: a step has used it up, or its parameters are others than those that were averaged.
 
     >>> from jaxcnn import nn, train
     >>> model, optimizer = nn.dense(2), optax.chain(optax.sgd(1.0), train.ema(0.999))
@@ -96,7 +97,11 @@ def averaged(state: TrainState) -> TrainState:
     params = state.params
     for part in jax.tree.leaves(state.opt_state, is_leaf=_is_ema):
         if _is_ema(part):
-            params = jax.tree.map(_replaced, part.average, params, is_leaf=_is_masked)
+            try:
+                params = jax.tree.map(_replaced, part.average, params, is_leaf=_is_masked)
+            except (AttributeError, ValueError) as error:
+                got = "the average of parameters of other names or shapes"
+                raise ValueError(f"train.averaged: state must be one that a step has made, got {got}") from error
     return state if params is state.params else state._replace(params=params)
 
 
@@ -114,4 +119,8 @@ def _is_masked(node: Any) -> bool:
 
 def _replaced(average: Any, w: Any) -> Any:
     """A copy: a step donates the average. What `optax.masked` leaves out has none."""
-    return w if _is_masked(average) else jnp.array(average, w.dtype)
+    if _is_masked(average):
+        return w
+    if average.shape != w.shape:
+        raise ValueError
+    return jnp.array(average, w.dtype)

@@ -211,17 +211,17 @@ def outputs(
     batch_size = arguments.integer(function, "batch_size", batch_size, 1)
     count = _count(function, "x", x, "image")
     size = min(batch_size, 1 << (count.bit_length() - 1))
-    whole, waiting = None, None
+    whole, before = None, None
     for start in [*range(0, count - size, size), count - size]:
         batch = prepared(jax.tree.map(functools.partial(_rows, start=start, size=size), x))
         output = _applied(model, params, statistics, batch)
-        if waiting is None:
+        if before is None:
             _require_rows(function, output, size)
             whole = jax.tree.map(lambda y: np.empty((count, *y.shape[1:]), y.dtype), output)
         else:
-            _enter(whole, *waiting, size)  # while the device is busy with the next batch
-        waiting = output, start
-    _enter(whole, *waiting, size)  # pyright: ignore[reportGeneralTypeIssues]
+            _enter(whole, before)  # while the device is busy with this batch
+        before = slice(start, start + size), output
+    _enter(whole, before)
     return whole
 
 
@@ -258,8 +258,11 @@ def _require_rows(function: str, output: Any, size: int) -> None:
         arguments.require(y.ndim > 0 and len(y) == size, function, "model", expected, got)
 
 
-def _enter(whole: Any, output: Any, start: int, size: int) -> None:
+def _enter(whole: Any, part: Any) -> None:
+    """Writes the output of a batch to the rows where it belongs."""
+    rows, output = part
+
     def enter(whole, y):
-        whole[start : start + size] = y
+        whole[rows] = y
 
     jax.tree.map(enter, whole, jax.device_get(output))
