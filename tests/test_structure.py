@@ -31,7 +31,6 @@ CORE = {"jax", "numpy", "optax"}
 EXTRAS = {
     "sklearn": "scikit-learn",
     "scipy": "scipy",
-    "orbax": "orbax-checkpoint",
     "safetensors": "safetensors",
     "tqdm": "tqdm",
     "PIL": "pillow",

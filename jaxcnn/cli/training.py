@@ -112,7 +112,7 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
             tell(f"{parser.prog}: terminated; {goes_on}")
             return TERMINATED if ended.code == TERMINATED else 1
         except (FileExistsError, BlockingIOError, ValueError) as error:
-            if isinstance(error, data.DataError):
+            if not str(error).startswith("train.fit: "):
                 raise
             parser.error(str(error).removeprefix("train.fit: "))
         except (FloatingPointError, OSError) as error:
@@ -142,9 +142,9 @@ def _claimed(parser: argparse.ArgumentParser, name: str, out: Path | None) -> It
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --out: give a folder that can be made, not {error.filename!r} ({error.strerror})")
-    if not os.access(out, os.W_OK | os.X_OK):
-        parser.error(f"argument --out: give a folder that can be written, not {str(out)!r}")
     try:
+        if not os.access(out, os.W_OK | os.X_OK):
+            parser.error(f"argument --out: give a folder that can be written, not {str(out)!r}")
         yield out
     finally:
         with contextlib.suppress(OSError):  # it is not empty

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer
 from jaxcnn.train import interrupts
@@ -110,7 +112,8 @@ class Training:
         signals.hold = True
         metrics = {"epoch": number, "step": run.steps, "train_loss": train_loss, **measured}
         if self.learning_rate is not None:
-            rate = self.learning_rate(run.steps) if callable(self.learning_rate) else self.learning_rate
+            with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+                rate = self.learning_rate(run.steps) if callable(self.learning_rate) else self.learning_rate
             metrics["learning_rate"] = float(rate)
         metrics["seconds"] = round(run.seconds(), 3)
         run.end_epoch(metrics, self.monitor)

@@ -5,7 +5,6 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 import pytest
@@ -62,7 +61,7 @@ def test_layout_and_dtype_are_kept(tmp_path):
     tree = {
         "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "every other": np.arange(12)[::2],
-        "half": np.ones(3, ml_dtypes.bfloat16),
+        "half": np.ones(3, jnp.bfloat16),
         "scalar": np.float64(3),
         "none": np.zeros((0, 3), bool),
     }
@@ -89,7 +88,7 @@ def test_what_differs_is_named_by_its_path(tmp_path):
     [
         ({"w": "text"}, r"tree\['w'\] must be an array, got str 'text'"),
         ({"a/b": np.ones(1)}, r"""tree must be a tree without "/" in its names, got 'a/b'"""),
-        ({"w": np.ones(2, ml_dtypes.int4)}, r"tree\['w'\] must be of a dtype that safetensors has, got int4\[2\]"),
+        ({"w": np.ones(2, jnp.int4)}, r"tree\['w'\] must be of a dtype that safetensors has, got int4\[2\]"),
         ({"w": np.array([None])}, r"tree\['w'\] must be of a dtype that safetensors has, got object\[1\]"),
     ],
 )
