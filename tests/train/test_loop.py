@@ -5,6 +5,7 @@ import io
 import json
 import sys
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +105,13 @@ def test_any_iterable_trains_and_is_read_once():
     np.testing.assert_array_equal(next(endless)[1], batches(0)[0][1])
     in_order = data.Batches(X, Y, 5, seed=0)
     assert_equal(fit(None, epochs=2, batches=in_order), fit(None, epochs=2))
+
+
+def test_a_grain_loader_trains():
+    examples = grain.MapDataset.source(list(zip(X, Y, strict=True))).batch(5, drop_remainder=True)
+    in_order = [(X[start : start + 5], Y[start : start + 5]) for start in range(0, 20, 5)]
+    expected = fit(None, epochs=2, batches=in_order)
+    assert_equal(fit(None, epochs=2, batches=examples.to_iter_dataset()), expected)
 
 
 def test_a_batch_with_a_mask_is_the_batch_without_the_rest():
