@@ -195,17 +195,22 @@ def _adrenalmnist3d(folder: Path) -> Dataset:
 
 
 def _hippocampus(folder: Path) -> Dataset:
-    labelled = [name for name in members(_group("hippocampus"), folder) if name.startswith("labelsTr/")]
-    x = np.zeros((len(labelled), *_VOXELS, 1), np.float32)
-    y = np.full((len(labelled), *_VOXELS), -1, np.int32)
-    for number, name in enumerate(labelled):
-        scan, labels = read_nifti(folder / name.replace("labelsTr/", "imagesTr/")), read_nifti(folder / name)
-        expect(scan.shape == labels.shape, folder / name, f"labels {list(scan.shape)}", list(labels.shape))
+    names = [name.removeprefix("labelsTr/") for name in members(_group("hippocampus"), folder) if "labelsTr/" in name]
+    train = [name for number, name in enumerate(names) if number % 5 != 4]
+    parts = ("background", "anterior", "posterior")
+    return Dataset("hippocampus", *_scans(folder, train), *_scans(folder, names[4::5]), 3, "segmentation", parts)
+
+
+def _scans(folder: Path, names: list[str]) -> Pair:
+    """Scans and labels of these names, each in a corner of an array of `_VOXELS`."""
+    x = np.zeros((len(names), *_VOXELS, 1), np.float32)
+    y = np.full((len(names), *_VOXELS), -1, np.int32)
+    for number, name in enumerate(names):
+        scan, labels = read_nifti(folder / "imagesTr" / name), read_nifti(folder / "labelsTr" / name)
+        expect(scan.shape == labels.shape, folder / "labelsTr" / name, f"labels {list(scan.shape)}", list(labels.shape))
         inside = (number, *map(slice, scan.shape))
         x[(*inside, 0)], y[inside] = scan, labels
-    test = np.arange(len(labelled)) % 5 == 4
-    names = ("background", "anterior", "posterior")
-    return Dataset("hippocampus", x[~test], y[~test], x[test], y[test], 3, "segmentation", names)
+    return x, y
 
 
 def _group(name: str) -> Group:

@@ -13,6 +13,9 @@ from jaxcnn.data.errors import expect
 from jaxcnn.data.readers.contents import LIMIT, binary, strictly
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF"}
+_LONGEST = 65_535  # pixels on a side, as JPEG has at most
+_DEFLATE = 1032  # how many times shorter zlib makes bytes at most
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the type of colour
 _GREY = ("1", "L", "LA")
 _COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 
@@ -50,8 +53,8 @@ def read_image(
         pixels = upright.convert("L" if grey else "RGB")
         if size is not None and pixels.size != size[::-1]:
             pixels = pixels.resize(size[::-1], _pillow("Image").Resampling.BILINEAR)
-        array = np.asarray(pixels)
-    return np.array(array[:, :, None] if grey else array)
+        array = np.array(pixels)
+    return array[:, :, None] if grey else array
 
 
 def describe_image(path: str | PathLike[str], *, limit: int = LIMIT) -> tuple[tuple[int, int], int]:
@@ -77,20 +80,32 @@ def opened_image(function: str, path: str | PathLike[str], limit: int) -> Iterat
     pillow = _pillow("Image")
     kinds = tuple(sorted(set(FORMATS.values())))
     with binary(function, path, limit) as file, strictly(path, f"a whole image ({', '.join(kinds)})"):
+        head, size = file.read(26), file.seek(0, 2)
         with pillow.open(file, formats=kinds) as image:
-            is_png = image.format == "PNG"
-            width, height = image.size
-            fits = 4 * width * height <= limit
-            expect(
-                fits, path, f"pixels of at most {limit:,} bytes (`limit` says how many)", f"{height} x {width} pixels"
-            )
+            _check_size(path, *image.size, limit)
             known = image.mode in _GREY + _COLOUR
             expect(known, path, "8 bits per channel, grey or in colours", f"pillow's mode {image.mode}")
-            if is_png:
+            if image.format == "PNG":
+                _check_png(path, head, size, *image.size)
                 image.verify()
         file.seek(0)
         with pillow.open(file, formats=kinds) as image:
             yield image
+
+
+def _check_size(path: str | PathLike[str], width: int, height: int, limit: int) -> None:
+    found = f"{height} x {width} pixels"
+    expect(max(width, height) <= _LONGEST, path, f"at most {_LONGEST:,} pixels on a side", found)
+    allowed = f"pixels of at most {limit:,} bytes (`limit` says how many)"
+    expect(4 * width * height <= limit, path, allowed, found)
+
+
+def _check_png(path: str | PathLike[str], head: bytes, size: int, width: int, height: int) -> None:
+    """DataError if so many pixels cannot be in a file of this size: pillow would make room for them first."""
+    depth, colour = head[24], head[25]
+    row = -(-width * depth * _PNG_CHANNELS.get(colour, 1) // 8)
+    most = _DEFLATE * size // row
+    expect(height <= most, path, f"at most {most:,} rows of {row:,} bytes in a file of {size:,} bytes", f"{height:,}")
 
 
 def _pillow(module: str) -> ModuleType:

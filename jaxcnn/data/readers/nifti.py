@@ -68,5 +68,5 @@ def _extent(path: str | PathLike[str], header: Any) -> tuple[int, int]:
     bits = header["bitpix"].item()
     expect(bits == 8 * dtype.itemsize, path, f"{8 * dtype.itemsize} bits a voxel for {dtype.name}", bits)
     start = header["vox_offset"].item()
-    expect(start >= _FIRST_VOXEL and start == int(start), path, f"voxels from byte {_FIRST_VOXEL} or later", start)
+    expect(start >= _FIRST_VOXEL and start % 1 == 0, path, f"voxels from byte {_FIRST_VOXEL} or later", start)
     return int(start), math.prod(sizes[:axes]) * dtype.itemsize

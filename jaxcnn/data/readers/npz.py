@@ -1,6 +1,7 @@
 """Arrays in npz files, which are zip archives of npy files: `numpy.lib.format` has the layout of these."""
 
 import math
+import struct
 import zipfile
 from os import PathLike
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from jaxcnn.data.errors import expect
 from jaxcnn.data.readers.contents import LIMIT, Contents, binary, strictly
 
+_END = 22  # bytes of what ends the directory of a zip archive that has no comment
 _LONGEST_HEADER = 10_000  # characters; numpy's own limit
 
 
@@ -34,6 +36,10 @@ def read_npz(path: str | PathLike[str], *, limit: int = LIMIT) -> dict[str, np.n
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             _check(Path(path), members, limit)
+            file.seek(-_END, 2)
+            end, count = struct.unpack("<4s6xH10x", file.read(_END))
+            whole = end == b"PK\5\6" and count == len(members)
+            expect(whole, path, f"a directory of {len(members)} arrays at the end", f"{end!r} and {count}")
             return {member.filename.removesuffix(".npy"): _array(archive, member, path) for member in members}
 
 

@@ -11,6 +11,7 @@ from jaxcnn.data.readers.contents import LIMIT, opened, strictly
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _BITS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}
+_NAMES = [b"fmt ", b"data"]
 _GUID_END = bytes.fromhex("000000001000800000aa00389b71")
 
 
@@ -43,41 +44,47 @@ def read_wav(path: str | PathLike[str], *, limit: int = LIMIT) -> tuple[np.ndarr
         expect(size >= 4, path, "a size of at least 4 in the header", size)
         body = contents.take(size - 4, "chunks")
         contents.end()
-    channels, width, count = _checked(path, body)
+    chunks = _chunks(path, body)
+    (_, head), (_, sound) = chunks
+    channels, width = _format(path, head)
+    frame, count = channels * width, len(sound)
+    expect(count > 0 and count % frame == 0, path, f"frames of {frame} bytes in the chunk 'data'", f"{count:,} bytes")
     with strictly(path, "a wav file"):
-        rate, samples = wavfile.read(io.BytesIO(head + body))
+        rate, samples = wavfile.read(io.BytesIO(_riff(chunks)))
     expect(samples.size == count // width, path, f"{count // width:,} samples", f"{samples.size:,}")
     return samples.reshape(-1, channels), rate
 
 
-def _checked(path: str | PathLike[str], body: bytes | bytearray) -> tuple[int, int, int]:
-    """(channels, bytes of a sample, bytes of all samples). scipy takes much for good that is not."""
+def _chunks(path: str | PathLike[str], body: bytearray) -> list[tuple[bytes, bytes]]:
+    """(name, content) of the chunks `fmt ` and `data`, which must each be there once and in this order."""
     chunks, start = [], 0
     while start < len(body):
         expect(start + 8 <= len(body), path, "8 bytes at the head of a chunk", len(body) - start)
         name, size = struct.unpack_from("<4sI", body, start)
         found = len(body) - start - 8
         expect(size <= found, path, f"{size:,} bytes in the chunk {name!r}", f"{found:,}")
-        chunks.append((name, start + 8, size))
+        if name in _NAMES:
+            chunks.append((name, bytes(body[start + 8 : start + 8 + size])))
         start += 8 + size + size % 2
-    names = [name for name, _, _ in chunks]
-    once = names.count(b"fmt ") == names.count(b"data") == 1 and names.index(b"fmt ") < names.index(b"data")
-    expect(once, path, "one chunk 'fmt ' and behind it one chunk 'data'", names[:10])
-    places = {name: (start, size) for name, start, size in chunks}
-    channels, width = _format(path, body, *places[b"fmt "])
-    count = places[b"data"][1]
-    frame = channels * width
-    expect(count > 0 and count % frame == 0, path, f"frames of {frame} bytes in the chunk 'data'", f"{count:,} bytes")
-    return channels, width, count
+    names = [name for name, _ in chunks]
+    expect(names == _NAMES, path, "one chunk 'fmt ' and behind it one chunk 'data'", f"{names or 'neither'!s:.100}")
+    return chunks
 
 
-def _format(path: str | PathLike[str], body: bytes | bytearray, start: int, size: int) -> tuple[int, int]:
+def _riff(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A file of these chunks alone: scipy takes much for good that is not, and warns of what is good."""
+    body = b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+def _format(path: str | PathLike[str], head: bytes) -> tuple[int, int]:
     """(channels, bytes of a sample) of the chunk `fmt `."""
+    size = len(head)
     expect(size >= 16, path, "at least 16 bytes in the chunk 'fmt '", size)
-    kind, channels, rate, second, frame, bits = struct.unpack_from("<HHIIHH", body, start)
+    kind, channels, rate, second, frame, bits = struct.unpack_from("<HHIIHH", head)
     if kind == _EXTENSIBLE:
         expect(size >= 40, path, "40 bytes in the chunk 'fmt ' of the extensible format", size)
-        more, valid, kind, end = struct.unpack_from("<HH4xH14s", body, start + 16)
+        more, valid, kind, end = struct.unpack_from("<HH4xH14s", head, 16)
         expect(more == 22 and valid in (0, bits), path, f"22 more bytes and {bits} valid bits", f"{more} and {valid}")
         expect(end == _GUID_END, path, "a known sub-format", end.hex())
     known = kind in _BITS and bits in _BITS[kind]
