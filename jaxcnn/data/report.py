@@ -107,7 +107,7 @@ class Report:
             unfit = finding.kind in ("duplicate", "contrary labels", "constant") and finding.set != "test"
             if unusable or unfit:
                 dropped.setdefault(finding.set, set()).update(finding.indices)
-        return {name: sorted(indices) for name, indices in dropped.items()}
+        return {each.name: sorted(dropped[each.name]) for each in self.sets if each.name in dropped}
 
     def as_dict(self) -> dict[str, Any]:
         """The report as dicts, lists, strings and numbers, for JSON."""

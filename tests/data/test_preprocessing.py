@@ -1,4 +1,6 @@
-"""Input normalisation and batches."""
+"""Input normalisation, padding and class weights."""
+
+import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,68 +36,81 @@ def test_a_constant_channel_becomes_zero(value):
     np.testing.assert_allclose(data.standardize(x, mean, std), 0, atol=1e-7)
 
 
-def test_batches_are_a_function_of_seed_and_epoch():
-    x, y = np.arange(20.0).reshape(10, 2), np.arange(10)
-    first = data.batches(x, y, 3, seed=0, epoch=0)
-    assert [len(labels) for _, labels in first] == [3, 3, 3]
-    for images, labels in first:
-        np.testing.assert_array_equal(images, x[labels])
+def test_a_set_is_standardized_in_parts(monkeypatch):
+    """What the parts give together is what NumPy gives of the whole, and they take little memory."""
+    monkeypatch.setattr("jaxcnn.data.arrays.ENTRIES", 1000)
+    x = np.random.default_rng(0).integers(0, 256, (700, 10, 7, 3), np.uint8)
+    tracemalloc.start()
+    mean, std = data.fit_standardization(x)
+    assert tracemalloc.get_traced_memory()[1] < x.nbytes
+    tracemalloc.stop()
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, x.std((0, 1, 2)), rtol=1e-6)
+    broken = x.astype(np.float32)
+    broken[431, 9, 2, 1] = np.inf
+    with pytest.raises(ValueError, match=r"x must be finite, got inf in image 431, place \[9, 2\], channel 1$"):
+        data.fit_standardization(broken)
 
-    def order(seed, epoch):
-        return np.concatenate([labels for _, labels in data.batches(x, y, 3, seed=seed, epoch=epoch)]).tolist()
 
-    assert len(set(order(0, 0))) == 9
-    assert order(0, 0) == order(0, 0)
-    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+def test_standardization_of_half_precision():
+    x = jnp.array([[1.0], [3.0]], jnp.bfloat16)
+    mean, std = data.fit_standardization(x)
+    assert mean.dtype == std.dtype == data.standardize(x, mean, std).dtype == jnp.bfloat16
 
 
-def test_images_left_out_of_one_epoch_come_in_another():
-    x, y = np.zeros((10, 1)), np.arange(10)
-    seen = {label for epoch in range(5) for _, labels in data.batches(x, y, 4, seed=0, epoch=epoch) for label in labels}
-    assert seen == set(range(10))
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_padding_is_behind(dtype):
+    examples = [np.ones((3, 2, 2), dtype), np.full((1, 4, 2), 7, dtype)]
+    padded, mask = data.pad_to(examples, (3, 5))
+    assert (padded.shape, padded.dtype, mask.shape, mask.dtype) == ((2, 3, 5, 2), dtype, (2, 3, 5), bool)
+    for x, one, inside in zip(examples, padded, mask, strict=True):
+        expected = np.pad(x, [(0, 3 - x.shape[0]), (0, 5 - x.shape[1]), (0, 0)])
+        np.testing.assert_array_equal(one, expected)
+        np.testing.assert_array_equal(inside, expected[..., 0] > 0)
+        for result, whole in zip(data.pad_to(x, (3, 5)), (one, inside), strict=True):
+            np.testing.assert_array_equal(result, whole)
+    batch, mask = data.pad_to(np.stack(examples[:1] * 2), (3, 2))
+    np.testing.assert_array_equal(batch, np.stack(examples[:1] * 2))
+    assert mask.all()
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    y = np.random.default_rng(0).integers(0, 4, (9, 5, 3)) ** 2 // 4
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=y.ravel())
+    weights = data.class_weights(y, 3)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    np.testing.assert_allclose(weights[y].mean(), 1, rtol=1e-6)
+    np.testing.assert_array_equal(data.class_weights(np.append(y.ravel(), [-1, -1]), 3), weights)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda: data.batches(np.ones((5, 1)), np.ones(4), 2, seed=0, epoch=0),
-            ValueError,
-            "y must be 5 labels as there",
-        ),
-        (
-            lambda: data.batches(np.ones((5, 1)), np.ones(5), 6, seed=0, epoch=0),
-            ValueError,
-            "batch_size must be from 1 to",
-        ),
-        (
-            lambda: data.batches(np.ones((5, 1)), np.ones(5), 0, seed=0, epoch=0),
-            ValueError,
-            "batch_size must be an int of",
-        ),
-        (
-            lambda: data.batches(np.ones((5, 1)), np.ones(5), 2.0, seed=0, epoch=0),
-            TypeError,
-            "batch_size must be an int of",
-        ),
-        (
-            lambda: data.batches(np.ones((5, 1)), np.ones(5), 2, seed=-1, epoch=0),
-            ValueError,
-            "seed must be an int of at",
-        ),
-        (
-            lambda: data.fit_standardization(np.ones((0, 3))),
-            ValueError,
-            r"x must be \[N, \*S, C\] with at least one image",
-        ),
-        (lambda: data.batches([1.0], [0], 1, seed=0, epoch=0), TypeError, r"x must be an array, got list \[1.0\]"),
-        (lambda: data.batches(np.ones(1), None, 1, seed=0, epoch=0), TypeError, "y must be an array, got NoneType"),
-        (lambda: data.batches(np.float32(1), np.ones(1), 1, seed=0, epoch=0), ValueError, r"x must be \[N, \.\.\.\] w"),
-        (lambda: data.fit_standardization([[1.0]]), TypeError, r"x must be an array, got list \[\[1.0\]\]"),
+        (lambda: data.fit_standardization(np.ones((0, 3))), ValueError, r"x must be \[N, \*S, C\] with at least one"),
+        (lambda: data.fit_standardization([[1.0]]), TypeError, r"x must be an array of real numbers, got list"),
+        (lambda: data.fit_standardization(np.array([["a"]])), TypeError, r"x must be an array of real numbers, got <U"),
         (lambda: data.standardize("x", np.ones(2), np.ones(3)), TypeError, "x must be an array, got str 'x'"),
         (lambda: data.standardize(np.ones((2, 3)), 1.0, np.ones(3)), TypeError, "mean must be an array, got float 1.0"),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(2), np.ones(3)), ValueError, r"mean must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(3), np.ones(1)), ValueError, r"std must be \[3\] as x has"),
+        (lambda: data.standardize(np.ones((2, 1)), np.ones(1), np.zeros(1)), ValueError, "std must be above 0"),
+        (lambda: data.pad_to(np.ones((4, 1)), (3,)), ValueError, r"x must be at most \[3\] and channels, got float64"),
+        (lambda: data.pad_to([np.ones((2, 2))], (3, 3)), ValueError, r"x\[0\] must be \[\*S, C\] with 3 axes"),
+        (lambda: data.pad_to([np.ones((2, 2)), np.ones((2, 1))], (3,)), ValueError, r"x\[1\] must be float64 of 2"),
+        (lambda: data.pad_to([], (3,)), ValueError, "x must be at least one example"),
+        (lambda: data.pad_to([[1.0]], (3,)), TypeError, r"x\[0\] must be an array, got list"),
+        (lambda: data.pad_to(3.0, (3,)), TypeError, "x must be an array or a list of arrays, got float"),
+        (lambda: data.pad_to(np.ones((2, 1)), 3), TypeError, "shape must be a shape, a tuple of ints"),
+        (
+            lambda: data.class_weights(np.array([0, 2]), 4),
+            ValueError,
+            "y must be labels of all 4 .*, got none of 1, 3",
+        ),
+        (lambda: data.class_weights(np.array([0, 2]), 2), ValueError, "y must be from 0 to 1, or -1 .*, got 2"),
+        (lambda: data.class_weights(np.array([0.0]), 1), TypeError, "y must be an array of integers"),
     ],
 )
 def test_bad_arguments(call, error, message):

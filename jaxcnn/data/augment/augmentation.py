@@ -146,8 +146,8 @@ def each(values: jax.Array, x: jax.Array) -> jax.Array:
     return values.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-def drawn_below(limits: Sequence[int], key: jax.Array, count: int) -> jax.Array:
-    """Integers [count, len(limits)], each from 0 to the limit of its column less 1."""
-    columns = jnp.array(limits, jnp.float32)[None]
-    places = jnp.floor(jax.random.uniform(key, (count, len(limits)), jnp.float32) * columns)
-    return jnp.minimum(places, columns - 1).astype(jnp.int32)
+def below(limits: Sequence[int], u: jax.Array) -> jax.Array:
+    """Integers [..., n], each from 0 to the limit of its column less 1, by numbers u [..., n] that are uniform in
+    [0, 1)."""
+    columns = jnp.array(limits, jnp.float32).reshape(*(1,) * (u.ndim - 1), -1)
+    return jnp.minimum(jnp.floor(u * columns), columns - 1).astype(jnp.int32)

@@ -14,7 +14,7 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.data.augment.augmentation import (
     Augmentation,
     augmentation,
-    drawn_below,
+    below,
     each,
     integers,
     per_axis,
@@ -46,14 +46,15 @@ def cutout(size: PerAxis) -> Augmentation:
 
 def _cutout(key, x, y, size):
     sides = jnp.array([per_axis("cutout", "size", size, x)], jnp.int32)
-    inside = boxes(key, x, jnp.broadcast_to(sides, (len(x), x.ndim - 2)))
+    u = jax.random.uniform(key, (len(x), x.ndim - 2), jnp.float32)
+    inside = boxes(u, x, jnp.broadcast_to(sides, u.shape))
     return jnp.where(inside[..., None], jnp.zeros((), x.dtype), x), y
 
 
-def boxes(key, x, sides):
-    """Which places [N, *S] lie in a box of the sides [N, rank], whose centre is drawn."""
+def boxes(u, x, sides):
+    """Which places [N, *S] lie in a box of the sides [N, rank], whose centre is drawn by u [N, rank] in [0, 1)."""
     sizes = x.shape[1:-1]
-    low = drawn_below(sizes, key, len(x)) - sides // 2
+    low = below(sizes, u) - sides // 2
 
     def within(axis):
         shape = (len(x), *(1 if i != axis else size for i, size in enumerate(sizes)))

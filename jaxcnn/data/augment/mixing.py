@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.contract import arguments
-from jaxcnn.data.augment.augmentation import Augmentation, augmentation, drawn_below, each, is_map, require_floats
+from jaxcnn.data.augment.augmentation import Augmentation, augmentation, below, each, is_map, require_floats
 from jaxcnn.data.augment.covering import boxes
 
 POINTS = 4096
@@ -41,9 +41,8 @@ def mixup(alpha: float, classes: int | None = None) -> Augmentation:
 
 def _mixup(key, x, y, alpha, classes):
     require_floats("mixup", x)
-    partner_key, share_key = jax.random.split(key)
-    partner = _partners(partner_key, len(x))
-    share = _beta(share_key, alpha, len(x))
+    u = jax.random.uniform(key, (1 + len(x),), jnp.float32)
+    partner, share = _partners(u[:1], len(x)), _beta(u[1:], alpha)
     return _mean(x, partner, share), _mean(_distributions("mixup", y, classes, x), partner, share)
 
 
@@ -72,11 +71,11 @@ def cutmix(alpha: float, classes: int | None = None) -> Augmentation:
 
 
 def _cutmix(key, x, y, alpha, classes):
-    partner_key, share_key, box_key = jax.random.split(key, 3)
-    partner = _partners(partner_key, len(x))
-    sizes = jnp.array(x.shape[1:-1], jnp.float32)
-    side = (1 - _beta(share_key, alpha, len(x))) ** (1 / len(sizes))
-    inside = boxes(box_key, x, (side[:, None] * sizes[None]).astype(jnp.int32))
+    sizes = jnp.array([x.shape[1:-1]], jnp.float32)
+    u = jax.random.uniform(key, (1 + len(x), 1 + sizes.size), jnp.float32)
+    partner = _partners(u[0, :1], len(x))
+    side = (1 - _beta(u[1:, :1], alpha)) ** (1 / sizes.size)
+    inside = boxes(u[1:, 1:], x, (side * sizes).astype(jnp.int32))
 
     def cut(a):
         chosen = inside.reshape(*inside.shape, *(1,) * (a.ndim - inside.ndim))
@@ -95,9 +94,9 @@ def _checked(name, alpha, classes):
     return {"alpha": alpha, "classes": classes}
 
 
-def _partners(key, count):
+def _partners(u, count):
     """Another image for each: the one that is so many places behind it, in a batch that has no order."""
-    distance = 1 + drawn_below([max(1, count - 1)], key, 1)[0]
+    distance = 1 + below([max(1, count - 1)], u)
     return (jnp.arange(count, dtype=jnp.int32) + distance) % count
 
 
@@ -120,9 +119,8 @@ def _distributions(name, y, classes, x):
     return jnp.where(known[..., None], jax.nn.one_hot(y, classes, dtype=dtype), jnp.array(jnp.nan, dtype))
 
 
-def _beta(key, alpha, count):
-    """Draws from Beta(alpha, alpha) [count], by its quantiles: `jax.random.beta` takes seconds to compile."""
-    u = jax.random.uniform(key, (count,), jnp.float32)
+def _beta(u, alpha):
+    """Draws from Beta(alpha, alpha) by its quantiles at u in [0, 1): `jax.random.beta` takes seconds to compile."""
     probabilities, quantiles, power = _quantiles(alpha)
     lower = jnp.interp(jnp.minimum(u, 1 - u), jnp.array(probabilities), jnp.array(quantiles)) ** power
     return jnp.where(u < 0.5, lower, 1 - lower)

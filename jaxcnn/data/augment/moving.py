@@ -15,7 +15,7 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.data.augment.augmentation import (
     Augmentation,
     augmentation,
-    drawn_below,
+    below,
     each,
     integers,
     maps,
@@ -139,7 +139,7 @@ def _crop(key, x, y, padding, size):
 def _windows(name: str, key, x, y: Any, padding, window):
     """A window of each image with zeros around it, at a place that is drawn, and the same one of label maps."""
     places = [n + 2 * p - w + 1 for n, p, w in zip(x.shape[1:-1], padding, window, strict=True)]
-    starts = drawn_below(places, key, len(x))
+    starts = below(places, jax.random.uniform(key, (len(x), len(places)), jnp.float32))
 
     def cut(a, fill):
         more = a.ndim - 1 - len(window)

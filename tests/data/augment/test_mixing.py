@@ -1,7 +1,6 @@
 """Mixed images and their labels."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,16 +15,16 @@ def test_mixup_mixes_labels_as_it_mixes_images():
     count = 50
     x = np.eye(count, dtype=np.float32).reshape(count, 10, 5, 1)
     mixed = augment.mixup(1.0, count)
-    images, y = mixed(KEY, x, np.arange(count))
+    images, y = jax.device_get(mixed(KEY, x, np.arange(count)))
     assert images.dtype == y.dtype == np.float32
     np.testing.assert_allclose(y, images.reshape(count, count), atol=1e-7)
     np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
-    shares = np.asarray(y)[np.arange(count), np.arange(count)]
+    shares = y[np.arange(count), np.arange(count)]
     assert len(np.unique(shares)) > count / 2
     _, again = augment.mixup(1.0)(KEY, x, np.eye(count, dtype=np.float32))
     np.testing.assert_allclose(again, y, atol=1e-7)
     _, y = mixed(KEY, x, np.where(np.arange(count) == 7, count, 0))
-    assert np.isnan(y).all(1).sum() == 2
+    assert np.isnan(np.asarray(y)).all(1).sum() == 2
     _, y = augment.mixup(1.0, 3)(KEY, x, np.zeros((count, 10, 5), np.int32))
     assert y.shape == (count, 10, 5, 3)
 
@@ -34,21 +33,22 @@ def test_cutmix_counts_the_places_of_each_image():
     """Image i is i everywhere: the distribution of a mixed image is the histogram of its entries."""
     count, sizes = 40, (7, 6)
     x = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, *sizes, 1))
-    images, y = jax.jit(augment.cutmix(1.0, count))(KEY, x, np.arange(count))
+    images, y = jax.device_get(augment.cutmix(1.0, count)(KEY, x, np.arange(count)))
     assert (images.dtype, y.dtype) == (np.uint8, np.float32)
     np.testing.assert_allclose(
         y, [np.bincount(np.ravel(image), minlength=count) / np.prod(sizes) for image in images], atol=1e-6
     )
-    assert len(np.unique(np.asarray(y).max(1))) > 10
-    images, y = augment.cutmix(1.0)(KEY, x, x[..., 0].astype(np.int32))
+    assert len(np.unique(y.max(1))) > 10
+    images, y = jax.device_get(augment.cutmix(1.0)(KEY, x, x[..., 0].astype(np.int32)))
     np.testing.assert_array_equal(y, images[..., 0])
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.4, 1.0, 30.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.4, 30.0])
 def test_shares_are_distributed_as_beta(alpha):
-    drawn = np.asarray(mixing._beta(KEY, alpha, 40_000))
+    u = np.random.default_rng(1).random(40_000, np.float32)
+    drawn = np.asarray(jax.jit(mixing._beta, static_argnums=1)(u, alpha))
     expected = np.random.default_rng(0).beta(alpha, alpha, 40_000)
     limits = np.array([1e-6, 0.01, 0.1, 0.3, 0.45, 0.5, 0.6, 0.95])
     np.testing.assert_allclose(*((sample[:, None] < limits).mean(0) for sample in (drawn, expected)), atol=0.012)
     np.testing.assert_allclose(np.var(drawn), 1 / (8 * alpha + 4), rtol=0.03)
-    assert jnp.isfinite(drawn).all()
+    assert np.isfinite(drawn).all()

@@ -27,23 +27,23 @@ def test_labels_move_with_images_and_every_place_is_drawn(sizes):
     moved = {padded[window].tobytes() for window in windows}
     axes = tuple(range(len(sizes)))
     made = augment.flip(axes), augment.shift(1), augment.crop((1,) * len(sizes))
-    results = jax.jit(lambda x, y: [f(jax.random.key(0), x, y) for f in made])(x, y)
+    results = jax.device_get(jax.jit(lambda x, y: [f(jax.random.key(0), x, y) for f in made])(x, y))
     for (images, labels), expected in zip(results, (flipped, moved, moved), strict=True):
         assert images.dtype == np.uint8
         np.testing.assert_array_equal(labels["map"] + 1, images[..., 0])
         np.testing.assert_array_equal(labels["target"], images)
         np.testing.assert_array_equal(labels["class"], np.arange(COUNT))
-        drawn = {np.asarray(image[..., 0]).tobytes() for image in images}
+        drawn = {image[..., 0].tobytes() for image in images}
         assert drawn <= expected
         assert len(drawn) > min(len(expected), COUNT) / 2
     if len(sizes) == 1:
-        images, labels = augment.time_shift(1)(jax.random.key(0), x, y)
-        assert {np.asarray(image[..., 0]).tobytes() for image in images} == moved
+        images, _ = jax.device_get(augment.time_shift(1)(jax.random.key(0), x, y))
+        assert {image[..., 0].tobytes() for image in images} == moved
 
 
 def test_a_crop_has_its_size_and_lies_inside():
     x = np.arange(1, 31).reshape(1, 6, 5, 1).repeat(COUNT, 0)
-    images, labels = augment.crop((0, 1), size=(2, 4))(jax.random.key(1), x, x[..., 0] - 1)
+    images, labels = jax.device_get(augment.crop((0, 1), size=(2, 4))(jax.random.key(1), x, x[..., 0] - 1))
     assert images.shape == (COUNT, 2, 4, 1)
     np.testing.assert_array_equal(labels + 1, images[..., 0])
     tops = images[:, 0, 1, 0] // 5
