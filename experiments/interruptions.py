@@ -1,6 +1,6 @@
 """A run that is killed again and again ends with the same bits as one that is left alone.
 
-    python experiments/interruptions.py [--kills 10] [--data digits] [--epochs 8] [--seed 0]
+    python experiments/interruptions.py [--kills 10] [--data digits] [--epochs 30] [--seed 0]
 
 `jaxcnn train` is started on one folder and ended by SIGKILL at random moments, after each of which the same command
 goes on. At the end every array of the last checkpoint and every metric but the seconds must be equal, bit for bit, to
@@ -52,19 +52,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
     moments = random.Random(chosen.seed)
     with tempfile.TemporaryDirectory() as folder:
         alone, killed = Path(folder, "alone"), Path(folder, "killed")
-        begun = time.perf_counter()
         started(chosen.data, chosen.epochs, alone).communicate()
-        seconds = time.perf_counter() - begun
-        print(f"left alone: {len(metrics(alone))} epochs in {seconds:.1f} s")
+        seconds = json.loads((alone / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
+        print(f"left alone: {len(metrics(alone))} epochs in {seconds:.1f} s of training")
         for number in range(chosen.kills):
             process = started(chosen.data, chosen.epochs, killed)
-            time.sleep(moments.uniform(0, seconds))
+            assert process.stderr is not None
+            next((line for line in process.stderr if line.startswith("epoch")), None)  # all is compiled
+            time.sleep(moments.uniform(0, seconds / (chosen.kills + 1)))
             process.send_signal(signal.SIGKILL)
             process.communicate()
             path = newest(killed)
