@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxcnn
 from jaxcnn import data, nn, train
 
 KEY = jax.random.key(0, impl="rbg")  # compiles four times as fast as the default
@@ -43,61 +42,6 @@ def fit(out, *, epochs=3, batches=batches):
 
 def metrics(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize("batch_size", [23, 7, 100])
-def test_evaluation_in_batches_equals_one_big_batch(batch_size):
-    state = start()
-    logits, _ = MODEL.apply(state.params, state.statistics, X)
-    loss, accuracy = train.evaluate(MODEL, state, X, Y, batch_size=batch_size)
-    assert loss == pytest.approx(float(jaxcnn.softmax_cross_entropy(logits, Y)), rel=1e-6)
-    assert accuracy == np.mean(np.argmax(np.asarray(logits), axis=1) == Y)
-
-
-def test_accuracy_of_more_classes_than_the_labels_can_count():
-    """Class 300 is not class 44, which it would be as uint8."""
-    x, labels = np.zeros((2, 3), np.float32), np.array([44, 44], np.uint8)
-    first = jnp.asarray(np.where(np.arange(301) == 300, 1, 0), jnp.float32)
-    model = nn.dense(301)
-    state = train.init(model, train.sgd(0.1), KEY, x.shape)
-    state = state._replace(params=jax.tree.map(lambda a: jnp.broadcast_to(first, a.shape), state.params))
-    assert train.evaluate(model, state, x, labels)[1] == 0
-
-
-def test_evaluation_with_another_loss():
-    def mean_label(logits, y):
-        return jnp.mean(y.astype(logits.dtype))
-
-    loss, _ = train.evaluate(MODEL, start(), X, Y, batch_size=7, loss=mean_label)
-    assert loss == pytest.approx(Y.mean(), rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "batch_size", "message"),
-    [
-        (X, Y, 0, "batch_size must be an int of at least 1, got 0"),
-        (X[:0], Y[:0], 5, r"x must be at least one image, got float32\[0, 3\]"),
-        (X, Y[:5], 5, r"y must be 23 labels as there are images, got int32\[5\]"),
-        (X, np.eye(2, dtype=np.float32)[Y], 5, r"y must be one integer class per image, \[N\], got float32\[23, 2\]"),
-        (X, Y + 1, 5, r"y must be from 0 to 1, as the model has classes, got from 1 to 2"),
-    ],
-)
-def test_bad_sets_to_evaluate(x, y, batch_size, message):
-    with pytest.raises(ValueError, match=r"^train.evaluate: " + message):
-        train.evaluate(MODEL, start(), x, y, batch_size=batch_size)
-
-
-@pytest.mark.parametrize(
-    ("model", "x", "y", "message"),
-    [
-        (None, X, Y, "model must be a Layer or a function of an array, got NoneType None"),
-        (MODEL, [[1.0, 2.0, 3.0]], Y[:1], r"x must be an array, got list \[\[1.0, 2.0, 3.0\]\]"),
-        (MODEL, X[:2], [0, 1], r"y must be an array, got list \[0, 1\]"),
-    ],
-)
-def test_no_arrays_to_evaluate(model, x, y, message):
-    with pytest.raises(TypeError, match=r"^train.evaluate: " + message):
-        train.evaluate(model, start(), x, y)
 
 
 def test_parameters_are_no_state():
