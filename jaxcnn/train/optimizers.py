@@ -38,6 +38,7 @@ def sgd(
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
 
+    >>> import jax.numpy as jnp
     >>> params = {"w": jnp.ones((1, 1)), "b": jnp.ones(1)}
     >>> optimizer = sgd(0.1, momentum=0.0, weight_decay=1.0)
     >>> updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
@@ -99,6 +100,7 @@ def optimizer(
         ValueError: there is no optimizer of this name; learning_rate or weight_decay is negative, momentum not within
             [0, 1), clip not above 0, accumulate less than 1, ema not within [0, 1], or one of them not finite.
 
+    >>> import jax.numpy as jnp
     >>> params = {"w": jnp.ones((1, 1))}
     >>> clipped = optimizer("sgd", 1.0, momentum=0.0, clip=0.5)
     >>> updates, _ = clipped.update({"w": jnp.full((1, 1), 7.0)}, clipped.init(params), params)

@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.contract import arguments
-from jaxcnn.nn import Layer, to_json
-from jaxcnn.nn.inspection import applied_shape
+from jaxcnn.nn import Layer, output_shape, to_json
 from jaxcnn.nn.layer import LayerLike, checked_layer
 from jaxcnn.train.averaging import averaged
 from jaxcnn.train.model_files import (
@@ -83,7 +82,7 @@ def save_model(
         input_shape = arguments.shape(function, "input_shape", input_shape)
         wrong = difference(layer, input_shape, arrays)
         arguments.require(not wrong, function, "state", f"what the model makes for {input_shape}", wrong)
-    class_names = _checked_names(function, class_names, layer, trees, input_shape)
+    class_names = _checked_names(function, class_names, layer, input_shape)
     weights = safetensors.numpy.save(arrays)
     description = {
         "format": FORMAT,
@@ -99,9 +98,8 @@ def save_model(
         description = json.loads(json.dumps(description, allow_nan=False))
     except (TypeError, ValueError) as error:
         got = f"{arguments.describe(extra)}: {error}"
-        raise TypeError(
-            f"{function}: extra must be made of dicts, lists, strings and finite numbers, got {got}"
-        ) from None
+        expected = "made of dicts, lists, strings and finite numbers"
+        raise TypeError(f"{function}: extra must be {expected}, got {got}") from None
     text = json.dumps({**description, "sha256": checksum(description)}, indent=1)
     _write(function, Path(path), {WEIGHTS: weights, DESCRIPTION: text.encode()}, replace)
 
@@ -128,13 +126,13 @@ def _written_standardization(function: str, standardization: Any, input_shape: A
     return {"mean": mean.tolist(), "std": std.tolist(), "dtype": mean.dtype.name}
 
 
-def _checked_names(function: str, names: Any, layer: Layer, trees: Any, input_shape: Any) -> list[str] | None:
+def _checked_names(function: str, names: Any, layer: Layer, input_shape: Any) -> list[str] | None:
     if names is None:
         return None
     is_names = not isinstance(names, str) and isinstance(names, Sequence) and all(isinstance(n, str) for n in names)
     arguments.require(is_names, function, "class_names", "strings", arguments.describe(names), TypeError)
     if input_shape is not None:
-        shape = applied_shape(layer, trees["params"], trees["statistics"], input_shape)
+        shape = output_shape(layer, input_shape)
         classes = shape[-1] if shape and isinstance(shape[-1], int) else None
         fits = classes is None or len(names) == max(2, classes)
         arguments.require(fits, function, "class_names", f"{classes}, one for each output", len(names))
