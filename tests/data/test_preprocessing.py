@@ -97,6 +97,12 @@ def test_class_weights_are_those_of_scikit_learn():
         (lambda: data.standardize(np.ones((2, 3)), np.ones(2), np.ones(3)), ValueError, r"mean must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(3), np.ones(1)), ValueError, r"std must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 1)), np.ones(1), np.zeros(1)), ValueError, "std must be above 0"),
+        (lambda: data.standardize(np.ones((2, 1)), np.full(1, np.nan), np.ones(1)), ValueError, "mean must be finite"),
+        (
+            lambda: data.fit_standardization(np.array([[1e300], [0]])),
+            ValueError,
+            r"x must be of values .* 1e\+300",
+        ),
         (lambda: data.pad_to(np.ones((4, 1)), (3,)), ValueError, r"x must be at most \[3\] and channels, got float64"),
         (lambda: data.pad_to([np.ones((2, 2))], (3, 3)), ValueError, r"x\[0\] must be \[\*S, C\] with 3 axes"),
         (lambda: data.pad_to([np.ones((2, 2)), np.ones((2, 1))], (3,)), ValueError, r"x\[1\] must be float64 of 2"),
