@@ -16,13 +16,19 @@ def require_numbers(function: str, argument: str, value: Any) -> None:
     """TypeError unless it is a NumPy or JAX array of bools, integers or real floating-point numbers."""
     is_array = isinstance(value, np.ndarray | jax.Array)
     is_real = is_array and any(jnp.issubdtype(value.dtype, kind) for kind in (np.bool_, jnp.integer, jnp.floating))
-    arguments.require(is_real, function, argument, "an array of real numbers", arguments.describe(value), TypeError)
+    arguments.require(is_real, function, argument, "an array of real numbers", _described(value), TypeError)
 
 
 def require_integers(function: str, argument: str, value: Any) -> None:
     """TypeError unless it is a NumPy or JAX array of integers."""
     is_integers = isinstance(value, np.ndarray | jax.Array) and jnp.issubdtype(value.dtype, jnp.integer)
-    arguments.require(is_integers, function, argument, "an array of integers", arguments.describe(value), TypeError)
+    arguments.require(is_integers, function, argument, "an array of integers", _described(value), TypeError)
+
+
+def _described(value: Any) -> str:
+    """What came, in words; of another package's array, or of `Rows`, the type too."""
+    is_other = arguments.is_array(value) and not isinstance(value, np.ndarray | jax.Array)
+    return f"{type(value).__name__} {value.dtype}{list(value.shape)}" if is_other else arguments.describe(value)
 
 
 def chunks(array: Any) -> Iterator[tuple[int, np.ndarray]]:

@@ -165,14 +165,11 @@ def _called_ahead(function: Callable[[int], Any], count: int) -> Iterator[Any]:
     """function(0), ..., function(count - 1), by a thread that ends with this iterator."""
     with ThreadPoolExecutor(1, thread_name_prefix="jaxcnn-batches") as pool:
         pending = deque(pool.submit(function, i) for i in range(min(AHEAD, count)))
-        try:
-            for i in range(AHEAD, AHEAD + count):
-                result = pending.popleft().result()
-                if i < count:
-                    pending.append(pool.submit(function, i))
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for i in range(AHEAD, AHEAD + count):
+            result = pending.popleft().result()
+            if i < count:
+                pending.append(pool.submit(function, i))
+            yield result
 
 
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:

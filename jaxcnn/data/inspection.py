@@ -91,9 +91,8 @@ def _sets(function: str, dataset: Any) -> dict[str, tuple[np.ndarray, np.ndarray
     arguments.integer(function, "dataset.classes", dataset.classes, 1)
     sets: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in ("train", "validation", "test"):
-        x: Any = getattr(dataset, f"{name}_x")
-        y: Any = getattr(dataset, f"{name}_y")
-        if x is None and y is None and name == "validation":
+        x, y = getattr(dataset, f"{name}_x"), getattr(dataset, f"{name}_y")
+        if name == "validation" and all(array is None for array in (x, y)):
             continue
         require_numbers(function, f"dataset.{name}_x", x)
         require_integers(function, f"dataset.{name}_y", y)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,7 +23,7 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         TypeError: x is no array of real numbers.
-        ValueError: x has less than 2 axes, no entries, or one that is NaN or infinite.
+        ValueError: x has less than 2 axes, no entries, or one that is NaN, infinite or above 1e154.
 
     >>> mean, std = fit_standardization(np.array([[1.0, 7.0], [3.0, 7.0]]))
     >>> mean.tolist(), std.tolist()
@@ -39,8 +40,11 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         total, low, high = total + rows.sum(0), np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
     count = x.size // x.shape[-1]
     mean = total / count
-    squares = sum(np.square(_rows(part) - mean).sum(0) for _, part in chunks(x))
+    with np.errstate(over="ignore"):
+        squares = sum(np.square(_rows(part) - mean).sum(0) for _, part in chunks(x))
     std = np.where(low == high, 1.0, np.sqrt(squares / count))
+    expected, got = "of values whose squares float64 can hold", f"one of {np.maximum(-low, high).max():g}"
+    arguments.require(bool(np.isfinite(std).all()), function, "x", expected, got)
     dtype = _float_dtype(x)
     return mean.astype(dtype), std.astype(dtype)
 
@@ -71,7 +75,7 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 
     Raises:
         TypeError: an argument is no array.
-        ValueError: mean or std is not [C], std is not above 0.
+        ValueError: mean or std is not [C] or not finite, std is not above 0.
 
     >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
     >>> standardize(x, *fit_standardization(x)).tolist()
@@ -84,6 +88,9 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         arguments.require(
             fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", arguments.describe(value)
         )
+        is_known = not isinstance(value, jax.core.Tracer)
+        is_finite = not is_known or bool(np.isfinite(np.asarray(value, np.float64)).all())
+        arguments.require(is_finite, "data.standardize", argument, "finite", value)
     arguments.positive("data.standardize", "std", std)
     dtype, shape = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
     y = x.astype(dtype)
@@ -126,9 +133,10 @@ def pad_to(x: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         return padded[0], mask[0]
     some = (isinstance(x, list | tuple) or x.ndim > 0) and len(x) > 0
     arguments.require(some, function, "x", "at least one example", arguments.describe(x))
-    for i, example in enumerate(x):
-        _require_example(f"x[{i}]", example, shape, x[0])
-    return _padded(x, shape)
+    examples: Any = x
+    for i, example in enumerate(examples):
+        _require_example(f"x[{i}]", example, shape, examples[0])
+    return _padded(examples, shape)
 
 
 def _padded(examples: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

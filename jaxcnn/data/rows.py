@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.contract import arguments
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Rows:
         return self.shape[0]
 
     def __repr__(self) -> str:
+        if not arguments.is_array(self.array):  # a function of trees has put something else there
+            return f"Rows(array={self.array!r}, index={self.index!r})"
         return f"Rows({self.dtype}{list(self.shape)} of {len(self.array)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -62,7 +66,7 @@ def taken(tree: Any) -> Any:
         The tree with an array in the place of each `Rows`; other leaves as they are.
 
     Raises:
-        TypeError: the index of `Rows` is no array of integers.
+        TypeError, ValueError: the index of `Rows` is no array of integers.
 
     >>> x = jnp.arange(10) ** 2
     >>> jax.jit(taken)({"squares": Rows(x, np.array([3, 1])), "scale": 2.0})

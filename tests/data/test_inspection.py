@@ -44,6 +44,7 @@ def test_faults_are_found_and_dropped():
     y[12], y[13] = -1, 4
     made.validation_x[1], made.validation_y[1] = made.test_x[0], made.test_y[0]
     made.test_x[5], made.test_y[5] = made.test_x[4], made.test_y[4]
+    x[14], y[14] = made.test_x[4], made.test_y[4]
     made.test_x[6] = NAN
     made.test_x[7] = 0
     made = dataclasses.replace(made, classes=5)
@@ -53,7 +54,7 @@ def test_faults_are_found_and_dropped():
         ("duplicate", "train", "train"): ((4, 5), (1, 1)),
         ("contrary labels", "train", "train"): ((3, 6), (6, 3)),
         ("duplicate", "train", "validation"): ((8,), (0,)),
-        ("duplicate", "train", "test"): ((7,), (3,)),
+        ("duplicate", "train", "test"): ((7, 14), (3, 4)),
         ("duplicate", "validation", "test"): ((1,), (0,)),
         ("duplicate", "test", "test"): ((5,), (4,)),
         ("not finite", "train", ""): ((9, 10), ()),
@@ -64,12 +65,12 @@ def test_faults_are_found_and_dropped():
         ("missing class", "validation", ""): ((4,), ()),
         ("missing class", "test", ""): ((4,), ()),
     }
-    assert report.dropped == {"train": [3, 4, 5, 6, 7, 8, 9, 10, 11, 12], "validation": [1], "test": [6]}
+    assert report.dropped == {"train": [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14], "validation": [1], "test": [6]}
     assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["dropped"] == report.dropped
     text = str(report)
     assert "train: 2 repeat an image (4 as 1, 5 as 1)" in text
-    assert "train: 1 repeat an image of test (7 as 3)" in text
-    assert text.splitlines()[-1] == "data.clean drops 10 of train, 1 of validation, 1 of test"
+    assert "train: 2 repeat an image of test (7 as 3, 14 as 4)" in text
+    assert text.splitlines()[-1] == "data.clean drops 11 of train, 1 of validation, 1 of test"
     cleaned = data.clean(made)
     np.testing.assert_array_equal(cleaned.train_x, np.delete(x, report.dropped["train"], 0))
     np.testing.assert_array_equal(cleaned.train_y, np.delete(y, report.dropped["train"]))

@@ -40,6 +40,7 @@ def test_a_set_is_standardized_in_parts(monkeypatch):
     """What the parts give together is what NumPy gives of the whole, and they take little memory."""
     monkeypatch.setattr("jaxcnn.data.arrays.ENTRIES", 1000)
     x = np.random.default_rng(0).integers(0, 256, (700, 10, 7, 3), np.uint8)
+    x[..., 0] = np.repeat([0, 1], 350)[:, None, None]
     tracemalloc.start()
     mean, std = data.fit_standardization(x)
     assert tracemalloc.get_traced_memory()[1] < x.nbytes
@@ -97,6 +98,12 @@ def test_class_weights_are_those_of_scikit_learn():
         (lambda: data.standardize(np.ones((2, 3)), np.ones(2), np.ones(3)), ValueError, r"mean must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(3), np.ones(1)), ValueError, r"std must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 1)), np.ones(1), np.zeros(1)), ValueError, "std must be above 0"),
+        (lambda: data.standardize(np.ones((2, 1)), np.full(1, np.nan), np.ones(1)), ValueError, "mean must be finite"),
+        (
+            lambda: data.fit_standardization(np.array([[1e300], [0]])),
+            ValueError,
+            r"x must be of values .* 1e\+300",
+        ),
         (lambda: data.pad_to(np.ones((4, 1)), (3,)), ValueError, r"x must be at most \[3\] and channels, got float64"),
         (lambda: data.pad_to([np.ones((2, 2))], (3, 3)), ValueError, r"x\[0\] must be \[\*S, C\] with 3 axes"),
         (lambda: data.pad_to([np.ones((2, 2)), np.ones((2, 1))], (3,)), ValueError, r"x\[1\] must be float64 of 2"),

@@ -45,7 +45,10 @@ def cutout(size: PerAxis) -> Augmentation:
 
 
 def _cutout(key, x, y, size):
-    sides = jnp.array([per_axis("cutout", "size", size, x)], jnp.int32)
+    lengths, sizes = per_axis("cutout", "size", size, x), x.shape[1:-1]
+    fits = all(length <= n for length, n in zip(lengths, sizes, strict=True))
+    arguments.require(fits, "augment.cutout", "size", f"at most {list(sizes)}, the image", list(lengths))
+    sides = jnp.array([lengths], jnp.int32)
     u = jax.random.uniform(key, (len(x), x.ndim - 2), jnp.float32)
     inside = boxes(u, x, jnp.broadcast_to(sides, u.shape))
     return jnp.where(inside[..., None], jnp.zeros((), x.dtype), x), y

@@ -70,7 +70,7 @@ def shift(pixels: PerAxis) -> Augmentation:
         ValueError: pixels is negative.
         TypeError, ValueError: from its call, if x is no batch of images with as many axes, or label maps are unsigned.
 
-    >>> x, y = shift(1)(jax.random.key(2), jnp.array([[[5], [6], [7]]]), jnp.array([[0, 1, 2]]))
+    >>> x, y = shift(1)(jax.random.key(0), jnp.array([[[5], [6], [7]]]), jnp.array([[0, 1, 2]]))
     >>> x[0, :, 0].tolist(), y.tolist()
     ([6, 7, 0], [[1, 2, -1]])
     """
@@ -78,7 +78,7 @@ def shift(pixels: PerAxis) -> Augmentation:
 
 
 def _shift(key, x, y, pixels):
-    return _windows("shift", key, x, y, per_axis("shift", "pixels", pixels, x), x.shape[1:-1])
+    return _windows("shift", "pixels", key, x, y, per_axis("shift", "pixels", pixels, x), x.shape[1:-1])
 
 
 def time_shift(steps: int) -> Augmentation:
@@ -100,7 +100,7 @@ def time_shift(steps: int) -> Augmentation:
 
 def _time_shift(key, x, y, steps):
     arguments.require(x.ndim == 3, "augment.time_shift", "x", "recordings [N, T, C]", arguments.describe(x))
-    return _windows("time_shift", key, x, y, (steps,), x.shape[1:-1])
+    return _windows("time_shift", "steps", key, x, y, (steps,), x.shape[1:-1])
 
 
 def crop(padding: PerAxis, size: PerAxis | None = None) -> Augmentation:
@@ -133,11 +133,14 @@ def _crop(key, x, y, padding, size):
     most = [n + 2 * p for n, p in zip(x.shape[1:-1], padding, strict=True)]
     fits = all(n <= m for n, m in zip(window, most, strict=True))
     arguments.require(fits, "augment.crop", "size", f"at most {most}, image and padding", size)
-    return _windows("crop", key, x, y, padding, window)
+    return _windows("crop", "padding", key, x, y, padding, window)
 
 
-def _windows(name: str, key, x, y: Any, padding, window):
+def _windows(name: str, argument: str, key, x, y: Any, padding, window):
     """A window of each image with zeros around it, at a place that is drawn, and the same one of label maps."""
+    shows_some = all(p < w or p == 0 for p, w in zip(padding, window, strict=True))
+    expected = f"less than {list(window)}, so that some of the image is left"
+    arguments.require(shows_some, f"augment.{name}", argument, expected, list(padding))
     places = [n + 2 * p - w + 1 for n, p, w in zip(x.shape[1:-1], padding, window, strict=True)]
     starts = below(places, jax.random.uniform(key, (len(x), len(places)), jnp.float32))
 

@@ -76,6 +76,13 @@ IMAGES, LABELS = np.ones((2, 5, 4, 1), np.float32), np.array([0, 1])
             TypeError,
             "shift: y must be of signed integers, since -1",
         ),
+        (
+            lambda: augment.shift(4)(KEY, IMAGES, LABELS),
+            ValueError,
+            r"shift: pixels must be less than \[5, 4\], so",
+        ),
+        (lambda: augment.crop(2, 2)(KEY, IMAGES, LABELS), ValueError, r"crop: padding must be less than \[2, 2\], so"),
+        (lambda: augment.cutout(5)(KEY, IMAGES, LABELS), ValueError, r"cutout: size must be at most \[5, 4\], the ima"),
         (lambda: augment.crop(1, 7)(KEY, IMAGES, LABELS), ValueError, r"crop: size must be at most \[7, 6\], .* got 7"),
         (lambda: augment.time_shift(1)(KEY, IMAGES, LABELS), ValueError, r"time_shift: x must be recordings \[N, T"),
         (lambda: augment.rotate(1)(KEY, IMAGES[:, :, 0], LABELS), ValueError, "rotate: x must be .* 2 spatial axes"),

@@ -9,7 +9,7 @@ from jaxcnn.data import augment
 COUNT = 64
 
 
-@pytest.mark.parametrize("sizes", [(5,), (4, 3), (3, 2, 4)], ids=len)
+@pytest.mark.parametrize("sizes", [(5,), (3, 2, 4)], ids=len)
 def test_labels_move_with_images_and_every_place_is_drawn(sizes):
     """Each place of an image has a number of its own, which is its label plus 1: what comes in is 0, labelled -1."""
     ids = np.arange(1, np.prod(sizes) + 1, dtype=np.uint8).reshape(sizes)
