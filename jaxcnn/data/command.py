@@ -43,8 +43,14 @@ def add_to(commands: Any) -> None:
             action.add_argument(
                 "name", metavar="NAME|FOLDER", help="a data set, or a folder of images in class folders"
             )
-        action.add_argument("--root", type=Path, metavar="DIR", help="where the folders of the data sets are")
+        action.add_argument("--root", type=_folder, metavar="DIR", help="where the folders of the data sets are")
         action.set_defaults(run=run, parser=action)
+
+
+def _folder(text: str) -> Path:
+    if text == "":
+        raise argparse.ArgumentTypeError("give a folder, not ''")
+    return Path(text)
 
 
 def _list(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:

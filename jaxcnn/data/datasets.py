@@ -10,7 +10,7 @@ import numpy as np
 from jaxcnn.contract import arguments
 from jaxcnn.data.download import fetch
 from jaxcnn.data.errors import DataError, expect
-from jaxcnn.data.files import located, megabytes, members, places, verify
+from jaxcnn.data.files import is_whole, located, megabytes, members, places, verify
 from jaxcnn.data.folders import read_folder
 from jaxcnn.data.readers.cifar import read_cifar10
 from jaxcnn.data.readers.idx import read_idx
@@ -68,7 +68,7 @@ def load(name: str, root: str | PathLike[str] | None = None, download: bool = Fa
                 colour if all are. The folders `train` and `test` are kept apart if both are there, else a fifth of each
                 class is held out.
         root: where to look first; for "folder" the folder itself.
-        download: whether to fetch, from its publisher, what is not there; it goes to the first of these places.
+        download: whether to fetch from its publisher what is nowhere; it goes to the first of these places.
 
     Returns:
         A `Dataset`.
@@ -107,8 +107,10 @@ def published(name: str) -> Source:
 
 
 def fetched(source: Source, root: str | PathLike[str] | None) -> Path:
-    """The folder of a data set, to which what was missing was brought."""
-    folder = located(source, root) or places(root)[0] / source.folder
+    """The folder of a data set: where it is whole, or else in the first place, to which what is missing is brought."""
+    there, folder = located(source, root), places(root)[0] / source.folder
+    if there is not None and is_whole(source, there):
+        return there
     fetch(source, folder)
     return folder
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcnn.data.errors import DataError, expect, reason
-from jaxcnn.data.files import digest, verify
+from jaxcnn.data.files import digest, is_whole, verify
 from jaxcnn.data.sources import Archive, Source
 from jaxcnn.data.unpacking import DiskError, disk, unpack
 
@@ -40,21 +40,13 @@ def fetch(source: Source, folder: Path, *, pauses: Sequence[float] = _PAUSES, ti
             path = folder / file.name
             if not _is_right(path, file.digest):
                 download(file.address, path, size=file.size, sha256=file.digest, pauses=pauses, timeout=timeout)
-    elif not _is_whole(source, folder):
+    elif not is_whole(source, folder):
         _fetch_archive(source, source.archive, folder, pauses, timeout)
     verify(source, folder)
 
 
 def _is_right(path: Path, sha256: str) -> bool:
     return path.is_file() and digest(path) == sha256
-
-
-def _is_whole(source: Source, folder: Path) -> bool:
-    try:
-        verify(source, folder)
-    except DataError:
-        return False
-    return True
 
 
 def _fetch_archive(source: Source, archive: Archive, folder: Path, pauses: Sequence[float], timeout: float) -> None:

@@ -60,6 +60,15 @@ def verify(source: Source, folder: Path) -> None:
         _verify_group(source.group, folder)
 
 
+def is_whole(source: Source, folder: Path) -> bool:
+    """Whether all files of a data set are in the folder and have their digests."""
+    try:
+        verify(source, folder)
+    except DataError:
+        return False
+    return True
+
+
 def _verify_group(group: Group, folder: Path) -> None:
     names = members(group, folder)
     where = f"{folder} ({', '.join(group.folders)})"

@@ -52,10 +52,11 @@ def small(monkeypatch):
 
 
 def test_verify_and_fetch_of_what_is_there(places, small, capsys):
-    folder = places / "root" / "small"
-    folder.mkdir(parents=True)
+    folder = places / "data" / "small"
+    for each in (folder, places / "root" / "small"):
+        each.mkdir(parents=True)
     (folder / "a").write_bytes(CONTENT)
-    assert run("verify", "mnist", "--root", places / "root") == 0
+    assert run("verify", "mnist") == 0
     assert run("fetch", "mnist", "--root", places / "root") == 0
     out, err = capsys.readouterr()
     assert out == f"mnist: 1 file in {folder} as published\nmnist is in {folder} (MIT)\n"
@@ -113,6 +114,7 @@ def test_check_prints_the_report_of_a_folder_or_a_data_set(places, monkeypatch, 
             ["fetch", "digits"],
             " fetch: argument {mnist,fashion_mnist,cifar10,fsdd,adrenalmnist3d,hippocampus}: invalid",
         ),
+        (["list", "--root", ""], " list: argument --root: give a folder, not ''"),
         (["check", "mnits"], " check: argument NAME|FOLDER: give a folder or one of digits, mnist,"),
         (["list", "--rot", "x"], " list: unrecognized arguments: --rot: did you mean --root?"),
     ],
