@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
-from jaxcnn.contract.precision import sum_dtype, widen
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule, plain_op
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 from jaxcnn.kernels.unfused import unfused
@@ -323,11 +323,11 @@ def adaptive_mean_pool(x: jax.Array, shape: Regions) -> jax.Array:
 # Along an axis y = A x with a matrix A [M, S] of shares. Where M divides S, the regions are blocks of S/M side by side.
 def _adaptive_mean_pool_plain(x, image, shape):
     """The means of blocks, on all axes that have them at once; then those of regions, axis by axis."""
-    y = _mean_of_blocks(widen(x), [_block(n, m) for n, m in zip(image, shape, strict=True)])
+    y = _mean_of_blocks(x, [_block(n, m) for n, m in zip(image, shape, strict=True)])
     for axis, m in enumerate(shape, start=1):
         if y.shape[axis] != m:
             y = sum_terms(y, _shares(y.shape[axis], m), axis)
-    return y.astype(x.dtype)
+    return y
 
 
 def _adaptive_mean_pool_fwd(x, image, shape):
@@ -337,14 +337,16 @@ def _adaptive_mean_pool_fwd(x, image, shape):
 def _adaptive_mean_pool_bwd(image, shape, _, dy):
     """dx = Aᵀ dy along each axis, the last step backwards first."""
     blocks = [_block(n, m) for n, m in zip(image, shape, strict=True)]
-    dx = widen(dy)
+    dx = dy
     for axis, (n, m, block) in enumerate(zip(image, shape, blocks, strict=True), start=1):
         if n // block != m:
             dx = sum_terms(dx, transposed(_shares(n, m), n), axis)
     return (_share_in_blocks(dx, blocks),)
 
 
-_adaptive_mean_pool = custom_rule(_adaptive_mean_pool_plain, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd)
+_adaptive_mean_pool = custom_rule(
+    _adaptive_mean_pool_plain, _adaptive_mean_pool_fwd, _adaptive_mean_pool_bwd, wide=True
+)
 
 
 def _block(n, m):
