@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.contract import arguments
+from jaxcnn.contract.norm_arguments import checked
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.ops.normalization import channel_shaped, checked, mask, normalise, standardised
+from jaxcnn.kernels.statistics import standardised
+from jaxcnn.ops.normalization import channel_shaped, mask, normalise
 
 
 def batch_norm(

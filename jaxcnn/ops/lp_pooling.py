@@ -20,7 +20,8 @@ from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import pooling_window
 from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
-from jaxcnn.kernels.winners import store, window_max
+from jaxcnn.kernels.winners import window_max
+from jaxcnn.kernels.winning_entries import store
 
 
 def lp_pool(
