@@ -290,16 +290,13 @@ def no_size_of_the_regions(right):
     return mutant
 
 
-DROPS = ["dropout", "spatial_dropout", "drop_path", "drop_block"]
-CENTRED = ["batch", "layer", "group", "instance"]
+DROPS = ["dropout", "drop_block"]  # with either way to scale
 NORM_MUTANTS = [no_mean_term, no_variance_term, without_r]
 
 # Where, what is put there, and the case of the table that has to notice.
 REPLACED = [
     (convolution, "_dagger", no_flip, "conv-bias"),
-    (convolution, "_dagger", no_flip, "conv-1d"),
     (convolution, "_dagger", no_flip, "conv-3d"),
-    (convolution, "_dagger", no_flip, "depthwise_conv"),
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
@@ -365,8 +362,7 @@ WRAPPED = [
     (dice._dice, "bwd", no_size_of_the_regions, "dice"),
     *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
     (resize._resize, "bwd", over_all, "resize-linear-3d"),
-    *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
-    *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
+    *((normalization, "_normalise_dx", mutant, "group_norm") for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
     (filter_normalization._spectral_norm, "bwd", transposed_directions, "spectral_norm"),
     (local_response, "_sum_around", the_same_neighbours, "local_response_norm-even"),
