@@ -83,10 +83,29 @@ def test_extras_hold_what_is_imported():
     assert of_others(EXPERIMENTS) - CORE == set(extras["bench"])
 
 
+def test_tests_mirror_the_package():
+    """Each folder has tests of the same name, and each folder of tests has what it tests."""
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    packages = {path.parent.relative_to(PACKAGE) for path in FILES}
+    assert tests - packages == {Path("experiments")}
+    assert packages - tests == {Path("kernels/correlation"), Path("nn/models")}  # tested with the folder around them
+
+
 def test_kernels_know_no_rules():
     """What computes a formula fast is no formula: its gradient is written where it is used."""
     for path in (PACKAGE / "kernels").rglob("*.py"):
         assert not re.search(r"custom_vjp|custom_rule", path.read_text()), path
+
+
+# Part of what these do, and what they keep, is in the dtype of the arguments.
+PARTLY_WIDE = {"filter_normalization", "mixed_pooling", "padding", "stochastic_pooling"}
+
+
+def test_rules_know_no_meshes_and_no_dtypes():
+    """Where sums are wide, and where arrays lie, is said once: in the contract, and in kernels."""
+    for path in (PACKAGE / "ops").rglob("*.py"):
+        assert not re.search(r"contract\.sharding", path.read_text()), path
+        assert ("contract.precision" in path.read_text()) == (path.stem in PARTLY_WIDE), path
 
 
 PUBLIC = [
