@@ -64,7 +64,7 @@ def test_imports(path):
         assert not name.startswith(("jax._src", "jax.interpreters")), f"{name} is private"
 
 
-def of_others(paths):
+def third_party(paths):
     """The packages of others that files import, inside functions as well."""
     names = {name.partition(".")[0] for path in paths for name, _ in imported(ast.parse(path.read_text()))}
     ours = {"jaxcnn", *(path.stem for path in (ROOT / "tests").rglob("*.py")), *(path.stem for path in EXPERIMENTS)}
@@ -74,13 +74,13 @@ def of_others(paths):
 def test_extras_hold_what_is_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert of_others(FILES) == CORE | EXTRAS.keys()
+    assert third_party(FILES) == CORE | EXTRAS.keys()
     assert sorted(extras["train"]) == sorted(EXTRAS.values())
     assert {re.split("[><=]", name)[0] for name in project["dependencies"]} == CORE | {"jaxlib"}
-    of_others_alone = {"pytest-xdist", "matplotlib"}  # pytest's, and the chart's of the benchmark that a test runs
-    imported_by_name = {name for name in extras["test"] if not name.startswith("jaxcnn[")} - of_others_alone
-    assert of_others((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
-    assert of_others(EXPERIMENTS) - CORE == set(extras["bench"])
+    third_party_alone = {"pytest-xdist", "matplotlib"}  # pytest's, and the chart's of the benchmark that a test runs
+    imported_by_name = {name for name in extras["test"] if not name.startswith("jaxcnn[")} - third_party_alone
+    assert third_party((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
+    assert third_party(EXPERIMENTS) - CORE == set(extras["bench"])
 
 
 def test_tests_mirror_the_package():

@@ -66,7 +66,7 @@ def mesh_of(kind, **axes):
     return jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(kind,) * len(axes))
 
 
-def on_mesh(mesh, f, dy, dy_specs, args, specs):
+def run_on_mesh(mesh, f, dy, dy_specs, args, specs):
     """The value and gradients of f as computed on the mesh, and the collectives of the program that did."""
     with jax.set_mesh(mesh):
         dy, args = (
@@ -122,7 +122,7 @@ def test_batch_over_devices(case):
     dy = normal(results(case.f, *args))
     expected = compiled(value_and_gradients(case.f))(dy, args)
     for kind in kinds_of_mesh(case):
-        got, found = on_mesh(mesh_of(kind, batch=DEVICES), case.f, dy, dy_specs, args, specs)
+        got, found = run_on_mesh(mesh_of(kind, batch=DEVICES), case.f, dy, dy_specs, args, specs)
         assert_close(got, expected)
         assert not set(found) - {"all-reduce"}, f"{kind}: {found}"
     assert [jax.typeof(dx).sharding.spec for dx in got[1]] == list(specs)
@@ -257,7 +257,7 @@ def test_batch_and_places_over_devices(name):
     dy_specs = [P("batch", "rows") if rows_divide else P("batch")]
     expected = compiled(value_and_gradients(f))(dy, args)
     for kind in (AxisType.Auto, AxisType.Explicit):
-        got, _ = on_mesh(mesh_of(kind, batch=2, rows=4), f, dy, dy_specs, args, specs)
+        got, _ = run_on_mesh(mesh_of(kind, batch=2, rows=4), f, dy, dy_specs, args, specs)
         assert_close(got, expected)
     assert jax.typeof(got[1][0]).sharding.spec == P("batch", "rows", None, None)
 
@@ -329,7 +329,7 @@ def test_number_of_collectives():
     for name, (f, shapes, _) in expected.items():
         args = [x, *map(jnp.ones, shapes)]
         specs = [P("batch"), *(P() for _ in shapes)]
-        _, found = on_mesh(mesh, f, normal(results(f, *args)), [P("batch")], args, specs)
+        _, found = run_on_mesh(mesh, f, normal(results(f, *args)), [P("batch")], args, specs)
         number[name] = dict(found)
     assert number == {name: {"all-reduce": n} if n else {} for name, (_, _, n) in expected.items()}
 
@@ -340,7 +340,7 @@ def test_split_rows_exchange_their_borders():
     x, w = jnp.ones((16, 16, 6, 16)), jnp.ones((3, 3, 16, 32))
     rows = P(None, "rows")
     mesh = mesh_of(AxisType.Auto, rows=DEVICES)
-    _, found = on_mesh(mesh, jc.conv, normal(results(jc.conv, x, w)), [rows], [x, w], [rows, P()])
+    _, found = run_on_mesh(mesh, jc.conv, normal(results(jc.conv, x, w)), [rows], [x, w], [rows, P()])
     assert set(found) == {"all-reduce", "collective-permute"}
 
 
