@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark import operations
 from benchmark.comparison import geometric_mean
-from benchmark.peers.in_jax import fingerprint
+from benchmark.peers.jax_peer import fingerprint
 from benchmark.peers.jaxcnn_peer import Peer as Ours
 from benchmark.peers.lax_peer import Peer as Lax
 
@@ -120,7 +120,7 @@ def forward_of(f, *arrays):
     return f(*arrays[:-1])
 
 
-def of_both(of, ours, theirs, *more):
+def both_sides(of, ours, theirs, *more):
     return partial(of, ours, *more), partial(of, theirs, *more)
 
 
@@ -135,11 +135,11 @@ def operation_cases(quick, dtypes, batches=1):
             arrays = [normal(shape, i).astype(dtype) for i, shape in enumerate(shapes) if shape is not None]
             both = [partial(peer.apply, None, operation) for peer in (Ours, Lax)]
             if operation.has_filter:
-                parts = {"dx": of_both(gradient_of, *both, 0), "dw": of_both(gradient_of, *both, 1)}
+                parts = {"dx": both_sides(gradient_of, *both, 0), "dw": both_sides(gradient_of, *both, 1)}
             else:
                 both = [partial(f, w=None) for f in both]
-                parts = {"dx": of_both(both_passes, *both)}
-            for part, functions in {"forward": of_both(forward_of, *both), **parts}.items():
+                parts = {"dx": both_sides(both_passes, *both)}
+            for part, functions in {"forward": both_sides(forward_of, *both), **parts}.items():
                 cases[f"{operation.name} | {part} | {dtype}"] = (*functions, arrays)
     return cases
 
@@ -156,7 +156,7 @@ def other_cases(quick, dtypes, batches):
             shapes = [sized(shape)] + [sized(shape)[-1:]] * 2 * (name in WITH_SCALES)
             y = jax.eval_shape(f, *(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes))
             arrays = drawn([*shapes, y.shape], dtype)
-            cases[f"{name} | both | {dtype}"] = (*of_both(both_passes, f, jc.derived(f)), arrays)
+            cases[f"{name} | both | {dtype}"] = (*both_sides(both_passes, f, jc.derived(f)), arrays)
     return cases
 
 

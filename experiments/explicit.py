@@ -112,7 +112,7 @@ def cross_entropy(logits, labels):
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
-def in_flax(model: nn.Module, images: jax.Array, labels: jax.Array, change: Callable) -> tuple[Callable, Any]:
+def flax_step(model: nn.Module, images: jax.Array, labels: jax.Array, change: Callable) -> tuple[Callable, Any]:
     def loss(params, statistics, images, labels):
         variables = {"params": params, "batch_stats": statistics}
         logits, state = model.apply(variables, images, mutable=["batch_stats"])
@@ -131,7 +131,7 @@ def in_flax(model: nn.Module, images: jax.Array, labels: jax.Array, change: Call
     return step, (variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
 
 
-def in_equinox(model: eqx.Module, images: jax.Array, labels: jax.Array, change: Callable) -> tuple[Callable, Any]:
+def equinox_step(model: eqx.Module, images: jax.Array, labels: jax.Array, change: Callable) -> tuple[Callable, Any]:
     params, static = eqx.partition(model, eqx.is_array)
 
     def loss(model, images, labels):
@@ -156,9 +156,9 @@ def networks(quick: bool) -> dict[str, tuple[Callable, Any, tuple[int, ...]]]:
         (ResNet(width, stages=1), MobileNet(width, depth=2)) if quick else (ResNet(width), MobileNet(width))
     )
     return {
-        "ResNet, flax.linen": (in_flax, resnet, shape),
-        "MobileNet, flax.linen": (in_flax, mobilenet, shape),
-        "CNN, Equinox": (in_equinox, CNN(width, jax.random.key(0)), shape),
+        "ResNet, flax.linen": (flax_step, resnet, shape),
+        "MobileNet, flax.linen": (flax_step, mobilenet, shape),
+        "CNN, Equinox": (equinox_step, CNN(width, jax.random.key(0)), shape),
     }
 
 

@@ -2,13 +2,17 @@
 
     python experiments/tolerances.py
 
-runs the right rules of rules.py with 5 random cotangents, and prints for each margin of jaxcnn/check/tolerance.py the
-largest error that a right rule makes, in the unit that the margin multiplies. Of the four units of an entry in the
-dtype of the arguments, an error counts for the largest. Results with a kink, and the rule that JAX does not derive, are
-left out.
+runs the right rules of rules.py with 5 random cotangents, and prints for each margin of jaxcnn/check/ that multiplies a
+unit of rounding the largest error that a right rule makes, in that unit. Of the four units of an entry in the dtype of
+the arguments, an error counts for the largest. Results with a kink, and the rule that JAX does not derive, are left
+out.
 
-Result: right rules use 10 of the 45 of CANCELLED, and less than a third of every other margin; the unit of OWN_ROUNDING
-is never the largest (AMD EPYC, Linux, Python 3.11.7, jax and jaxlib 0.10.2, numpy 2.4.6; November 2026).
+For the margins of differences.py and remainder.py the functions of these rules are looked at in float64. Over a step of
+2^-29 the remainder of a linear approximation is rounding: it is the error of two values and of the slope.
+
+Result: right rules use 10 of the 45 of CANCELLED, and less than a third of every other margin; the unit of
+NARROW_ROUNDING is never the largest (AMD EPYC, Linux, Python
+3.11.7, jax and jaxlib 0.10.2, numpy 2.4.6; November 2026).
 """
 
 import platform
@@ -19,12 +23,14 @@ import jax
 import numpy as np
 from rules import RIGHT, Rule
 
-from jaxcnn.check import tolerance
+from jaxcnn.check import differences, remainder, tolerance
 from jaxcnn.check.arguments import floating_arguments
+from jaxcnn.check.differences import Slopes
 from jaxcnn.check.examination import Examination, Run
-from jaxcnn.check.programs import CannotDerive
+from jaxcnn.check.programs import CannotDerive, float64_on_cpu
 
-OWN = ("OWN_ENTRY", "OWN_USUAL", "OWN_SUM", "OWN_ROUNDING")
+MODULES = (tolerance, differences, remainder)
+NARROW = ("NARROW_ENTRY", "NARROW_USUAL", "NARROW_SUM", "NARROW_ROUNDING")
 
 
 def examine(rule: Rule, seed: int) -> Examination:
@@ -33,7 +39,7 @@ def examine(rule: Rule, seed: int) -> Examination:
     return Examination(arguments, f, f, 1e-10, jax.random.key_data(jax.random.key(seed)))
 
 
-def in_float64(examination: Examination, run: Run):
+def double_errors(examination: Examination, run: Run):
     """(margin, error in its unit) of each result in float64."""
     sizes, length = examination.sizes(run), run.program.length
     for row, expected, kink in zip(examination.differences(run, run.got), run.expected, run.kinks, strict=True):
@@ -47,7 +53,7 @@ def in_float64(examination: Examination, run: Run):
             yield "REDUCED_PRECISION", largest_ratio(error, unit)
 
 
-def in_own_dtype(examination: Examination, run: Run):
+def narrow_errors(examination: Examination, run: Run):
     """(margin, error in its unit) of each result in the dtype of the arguments."""
     rows = examination.differences(run, run.got)
     for row, effect, kink in zip(rows, examination.rounding, run.kinks, strict=True):
@@ -55,9 +61,26 @@ def in_own_dtype(examination: Examination, run: Run):
             yield "DERIVED_ERROR", largest_ratio(effect.derived_error, effect.derived_unit)
             error = np.minimum(np.abs(row.got - effect.expected), np.abs(row.got - effect.derived))
             units = np.stack([np.broadcast_to(unit, error.shape) for unit in effect.units])
-            for k, margin in enumerate(OWN):
+            for k, margin in enumerate(NARROW):
                 counts = np.argmax(units, axis=0) == k
                 yield margin, largest_ratio(error[counts], units[k][counts])
+
+
+def difference_errors(rule: Rule, seed: int):
+    """(margin, error in its unit) of the outputs and of the remainders of the linear approximation."""
+    slopes = Slopes(
+        floating_arguments("tolerances", rule.f, rule.args), rule.f, jax.random.key_data(jax.random.key(seed))
+    )
+    with float64_on_cpu():
+        values = list(map(np.asarray, slopes.values(*slopes.args)))
+    for got, value in zip(slopes.outputs, values, strict=True):
+        yield "_OUTPUT", largest_ratio(np.abs(got - value), slopes.eps * (np.abs(value) + tolerance.usual(value)))
+    for i in range(len(slopes.args)):
+        u, h = slopes.direction(i), remainder._STEPS[-1]
+        (here, noise), slope = slopes.value(i, 0 * u), h * slopes.claimed(i, u)
+        rest = abs(slopes.value(i, h * u)[0] - here - slope)
+        yield "_REMAINDER", largest_ratio(rest, noise + tolerance.DOUBLE * abs(slope))
+        yield "_NOISE", largest_ratio(rest, 2 * noise / differences._NOISE)
 
 
 def largest_ratio(error, unit) -> float:
@@ -73,13 +96,15 @@ def main() -> None:
                 examination = examine(rule, seed)
             except CannotDerive:
                 continue
-            own = in_own_dtype(examination, examination.own_run) if examination.own_run else ()
-            for margin, ratio in (*in_float64(examination, examination.double_run), *own):
+            narrow = narrow_errors(examination, examination.narrow_run) if examination.narrow_run else ()
+            errors = *double_errors(examination, examination.double_run), *narrow, *difference_errors(rule, seed)
+            for margin, ratio in errors:
                 seen[margin] = max(seen[margin], (ratio, rule.name if ratio else ""))
     print("| margin | is | largest seen | in |\n| --- | --- | --- | --- |")
-    for margin in ("CANCELLED", "REDUCED_PRECISION", "DERIVED_ERROR", *OWN):
+    for margin in ("CANCELLED", "REDUCED_PRECISION", "DERIVED_ERROR", *NARROW, "_OUTPUT", "_NOISE", "_REMAINDER"):
         ratio, name = seen[margin]
-        print(f"| `{margin}` | {getattr(tolerance, margin)} | {ratio:.2g} | {name or 'never the largest unit'} |")
+        value = next(getattr(module, margin) for module in MODULES if hasattr(module, margin))
+        print(f"| `{margin}` | {value} | {ratio:.2g} | {name or 'never the largest unit'} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
     print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
 

@@ -61,7 +61,8 @@ def name(readme):
 def test_examples_of_a_readme(readme, tmp_path):
     """They run, each by itself, and print what the comments behind `print` say."""
     examples = blocks(readme, "python")
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment = {**os.environ, **quick, "PYTHONWARNINGS": "error"}
     options = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
     ran = subprocess.run([sys.executable, "-c", PROGRAMS], input=json.dumps(examples), check=False, **options)
     assert ran.returncode == 0, ran.stderr

@@ -71,7 +71,7 @@ def test_imports(path):
         assert not name.startswith(("jax._src", "jax.interpreters")), f"{name} is private"
 
 
-def of_others(paths):
+def third_party(paths):
     """The packages of others that files import, inside functions as well."""
     names = {name.partition(".")[0] for path in paths for name, _ in imported(ast.parse(path.read_text()))}
     ours = {"jaxcnn", *(path.stem for path in (ROOT / "tests").rglob("*.py")), *(path.stem for path in EXPERIMENTS)}
@@ -81,19 +81,38 @@ def of_others(paths):
 def test_extras_hold_what_is_imported():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert of_others(FILES) == CORE | EXTRAS.keys()
+    assert third_party(FILES) == CORE | EXTRAS.keys()
     assert sorted(extras["train"]) == sorted(EXTRAS.values())
     assert {re.split("[><=]", name)[0] for name in project["dependencies"]} == CORE | {"jaxlib"}
-    of_others_alone = {"pytest-xdist", "matplotlib"}  # pytest's, and the chart's of the benchmark that a test runs
-    imported_by_name = {name for name in extras["test"] if not name.startswith("jaxcnn[")} - of_others_alone
-    assert of_others((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
-    assert of_others(EXPERIMENTS) - CORE - EXTRAS.keys() == set(extras["bench"])
+    third_party_alone = {"pytest-xdist", "matplotlib"}  # pytest's, and the chart's of the benchmark that a test runs
+    imported_by_name = {name for name in extras["test"] if not name.startswith("jaxcnn[")} - third_party_alone
+    assert third_party((ROOT / "tests").rglob("*.py")) - CORE - EXTRAS.keys() == imported_by_name
+    assert third_party(EXPERIMENTS) - CORE - EXTRAS.keys() == set(extras["bench"])
+
+
+def test_tests_mirror_the_package():
+    """Each folder has tests of the same name, and each folder of tests has what it tests."""
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    packages = {path.parent.relative_to(PACKAGE) for path in FILES}
+    assert tests - packages == {Path("experiments")}
+    assert packages - tests == {Path("kernels/correlation"), Path("nn/models")}  # tested with the folder around them
 
 
 def test_kernels_know_no_rules():
     """What computes a formula fast is no formula: its gradient is written where it is used."""
     for path in (PACKAGE / "kernels").rglob("*.py"):
         assert not re.search(r"custom_vjp|custom_rule", path.read_text()), path
+
+
+# Part of what these do, and what they keep, is in the dtype of the arguments.
+PARTLY_WIDE = {"filter_normalization", "mixed_pooling", "padding", "stochastic_pooling"}
+
+
+def test_rules_know_no_meshes_and_no_dtypes():
+    """Where sums are wide, and where arrays lie, is said once: in the contract, and in kernels."""
+    for path in (PACKAGE / "ops").rglob("*.py"):
+        assert not re.search(r"contract\.sharding", path.read_text()), path
+        assert ("contract.precision" in path.read_text()) == (path.stem in PARTLY_WIDE), path
 
 
 PUBLIC = [

@@ -84,7 +84,7 @@ def _first_channels_exchanged(g: np.ndarray) -> np.ndarray:
     return g[..., [1, 0, *range(2, g.shape[-1])]] if g.ndim and g.shape[-1] > 1 else g
 
 
-def _others_zeroed(dy: Sequence[Any]) -> list[Any]:
+def _all_but_first_zeroed(dy: Sequence[Any]) -> list[Any]:
     """The cotangent of the first output, and zeros for the others."""
     return [dy[0], *map(np.zeros_like, dy[1:])]
 
@@ -129,7 +129,7 @@ BREAKAGES: dict[str, Callable[[Call], np.ndarray]] = {
     "dy shifted by one": lambda c: c.changed_dy(lambda dy: np.roll(dy, 1, _inner_axes(dy)[:1]) if dy.ndim else dy),
     "the mean of dy taken out": lambda c: c.changed_dy(lambda dy: dy - _mean(dy)),
     "dy in low precision": lambda c: c.changed_dy(_coarse),
-    "dy of the first output only": lambda c: c.gradient(c.args, _others_zeroed(c.dy)),
+    "dy of the first output only": lambda c: c.gradient(c.args, _all_but_first_zeroed(c.dy)),
     # what is kept for the backward pass
     "always the arguments of the first call": lambda c: c.gradient(c.first_args, c.dy),
     "halved arguments": lambda c: c.changed_args(lambda a: a / 2),

@@ -22,12 +22,13 @@ OTHER_DY = -1024
 _ZEROS_IN_DY = 0.1
 # Both points have a largest error, in tolerances; that of a right row counts as 1. _WORSE_ELSEWHERE bounds how many
 # times larger than the error at the first point the error at the other point is, if both have one cause. If it is
-# larger still, the rule has another fault at the other point. The number is chosen, not measured.
+# larger still, the rule has another fault at the other point. The number bounds the smallest fault that shows at the
+# other point only: with 1e3 that is an error of 1e-7 of an entry, at the default tolerance.
 _WORSE_ELSEWHERE = 1e3
 # To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
-# _EPS_PER_STEP eps of the coarsest dtype that the gradients are computed in, so that numbers that tie when they are
-# rounded no longer tie. The step is at least _SMALLEST_STEP. 1e-7 is 4e8 eps of float64, so float64 resolves the
-# step. Both numbers are chosen, not measured.
+# _EPS_PER_STEP eps of the coarsest dtype that the gradients are computed in. Numbers that tie when they are rounded are
+# up to 1 eps apart, so it is more than 1. The step is at least _SMALLEST_STEP, which the resolution of float64 bounds
+# from below, and from above the change of a smooth gradient within a step: 1e-7 is 4e8 eps of float64.
 _EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
 # To round an array anew each entry gets a number from its value. The sine of the angle times the entry, times this,
 # modulo 1, has lost all likeness to the entry.
@@ -67,8 +68,8 @@ class Examination:
         eps: of the lowest precision that a right rule may compute in, in a run in float64.
         double_run: in float64, at the point.
         elsewhere_run: in float64, at another point with another cotangent.
-        own_run: in the dtypes of the arguments, at the point; None where all of them are float64.
-        rounding: what rounding does to each row of own_run; there only where own_run is.
+        narrow_run: in the dtypes of the arguments, at the point; None where all of them are float64.
+        rounding: what rounding does to each row of narrow_run; there only where narrow_run is.
     """
 
     def __init__(
@@ -78,25 +79,25 @@ class Examination:
         self.f, self.rtol = f, rtol
         double = compile_program(arguments.caller, f, reference, arguments.floats, double=True)
         self.dtypes = [jnp.result_type(a) for a in arguments.floats]
-        own: Program | None = None
+        narrow: Program | None = None
         if any(dtype != jnp.float64 for dtype in self.dtypes):
-            own = compile_program(arguments.caller, f, reference, arguments.floats, double=False)
+            narrow = compile_program(arguments.caller, f, reference, arguments.floats, double=False)
 
         self.output_count = len(double.outputs)
         self.batch = double.outputs[0].shape[0] if double.outputs[0].ndim else None
         outputs = ["output"] if self.output_count == 1 else [f"output {i}" for i in range(self.output_count)]
         self.names = [*outputs, *(f"gradient of {name}" for name in arguments.names)]
 
-        dy = (own or double).random_dy(seed)
+        dy = (narrow or double).random_dy(seed)
         coarsest = max(float(jnp.finfo(dtype).eps) for dtype in self.dtypes)
         self.eps = max(double.eps, min(double.rule_eps, coarsest))  # a rule may use as little precision as it is given
         self.double_run = self._run(double, arguments.floats, dy)
-        self.elsewhere_run = self._run(double, *_other_point(arguments.floats, dy))
-        self.own_run: Run | None = None
-        if own:
-            results = own(arguments.floats, dy)
+        self.elsewhere_run = self._run(double, *_second_point(arguments.floats, dy))
+        self.narrow_run: Run | None = None
+        if narrow:
+            results = narrow(arguments.floats, dy)
             self.rounding = self._measure_rounding(results[1])
-            self.own_run = self._run(own, arguments.floats, dy, results)
+            self.narrow_run = self._run(narrow, arguments.floats, dy, results)
 
     def _measure_rounding(self, derived: Arrays) -> list[RoundingEffect]:
         """What rounding does to each output and gradient; `derived` are those of JAX in the dtype of the arguments."""
@@ -135,11 +136,11 @@ class Examination:
 
     def accepts(self, rule: Callable[[Run], Arrays]) -> bool:
         """Whether another rule, from a run to outputs and gradients, would be found right in place of that of f."""
-        for run in filter(None, (self.double_run, self.own_run, self.elsewhere_run)):
+        for run in filter(None, (self.double_run, self.narrow_run, self.elsewhere_run)):
             got = rule(run)
             if any(row.wrong.any() for row in self.differences(run, got)):
                 return False
-            if run is (self.own_run or self.double_run) and any(self._wrong_dtype(i, got) for i in range(len(got))):
+            if run is (self.narrow_run or self.double_run) and any(self._wrong_dtype(i, got) for i in range(len(got))):
                 return False
         return True
 
@@ -189,15 +190,15 @@ class Examination:
 
     def _row(self, i: int) -> Comparison:
         """What the runs at the point say about one output or argument."""
-        double, own = self.double_run, self.own_run
-        dtype = own.got[i].dtype if own else None
+        double, narrow = self.double_run, self.narrow_run
+        dtype = narrow.got[i].dtype if narrow else None
         row = self.differences(double, double.got)[i].comparison(self.names[i], self.batch, dtype)
         kinks = np.count_nonzero(double.kinks[i])
-        if own is not None:
-            low = self.differences(own, own.got)[i]
+        if narrow is not None:
+            low = self.differences(narrow, narrow.got)[i]
             row = _joined(row, low.comparison(self.names[i], self.batch), low.dtype)
-            kinks = max(kinks, np.count_nonzero(own.kinks[i]))
-        wrong_dtype = self._wrong_dtype(i, (own or double).got)
+            kinks = max(kinks, np.count_nonzero(narrow.kinks[i]))
+        wrong_dtype = self._wrong_dtype(i, (narrow or double).got)
         if wrong_dtype:
             row = replace(row, problem=" and ".join(filter(None, (wrong_dtype, row.problem))))
         return replace(row, kink=f"{kinks} entries at a kink, where JAX takes another side" if kinks else "")
@@ -243,13 +244,13 @@ class Examination:
         return rows
 
 
-def _other_point(args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
+def _second_point(args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
     """Smaller arguments of the same sign, and a dy of another size and sign that is zero here and there."""
     random = generator("other arguments")
     wide = [np.asarray(a, np.float64) for a in args]
-    other_args = [a * (1 - SHRINKING * random.random(size=a.shape)) for a in wide]
+    second_args = [a * (1 - SHRINKING * random.random(size=a.shape)) for a in wide]
     kept = [random.random(size=d.shape) > _ZEROS_IN_DY for d in dy]
-    return other_args, [OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
+    return second_args, [OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
 
 
 def _joined(row: Comparison, low: Comparison, dtype: Any) -> Comparison:

@@ -133,9 +133,9 @@ def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -
     something outside of its residuals, the gradients of the first call depend on the arguments of the other.
     """
 
-    def interrupted(args, dy, other_args):
+    def interrupted(args, dy, second_args):
         y, vjp = jax.vjp(f, *args)
-        jax.vjp(f, *other_args)
+        jax.vjp(f, *second_args)
         return [*y, *vjp(list(dy))]
 
     closed = jax.make_jaxpr(interrupted)(args, dy, args)

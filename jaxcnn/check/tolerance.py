@@ -31,11 +31,12 @@ REDUCED_PRECISION = 32
 # In the dtype of the arguments, JAX's gradient counts as right within DERIVED_ERROR times what rounding does to a usual
 # entry (`RoundingEffect.derived_unit`).
 DERIVED_ERROR = 8
-# In the dtype of the arguments, an entry is right within the sum of OWN_ENTRY · eps · |entry|, OWN_USUAL · eps · (a
-# usual entry), OWN_SUM · (the error of a sum in float32) and OWN_ROUNDING · (what the rounding of the arguments and of
-# the intermediate results does to the gradient). The last one is for functions that magnify the rounding of their
-# arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of OWN_USUAL.
-OWN_ENTRY, OWN_USUAL, OWN_SUM, OWN_ROUNDING = 4, 8, 4, 8
+# In the dtype of the arguments, an entry is right within the sum of NARROW_ENTRY · eps · |entry|, NARROW_USUAL · eps ·
+# (a usual entry), NARROW_SUM · (the error of a sum in float32) and NARROW_ROUNDING · (what the rounding of the
+# arguments and of the intermediate results does to the gradient). The last one is for functions that magnify the
+# rounding of their arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of
+# NARROW_USUAL.
+NARROW_ENTRY, NARROW_USUAL, NARROW_SUM, NARROW_ROUNDING = 4, 8, 4, 8
 # The 0.9 quantile of |x|, for a normal x of standard deviation 1. A measured quantile over it is a standard deviation.
 NORMAL_QUANTILE = 1.645
 
@@ -178,7 +179,7 @@ class RoundingEffect:
 
     @property
     def units(self) -> tuple[np.ndarray, float, float, float]:
-        """The units of `OWN_ENTRY`, `OWN_USUAL`, `OWN_SUM` and `OWN_ROUNDING`."""
+        """The units of `NARROW_ENTRY`, `NARROW_USUAL`, `NARROW_SUM` and `NARROW_ROUNDING`."""
         size = usual(self.expected)
         rounding = max(self.input_error, self.derived_error if self.derived_is_right else 0.0)
         return self.eps * np.abs(self.expected), self.eps * size, self.sum_eps * size, rounding
@@ -186,7 +187,7 @@ class RoundingEffect:
     def tolerance(self, left: float) -> np.ndarray:
         """The error that each entry may have; `left` is what rounding leaves of a result that is zero otherwise."""
         entry, usual_entry, sums, rounding = self.units
-        return OWN_ENTRY * entry + OWN_USUAL * usual_entry + OWN_SUM * sums + OWN_ROUNDING * rounding + left
+        return NARROW_ENTRY * entry + NARROW_USUAL * usual_entry + NARROW_SUM * sums + NARROW_ROUNDING * rounding + left
 
 
 def usual(a: np.ndarray) -> float:

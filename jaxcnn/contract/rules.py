@@ -22,6 +22,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 from jax.extend.core import Literal
 
+from jaxcnn.contract.precision import computed_wide, rounded, rounded_forward
 from jaxcnn.contract.sharding import compiled_for_any_mesh, compiled_whole, placed_like
 
 
@@ -51,6 +52,8 @@ def custom_rule(
     fwd: Callable[..., Any],
     bwd: Callable[..., Any],
     named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _empty_tuple,
+    *,
+    wide: bool = False,
 ) -> Any:
     """`plain` with a backward pass that is written out: a `jax.custom_vjp`, of which each pass is one program.
 
@@ -62,7 +65,11 @@ def custom_rule(
             only.
         named_axes: takes the static arguments; returns the name and size of each axis, of a mesh or of `vmap`, that fwd
             and bwd sum over.
+        wide: whether half precision comes to plain, fwd and bwd as float32. Then the one result is rounded to the dtype
+            of the first floating-point argument. Arguments and results that fwd keeps are kept as they are outside.
     """
+    if wide:
+        plain, fwd, bwd = rounded(plain), rounded_forward(fwd), computed_wide(bwd)
     arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
     static -= 2
     rule = jax.custom_vjp(compiled_for_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype
+from jaxcnn.contract.norm_arguments import checked
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.ops.normalization import channel_shaped, checked, mask, normalise, standardised
+from jaxcnn.kernels.statistics import standardised
+from jaxcnn.ops.normalization import channel_shaped, mask, normalise
 
 
 def batch_norm(
@@ -114,8 +115,8 @@ def batch_norm_inference(
 
 
 def _batch_norm_inference_plain(x, gamma, beta, mean, var, eps):
-    gamma, beta, mean, var = (_wide_channels(a, x) for a in (gamma, beta, mean, var))
-    return (gamma * standardised(x, mean, lax.rsqrt(var + eps)) + beta).astype(x.dtype)
+    gamma, beta, mean, var = (_channels_like(a, x) for a in (gamma, beta, mean, var))
+    return gamma * standardised(x, mean, lax.rsqrt(var + eps)) + beta
 
 
 def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
@@ -124,24 +125,25 @@ def _batch_norm_inference_fwd(x, gamma, beta, mean, var, eps):
 
 def _batch_norm_inference_bwd(eps, residuals, dy):
     x, gamma, mean, var = residuals
-    r = lax.rsqrt(_wide_channels(var, x) + eps)
-    xhat = standardised(x, _wide_channels(mean, x), r)
-    wide_dy = dy.astype(r.dtype)
-    gamma_r = _wide_channels(gamma, x) * r
-    dbeta = _channel_sum(wide_dy)
-    dgamma = _channel_sum(wide_dy * xhat)
+    r = lax.rsqrt(_channels_like(var, x) + eps)
+    xhat = standardised(x, _channels_like(mean, x), r)
+    gamma_r = _channels_like(gamma, x) * r
+    dbeta = _channel_sum(dy)
+    dgamma = _channel_sum(dy * xhat)
     dmean = -gamma_r.reshape(-1) * dbeta
     dvar = -0.5 * (gamma_r.reshape(-1) * dgamma) * r.reshape(-1)
-    dx = gamma_r * wide_dy
+    dx = gamma_r * dy
     return dx, dgamma, dbeta, dmean, dvar
 
 
-_batch_norm_inference = custom_rule(_batch_norm_inference_plain, _batch_norm_inference_fwd, _batch_norm_inference_bwd)
+_batch_norm_inference = custom_rule(
+    _batch_norm_inference_plain, _batch_norm_inference_fwd, _batch_norm_inference_bwd, wide=True
+)
 
 
-def _wide_channels(a, x):
-    """a [C] with the rank of x, in the dtype that sums over x are accumulated in."""
-    return channel_shaped(a, x).astype(sum_dtype(x.dtype))
+def _channels_like(a, x):
+    """a [C] with the rank and the dtype of x."""
+    return channel_shaped(a, x).astype(x.dtype)
 
 
 def _channel_sum(a):

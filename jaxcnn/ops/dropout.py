@@ -12,7 +12,6 @@ from jax import lax
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 
 
@@ -150,9 +149,8 @@ def drop_block(key: jax.Array, x: jax.Array, rate: float, block: PerAxis) -> jax
 
 def _dropout_plain(key, x, draw, options):
     """`draw` gives the mask and the share of it by which the rest is scaled."""
-    wide = widen(x)
-    kept, share = draw(key, wide.dtype, *options)
-    return jnp.where(kept, wide / share, 0.0).astype(x.dtype)
+    kept, share = draw(key, x.dtype, *options)
+    return jnp.where(kept, x / share, 0.0)
 
 
 def _dropout_fwd(key, x, draw, options):
@@ -164,7 +162,7 @@ def _dropout_bwd(draw, options, key, dy):
     return None, _dropout_plain(key, dy, draw, options)
 
 
-_dropout = custom_rule(_dropout_plain, _dropout_fwd, _dropout_bwd)
+_dropout = custom_rule(_dropout_plain, _dropout_fwd, _dropout_bwd, wide=True)
 
 
 def _draw(key, dtype, rate, shape):

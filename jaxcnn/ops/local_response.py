@@ -8,7 +8,6 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.squares import compute_unless, limits
 
@@ -53,9 +52,8 @@ def local_response_norm(
 
 
 def _local_response_norm_plain(x, size, slope, beta, k):
-    wide = widen(x)
-    d, c = _divisor(wide, size, slope, k)
-    return (wide * (c**beta * d**-beta) * c**beta).astype(x.dtype)
+    d, c = _divisor(x, size, slope, k)
+    return x * (c**beta * d**-beta) * c**beta
 
 
 def _local_response_norm_fwd(x, size, slope, beta, k):
@@ -66,18 +64,18 @@ def _local_response_norm_fwd(x, size, slope, beta, k):
 # channels, i - low <= j <= i + high is the same as j - high <= i <= j + low: dx is a sum of the same kind with
 # the two ends exchanged.
 def _local_response_norm_bwd(size, slope, beta, k, x, dy):
-    wide = widen(x)
-    wide_dy = dy.astype(wide.dtype)
-    d, c = _divisor(wide, size, slope, k)
-    power, part = c**beta * d**-beta * c**beta, limits(wide.dtype)[2] ** 0.5
+    d, c = _divisor(x, size, slope, k)
+    power, part = c**beta * d**-beta * c**beta, limits(x.dtype)[2] ** 0.5
     low, high = _reach(size)
     # x_j x_i/d_i is near 1. But x_j alone may be too large for the dtype, and x_i/d_i too small: x_j is multiplied by
     # `part`, which is less than 1, and x_i/d_i divided by it.
-    neighbours = _sum_around(wide_dy * power * (wide * (c * (c / part) / d)), high, low)
-    return (power * wide_dy - 2 * slope * beta * (part * wide) * neighbours,)
+    neighbours = _sum_around(dy * power * (x * (c * (c / part) / d)), high, low)
+    return (power * dy - 2 * slope * beta * (part * x) * neighbours,)
 
 
-_local_response_norm = custom_rule(_local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd)
+_local_response_norm = custom_rule(
+    _local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd, wide=True
+)
 
 
 def _divisor(x, size, slope, k):

@@ -16,12 +16,12 @@ from jax.custom_derivatives import SymbolicZero
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import trimmed
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import pooling_window
 from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
 from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
-from jaxcnn.kernels.winners import store, window_max
+from jaxcnn.kernels.winners import window_max
+from jaxcnn.kernels.winning_entries import store
 
 
 def lp_pool(
@@ -83,8 +83,8 @@ def _lp_pool_fwd(x, p, window):
 # as x^(p-1) y^(1-p), as long as neither power leaves the numbers that there are.
 def _lp_pool_bwd(p, window, residuals, dy):
     """dx = Σ_i (x / y_i)^(p-1) dy_i over the windows i that a place is in, but for those of which y is 0."""
-    x, y = map(widen, residuals)
-    args = x, store(y), widen(dy)
+    x, y = residuals
+    args = x, store(y), dy
 
     def factored_dx(x, y, dy):
         shares = float(window.volume) * add_shares(_power_unless_zero(y, 1 - p) * dy, window, image_only(window))
@@ -107,7 +107,7 @@ def _lp_pool_bwd(p, window, residuals, dy):
     return (dx,)
 
 
-_lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd)
+_lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd, wide=True)
 
 
 def _is_moderate(x, y, dy, p):
@@ -186,7 +186,6 @@ def _plain_quotient_power(x, y, part, p):
 # for each of their entries, and is left out where all sums have their digits without it.
 def _norm(x, p, window, raised, quotient_power):
     """y = m (Σ (x/m)^p)^(1/p)."""
-    x, dtype = widen(x), x.dtype
 
     def unscaled(x):
         return _power_unless_zero(float(window.volume) * window_mean(raised(x, p), window, image_only(window)), 1 / p)
@@ -195,11 +194,11 @@ def _norm(x, p, window, raised, quotient_power):
         return _scaled_norm(x, p, window, quotient_power, 1.0, few)
 
     if not _overlap(window):
-        return scaled(x, FEW_ENTRIES).astype(dtype)
+        return scaled(x, FEW_ENTRIES)
     info = jnp.finfo(x.dtype)
     logs = math.log(info.tiny / info.eps), math.log(info.max) - math.log(window.volume)
     least, most = (math.exp(np.clip(log / p, math.log(info.tiny), math.log(info.max) - 1)) for log in logs)
-    return lax.cond(_all(_is_between(x, least, most)), unscaled, partial(scaled, few=1), x).astype(dtype)
+    return lax.cond(_all(_is_between(x, least, most)), unscaled, partial(scaled, few=1), x)
 
 
 def _scaled_norm(x, p, window, quotient_power, part, few=1):

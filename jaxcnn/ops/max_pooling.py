@@ -15,16 +15,8 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.rules import custom_rule, plain_op
 from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, require_seen
-from jaxcnn.kernels.winners import (
-    add_at_place,
-    add_at_winner,
-    dtype_of_places,
-    max_and_winner,
-    max_of_symbolic,
-    place_of_winner,
-    take_from_place,
-    window_max,
-)
+from jaxcnn.kernels.winners import add_at_winner, max_and_winner, max_of_symbolic, place_of_winner, window_max
+from jaxcnn.kernels.winning_places import add_at_place, dtype_of_places, take_from_place
 
 
 def max_pool(

@@ -9,17 +9,16 @@ Everything is computed in float32 at least. x, gamma and beta may have different
 as large as a quarter of the largest number of the dtype, though their squares are too large for it.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.precision import sum_dtype
+from jaxcnn.contract.norm_arguments import checked, checked_along
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.kernels.squares import difference, limits, present, square_sums, sum_along, sum_devices, sum_of_parts
+from jaxcnn.kernels.squares import present, sum_along, sum_devices
+from jaxcnn.kernels.statistics import entry_count, inverse_deviation, mean_of_entries, recomputed, standardised
 
 
 def layer_norm(
@@ -66,7 +65,7 @@ def layer_norm(
     >>> layer_norm(jnp.array([[1.0, 3.0]]), jnp.ones(2), jnp.zeros(2), eps=0.0)
     Array([[-1.,  1.]], dtype=float32)
     """
-    x, axes, gamma, beta = _checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
+    x, axes, gamma, beta = checked_along("layer_norm", x, axes, gamma=gamma, beta=beta)
     eps = arguments.number("layer_norm", "eps", eps, 0)
     return normalise(x, gamma, beta, mask("layer_norm", where, x), axes, eps, ())[0]
 
@@ -102,7 +101,7 @@ def rms_norm(
     >>> rms_norm(jnp.array([[3.0, -3.0]]), jnp.ones(2), eps=0.0)
     Array([[ 1., -1.]], dtype=float32)
     """
-    x, axes, gamma = _checked_along("rms_norm", x, axes, gamma=gamma)
+    x, axes, gamma = checked_along("rms_norm", x, axes, gamma=gamma)
     eps = arguments.number("rms_norm", "eps", eps, 0)
     return normalise(x, gamma, None, mask("rms_norm", where, x), axes, eps, ())[0]
 
@@ -234,14 +233,14 @@ def _normalise_bwd(axes, eps, named, residuals, cotangents):
     x, gamma = present(x, where), gamma.astype(r.dtype)
     dy = present(cotangents[0].astype(r.dtype), where)
     xhat = standardised(x, mean, r, where)
-    mean_in_sums, r_in_sums = _recomputed((mean, r))
+    mean_in_sums, r_in_sums = recomputed((mean, r))
     xhat_in_sums = standardised(x, mean_in_sums, r_in_sums, where)
     gamma_axes = tuple(axis for axis in range(x.ndim) if gamma.shape[axis] == 1)
     common_axes = tuple(axis for axis in gamma_axes if axis in axes)
     sum_dy, sum_dy_xhat = sum_along(dy, common_axes), sum_along(dy * xhat_in_sums, common_axes)
     dbeta = None if beta is None else sum_along(sum_dy, gamma_axes)
     dgamma = sum_along(sum_dy_xhat, gamma_axes)
-    count = _count(x, where, axes, named)
+    count = entry_count(x, where, axes, named)
     mean_dxhat = 0.0 if beta is None else sum_devices(sum_along(gamma * sum_dy, axes), named) / count
     mean_dxhat_xhat = sum_devices(sum_along(gamma * sum_dy_xhat, axes), named) / count
     dx = _normalise_dx(gamma * dy, xhat, r, mean_dxhat, mean_dxhat_xhat)
@@ -263,58 +262,18 @@ normalise = custom_rule(_normalise_plain, _normalise_fwd, _normalise_bwd, named_
 
 def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):
     """y, mean, var and r. The variance is that of x - mean, which loses no digits where the mean is large."""
-    x, count = present(x, where), _count(x, where, axes, named)
-    mean = None if beta is None else _mean(x, count, axes, named)
-    r, var = _inverse_deviation(x, mean, where, count, axes, eps, named)
+    x, count = present(x, where), entry_count(x, where, axes, named)
+    mean = None if beta is None else mean_of_entries(x, count, axes, named)
+    r, var = inverse_deviation(x, mean, where, count, axes, eps, named)
     y = gamma.astype(r.dtype) * standardised(x, mean, r, where)
     if beta is not None:
         y += beta.astype(r.dtype)
     return present(y, where).astype(x.dtype), mean, var, r
 
 
-def standardised(x, mean, r, where=None):
-    """x̂ = (x - mean) r, in the dtype of r; 0 for what `where` leaves out."""
-    return present(difference(x.astype(r.dtype), mean) * r, where)
-
-
-def _inverse_deviation(x, mean, where, count, axes, eps, named):
-    """r = 1/sqrt(var + eps), and var.
-
-    Where the squares of x - mean are too large or too small for the dtype, r is not: it comes from a multiple of x.
-    """
-    smallest, largest, shrink = limits(sum_dtype(x.dtype))
-    factors = (shrink, 1 / shrink) if eps < smallest else (shrink,)
-    total, *others = square_sums(x, None if mean is None else _recomputed(mean), where, axes, factors, named)
-    square, factor, added = total, jnp.ones_like(total), jnp.full_like(total, eps)
-    for multiple_sum, multiple in zip(others, factors, strict=True):
-        is_beyond = total < smallest if multiple > 1 else total > largest
-        square, factor = jnp.where(is_beyond, multiple_sum, square), jnp.where(is_beyond, multiple, factor)
-        added = jnp.where(is_beyond, eps * multiple * multiple, added)
-    # JAX derives 1/sqrt in steps that stay within the dtype, while the r³ of `lax.rsqrt` is 0 for entries of 1e15.
-    return factor / jnp.sqrt(square / count + added), total / count
-
-
-# Two passes over x both need x - mean. XLA sees that they do if they take it from the same statistics, computes it once
-# and stores it for the second pass, which takes longer than to compute it twice. It does not see it through a barrier.
-# Each use needs a barrier of its own: two passes behind one barrier have the same statistics again.
-def _recomputed(statistics):
-    """The same statistics behind a barrier: what is computed with them is not shared with any other pass."""
-    return lax.optimization_barrier(statistics)
-
-
 def channel_shaped(a, x):
     """a [C] with axes of length 1 for all others of x."""
     return a.reshape((1,) * (x.ndim - 1) + (-1,))
-
-
-def checked(function, x, gamma, beta, eps):
-    """The checked arguments of a norm with one gamma and one beta per channel."""
-    (x,) = arguments.floating(function, x=x)
-    gamma, beta = arguments.floating(function, gamma=gamma, beta=beta)
-    arguments.require(x.ndim >= 2, function, "x", "[N, *S, C] or [N, C]", arguments.describe(x))
-    arguments.vector(function, "gamma", gamma, x.shape[-1])
-    arguments.vector(function, "beta", beta, x.shape[-1])
-    return x, gamma, beta, arguments.number(function, "eps", eps, 0)
 
 
 def mask(function, where, x):
@@ -328,36 +287,3 @@ def mask(function, where, x):
     expected = f"bools that broadcast to the shape {list(x.shape)} of x"
     arguments.require(broadcasts, function, "where", expected, arguments.describe(where))
     return jnp.reshape(where, shape)
-
-
-def _checked_along(function, x, axes, **parameters):
-    """x, the axes counted from the front, and the parameters along them with length 1 along the others."""
-    (x,) = arguments.floating(function, x=x)
-    axes = arguments.axes(function, "axes", axes, x.ndim)
-    lengths = tuple(x.shape[axis] for axis in axes)
-    arrays = arguments.floating(function, **parameters)
-    for name, array in zip(parameters, arrays, strict=True):
-        expected = f"of the shape {list(lengths)} that x has along the axes {axes}"
-        arguments.require(array.shape == lengths, function, name, expected, arguments.describe(array))
-    shape = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
-    return x, axes, *(array.reshape(shape) for array in arrays)
-
-
-def _count(x, where, axes, named):
-    """M: how many entries there are along the axes, on all devices; 1 where there is none."""
-    lengths = [x.shape[axis] for axis in axes]
-    devices = math.prod(size for _, size in named)
-    if where is None:
-        return max(math.prod(lengths) * devices, 1)
-    shared = math.prod(x.shape[axis] for axis in axes if where.shape[axis] == 1)
-    count = sum_along(where.astype(sum_dtype(x.dtype)), axes) * shared
-    return jnp.maximum(sum_devices(count, named), 1)
-
-
-def _mean(x, count, axes, named):
-    """The sum of x along the axes, divided by the count. The sum itself may be too large for the dtype."""
-    entries = math.prod(x.shape[axis] for axis in axes)
-    bits = entries.bit_length() if isinstance(entries, int) else 32
-    devices = math.prod(size for _, size in named)
-    part = 2.0 ** -(bits + devices.bit_length())
-    return sum_devices(sum_of_parts(x, axes, part), named) / (count * part)

@@ -5,7 +5,6 @@ import numpy as np
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.axis_sums import Terms, sum_terms, transposed
 
@@ -67,7 +66,7 @@ def _resize_bwd(old_size, new_size, method, _, dy):
     return (_sum_axes(dy, [transposed(_TERMS[method](n, m), n) for n, m in axes]),)
 
 
-_resize = custom_rule(_resize_plain, _resize_fwd, _resize_bwd)
+_resize = custom_rule(_resize_plain, _resize_fwd, _resize_bwd, wide=True)
 
 
 def _nearest(n, m):
@@ -86,8 +85,7 @@ _TERMS = {"nearest": _nearest, "linear": _linear}
 
 def _sum_axes(x, terms):
     """x with each spatial axis replaced by its sums; those of an axis that keeps its length are its entries."""
-    y = widen(x)
     for axis, axis_terms in enumerate(terms, 1):
         if len(axis_terms.places) != x.shape[axis]:
-            y = sum_terms(y, axis_terms, axis)
-    return y.astype(x.dtype)
+            x = sum_terms(x, axis_terms, axis)
+    return x

@@ -145,12 +145,11 @@ def stochastic_pool_inference(
 
 
 def _stochastic_pool_inference_plain(x, window):
-    return _expectation(x, window)[0].astype(x.dtype)
+    return _expectation(x, window)[0]
 
 
 def _stochastic_pool_inference_fwd(x, window):
     y, mean = _expectation(x, window)
-    y = y.astype(x.dtype)
     return y, (x, y, mean)
 
 
@@ -159,25 +158,24 @@ def _stochastic_pool_inference_fwd(x, window):
 def _stochastic_pool_inference_bwd(window, residuals, dy):
     """dx = [x > 0] (2x ⊙ Mᵀ(dy / M(w)) - Mᵀ(y ⊙ dy / M(w))), and Mᵀ(dy) from the windows where M(w) = 0."""
     x, y, mean = residuals
-    wide, positive = dy.astype(mean.dtype), mean > 0
-    g = jnp.where(positive, wide / jnp.where(positive, mean, 1.0), 0.0)
+    positive = mean > 0
+    g = jnp.where(positive, dy / jnp.where(positive, mean, 1.0), 0.0)
 
     def spread(a):
         return add_shares(a, window, image_only(window))
 
-    positive_part = 2 * x.astype(mean.dtype) * spread(g) - spread(g * y.astype(mean.dtype))
-    other_part = spread(jnp.where(positive, 0.0, wide))
+    positive_part = 2 * x * spread(g) - spread(g * y)
+    other_part = spread(jnp.where(positive, 0.0, dy))
     return (jnp.where(x > 0, positive_part, 0.0) + other_part,)
 
 
 _stochastic_pool_inference = custom_rule(
-    _stochastic_pool_inference_plain, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd
+    _stochastic_pool_inference_plain, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd, wide=True
 )
 
 
 def _expectation(x, window):
     """y, and the mean of w over the entries of each window that are inside the image."""
-    x = widen(x)
     w = jnp.where(x <= 0, 0.0, x)  # a NaN stays
     largest = window_max(lax.stop_gradient(w), window)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 
 
-def with_sign(sign):
+def signed(sign):
     f = jax.custom_vjp(lambda x, w: jnp.sin(x) * w)
     fwd = lambda x, w: (jnp.sin(x) * w, (x, w))
     f.defvjp(fwd, lambda res, dy: (dy * jnp.cos(res[0]) * res[1], sign * dy * jnp.sin(res[0])))
     return f
 
 
-good, bad = with_sign(1), with_sign(-1)
+good, bad = signed(1), signed(-1)
 number = 3
 
 

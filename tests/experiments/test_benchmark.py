@@ -111,7 +111,7 @@ def test_a_peer_that_computes_something_else_is_not_timed(tmp_path):
     assert "every layer: lax computes" in ran.stdout
 
 
-def of_turns(*ratios, program="theirs"):
+def turns(*ratios, program="theirs"):
     """Results of two peers, one of which takes so many times longer in each turn; jaxcnn has a turn more."""
     jaxcnn = {"seconds": [[1.0, 2.0, 9.0]] * (len(ratios) + 1), "program": "ours"}
     return {"jaxcnn": jaxcnn, "lax": {"seconds": [[2.0 * r, 2.0 * r] for r in ratios], "program": program}}
@@ -120,14 +120,14 @@ def of_turns(*ratios, program="theirs"):
 @pytest.mark.parametrize(
     ("results", "expected"),
     [
-        (of_turns(1.0, 1.2, 0.8, 1.0, 0.9), False),
-        (of_turns(1.0, 1.01, 0.99, 1.0, 1.02), True),
-        (of_turns(1.0, 1.0, 1.0, 1.0), False),
-        (of_turns(1.2, 1.0, 1.3, 1.5, 1.1), False),
-        (of_turns(*[1.2, 1.0, 1.3, 1.5, 1.1] * 5), True),  # as far apart, and seen to be slower
-        (of_turns(9.0, 7.0, 12.0, 10.0, 9.0), True),
-        (of_turns(1.0, 1.2, 0.8, 1.0, 0.9, program="ours"), True),
-        ({**of_turns(1.0, 1.2, 0.8), "lax": {"error": "has failed", "seconds": []}}, True),
+        (turns(1.0, 1.2, 0.8, 1.0, 0.9), False),
+        (turns(1.0, 1.01, 0.99, 1.0, 1.02), True),
+        (turns(1.0, 1.0, 1.0, 1.0), False),
+        (turns(1.2, 1.0, 1.3, 1.5, 1.1), False),
+        (turns(*[1.2, 1.0, 1.3, 1.5, 1.1] * 5), True),  # as far apart, and seen to be slower
+        (turns(9.0, 7.0, 12.0, 10.0, 9.0), True),
+        (turns(1.0, 1.2, 0.8, 1.0, 0.9, program="ours"), True),
+        ({**turns(1.0, 1.2, 0.8), "lax": {"error": "has failed", "seconds": []}}, True),
     ],
 )
 def test_turns_end_when_the_ratio_is_settled(comparison, results, expected):
@@ -155,10 +155,10 @@ def test_who_is_settled_takes_no_part_in_further_turns(comparison):
     unsteady = Peer(*[0.5, 1.5, 0.7, 1.4, 0.6, 1.0, 1.0, 1.0, 1.0], 1.0)
     row = measure().Row({"jaxcnn": Peer(1.0), "steady": Peer(7.0), "failing": Peer(2.0, None), "unsteady": unsteady})
     row.time(argparse.Namespace(rounds=5, patience=30), 0.0)
-    turns = {peer: len(result["seconds"]) for peer, result in row.results.items()}
-    assert turns["steady"] == 5
-    assert turns["failing"] == 1
-    assert 5 < turns["unsteady"] == turns["jaxcnn"] < 40
+    count = {peer: len(result["seconds"]) for peer, result in row.results.items()}
+    assert count["steady"] == 5
+    assert count["failing"] == 1
+    assert 5 < count["unsteady"] == count["jaxcnn"] < 40
     assert row.results["failing"]["error"] == "out of memory"
 
 
@@ -169,9 +169,9 @@ def test_patience_ends_the_turns(comparison):
 
 
 def test_the_ratio_is_that_of_most_turns(comparison):
-    assert comparison.ratio(of_turns(1.5, 4.0, 1.4, 1.5, 9.0, 1.5), "lax") == 1.5
-    assert comparison.ratio(of_turns(1.5, 4.0, program="ours"), "lax") == 1
-    assert np.isnan(comparison.ratio(of_turns(1.5), "torch"))
+    assert comparison.ratio(turns(1.5, 4.0, 1.4, 1.5, 9.0, 1.5), "lax") == 1.5
+    assert comparison.ratio(turns(1.5, 4.0, program="ours"), "lax") == 1
+    assert np.isnan(comparison.ratio(turns(1.5), "torch"))
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from jaxcnn.kernels.correlation import correlate
 
 COUNTS = {
     "conv": 100,
-    "depthwise_conv": 60,
+    "depthwise_conv": 50,
     "max_pool": 80,
     "mean_pool": 50,
-    "weighted_pool": 60,
+    "weighted_pool": 36,
     "downsample": 30,
     "upsample": 30,
 }

@@ -19,14 +19,14 @@ DZ = dz1, dz2, dz3, dz4 = 1.0, 10.0, -100.0, 1000.0
 PAD_ONE = ((1, 1), (1, 1))
 
 
-def as_map(*entries):
+def feature_map(*entries):
     """The entries of a square map, as one image of one channel [1, n, n, 1]."""
     n = round(len(entries) ** 0.5)
     return jnp.array(entries).reshape(1, n, n, 1)
 
 
-def as_filter(*entries):
-    return as_map(*entries).reshape(2, 2, 1, 1)
+def filter_array(*entries):
+    return feature_map(*entries).reshape(2, 2, 1, 1)
 
 
 def gradients(f, dz, *args):
@@ -70,13 +70,13 @@ def conv_gradients(x, w, dz):
 
 def test_backward_pass_reverses_the_flattening():
     """Backward Pass: "we sort the gradient in a tensor by reversing the flattening"."""
-    y, w, dz = as_map(*X), jnp.arange(1.0, 19.0).reshape(9, 2), jnp.array([[3.0, 100.0]])
+    y, w, dz = feature_map(*X), jnp.arange(1.0, 19.0).reshape(9, 2), jnp.array([[3.0, 100.0]])
     (dy,) = gradients(lambda y: jaxcnn.dense(jaxcnn.flatten(y), w), dz, y)
-    equal(dy, as_map(*(w[i, 0] * 3.0 + w[i, 1] * 100.0 for i in range(9))))
+    equal(dy, feature_map(*(w[i, 0] * 3.0 + w[i, 1] * 100.0 for i in range(9))))
 
 
 # y_2 is the maximum of windows 1 and 2, y_7 that of window 3, y_9 that of window 4.
-MAX_INPUT = as_map(1.0, 9.0, 2.0, 3.0, 0.0, 4.0, 8.0, 5.0, 7.0)
+MAX_INPUT = feature_map(1.0, 9.0, 2.0, 3.0, 0.0, 4.0, 8.0, 5.0, 7.0)
 
 
 def max_pool(y):
@@ -85,15 +85,15 @@ def max_pool(y):
 
 def test_max_pooling():
     """Backpropagation: Max-Pooling."""
-    equal(max_pool(MAX_INPUT), as_map(9.0, 9.0, 8.0, 7.0))
-    (dy,) = gradients(max_pool, as_map(*DZ), MAX_INPUT)
-    equal(dy, as_map(0, dz1 + dz2, 0, 0, 0, 0, dz3, 0, dz4))
+    equal(max_pool(MAX_INPUT), feature_map(9.0, 9.0, 8.0, 7.0))
+    (dy,) = gradients(max_pool, feature_map(*DZ), MAX_INPUT)
+    equal(dy, feature_map(0, dz1 + dz2, 0, 0, 0, 0, dz3, 0, dz4))
 
 
 def test_max_pooling_multiplies_each_derivative_with_its_filter():
     """Backpropagation: Max-Pooling: "each derivative in green map gets multiplied with its filter and added"."""
     filters = [[[0, 1], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]]]
-    (dy,) = gradients(max_pool, as_map(*DZ), MAX_INPUT)
+    (dy,) = gradients(max_pool, feature_map(*DZ), MAX_INPUT)
     equal(dy[0, :, :, 0], add_filters(filters))
 
 
@@ -113,10 +113,10 @@ def mean_pool(y):
 def test_mean_pooling():
     """Backward Pass: Mean-Pooling."""
     equal(
-        mean_pool(as_map(*X)),
-        as_map((x1 + x2 + x4 + x5) / 4, (x2 + x3 + x5 + x6) / 4, (x4 + x5 + x7 + x8) / 4, (x5 + x6 + x8 + x9) / 4),
+        mean_pool(feature_map(*X)),
+        feature_map((x1 + x2 + x4 + x5) / 4, (x2 + x3 + x5 + x6) / 4, (x4 + x5 + x7 + x8) / 4, (x5 + x6 + x8 + x9) / 4),
     )
-    (dy,) = gradients(mean_pool, as_map(*DZ), as_map(*X))
+    (dy,) = gradients(mean_pool, feature_map(*DZ), feature_map(*X))
     expected = (
         1 / 4 * dz1,
         1 / 4 * dz1 + 1 / 4 * dz2,
@@ -128,26 +128,26 @@ def test_mean_pooling():
         1 / 4 * dz3 + 1 / 4 * dz4,
         1 / 4 * dz4,
     )
-    equal(dy, as_map(*expected))
+    equal(dy, feature_map(*expected))
 
 
 def test_mean_pooling_multiplies_each_derivative_with_a_fixed_filter():
     """Backward Pass: Mean-Pooling: "it has same visualization: the filter is however this time fixed"."""
-    (dy,) = gradients(mean_pool, as_map(*DZ), as_map(*X))
+    (dy,) = gradients(mean_pool, feature_map(*DZ), feature_map(*X))
     equal(dy[0, :, :, 0], add_filters([np.full((2, 2), 1 / 4)] * 4))
 
 
 def test_mean_pooling_backward_is_a_convolution():
     """Backward Pass: Mean-Pooling: "in fact, this is simply a convolution"."""
-    (dy,) = gradients(mean_pool, as_map(*DZ), as_map(*X))
-    equal(dy, jaxcnn.conv(as_map(*DZ), as_filter(*[1 / 4] * 4), padding=PAD_ONE))
+    (dy,) = gradients(mean_pool, feature_map(*DZ), feature_map(*X))
+    equal(dy, jaxcnn.conv(feature_map(*DZ), filter_array(*[1 / 4] * 4), padding=PAD_ONE))
     equal(dy[0, :, :, 0], slide(np.pad(np.reshape(DZ, (2, 2)), 1), np.full((2, 2), 1 / 4)))
 
 
 def test_pooling_with_weights():
     """Big Picture: "if we use advanced pooling with weights; then, we should find them as well"."""
-    y, w = as_map(*X), jnp.array(W).reshape(2, 2)
-    dy, dw = gradients(lambda y, w: jaxcnn.weighted_pool(y, w, stride=1), as_map(*DZ), y, w)
+    y, w = feature_map(*X), jnp.array(W).reshape(2, 2)
+    dy, dw = gradients(lambda y, w: jaxcnn.weighted_pool(y, w, stride=1), feature_map(*DZ), y, w)
     equal(dy[0, :, :, 0], add_filters([w] * 4))
     equal(
         dw.ravel(),
@@ -179,15 +179,15 @@ def test_activation(name):
 def test_convolution_input():
     """Backpropagation: 2D Convolution, the nine partial derivatives."""
     equal(
-        valid_conv(as_map(*X), as_filter(*W)),
-        as_map(
+        valid_conv(feature_map(*X), filter_array(*W)),
+        feature_map(
             w1 * x1 + w2 * x2 + w3 * x4 + w4 * x5,
             w1 * x2 + w2 * x3 + w3 * x5 + w4 * x6,
             w1 * x4 + w2 * x5 + w3 * x7 + w4 * x8,
             w1 * x5 + w2 * x6 + w3 * x8 + w4 * x9,
         ),
     )
-    dx, _ = conv_gradients(as_map(*X), as_filter(*W), as_map(*DZ))
+    dx, _ = conv_gradients(feature_map(*X), filter_array(*W), feature_map(*DZ))
     expected = (
         w1 * dz1,
         w2 * dz1 + w1 * dz2,
@@ -199,38 +199,38 @@ def test_convolution_input():
         w4 * dz3 + w3 * dz4,
         w4 * dz4,
     )
-    equal(dx, as_map(*expected))
+    equal(dx, feature_map(*expected))
 
 
 def test_convolution_input_multiplies_each_derivative_with_the_filter():
     """Backpropagation: 2D Convolution: "we can use the same visualization as in pooling"."""
-    dx, _ = conv_gradients(as_map(*X), as_filter(*W), as_map(*DZ))
+    dx, _ = conv_gradients(feature_map(*X), filter_array(*W), feature_map(*DZ))
     equal(dx[0, :, :, 0], add_filters([np.reshape(W, (2, 2))] * 4))
 
 
 def test_convolution_input_is_a_convolution_with_the_reversed_filter():
     """Backpropagation through 2D Convolution: the gradient for X is Conv(dZ | W̌), with zero-padding."""
-    dx, _ = conv_gradients(as_map(*X), as_filter(*W), as_map(*DZ))
-    equal(dx, jaxcnn.conv(as_map(*DZ), as_filter(w4, w3, w2, w1), padding=PAD_ONE))
+    dx, _ = conv_gradients(feature_map(*X), filter_array(*W), feature_map(*DZ))
+    equal(dx, jaxcnn.conv(feature_map(*DZ), filter_array(w4, w3, w2, w1), padding=PAD_ONE))
     equal(dx[0, :, :, 0], slide(np.pad(np.reshape(DZ, (2, 2)), 1), reverse(np.reshape(W, (2, 2)))))
 
 
 def test_convolution_filter():
     """Backpropagation: Convolution Filter, the four partial derivatives."""
-    _, dw = conv_gradients(as_map(*X), as_filter(*W), as_map(*DZ))
+    _, dw = conv_gradients(feature_map(*X), filter_array(*W), feature_map(*DZ))
     expected = (
         x1 * dz1 + x2 * dz2 + x4 * dz3 + x5 * dz4,
         x2 * dz1 + x3 * dz2 + x5 * dz3 + x6 * dz4,
         x4 * dz1 + x5 * dz2 + x7 * dz3 + x8 * dz4,
         x5 * dz1 + x6 * dz2 + x8 * dz3 + x9 * dz4,
     )
-    equal(dw, as_filter(*expected))
+    equal(dw, filter_array(*expected))
 
 
 def test_convolution_filter_is_a_convolution_with_the_output_gradient():
     """Gradient w.r.t. Filters: the gradient for W is Conv(X | dZ)."""
-    _, dw = conv_gradients(as_map(*X), as_filter(*W), as_map(*DZ))
-    equal(dw[..., 0, 0], valid_conv(as_map(*X), as_filter(*DZ))[0, :, :, 0])
+    _, dw = conv_gradients(feature_map(*X), filter_array(*W), feature_map(*DZ))
+    equal(dw[..., 0, 0], valid_conv(feature_map(*X), filter_array(*DZ))[0, :, :, 0])
     equal(dw[..., 0, 0], slide(np.reshape(X, (3, 3)), np.reshape(DZ, (2, 2))))
 
 
@@ -295,18 +295,18 @@ def test_convolutional_layer():
 
 def test_downsampling():
     """Backpropagation: Downsampling."""
-    equal(jaxcnn.downsample(as_map(*X), 2), as_map(x1, x3, x7, x9))
-    (dx,) = gradients(lambda x: jaxcnn.downsample(x, 2), as_map(*DZ), as_map(*X))
-    equal(dx, as_map(dz1, 0, dz2, 0, 0, 0, dz3, 0, dz4))
-    equal(dx, jaxcnn.upsample(as_map(*DZ), 2))
+    equal(jaxcnn.downsample(feature_map(*X), 2), feature_map(x1, x3, x7, x9))
+    (dx,) = gradients(lambda x: jaxcnn.downsample(x, 2), feature_map(*DZ), feature_map(*X))
+    equal(dx, feature_map(dz1, 0, dz2, 0, 0, 0, dz3, 0, dz4))
+    equal(dx, jaxcnn.upsample(feature_map(*DZ), 2))
 
 
 def test_upsampling():
     """Backpropagation: Upsampling. X is 2x2 and Z is 3x3 here."""
-    equal(jaxcnn.upsample(as_map(*W), 2), as_map(w1, 0, w2, 0, 0, 0, w3, 0, w4))
-    (dx,) = gradients(lambda x: jaxcnn.upsample(x, 2), as_map(*X), as_map(*W))
-    equal(dx, as_map(x1, x3, x7, x9))
-    equal(dx, jaxcnn.downsample(as_map(*X), 2))
+    equal(jaxcnn.upsample(feature_map(*W), 2), feature_map(w1, 0, w2, 0, 0, 0, w3, 0, w4))
+    (dx,) = gradients(lambda x: jaxcnn.upsample(x, 2), feature_map(*X), feature_map(*W))
+    equal(dx, feature_map(x1, x3, x7, x9))
+    equal(dx, jaxcnn.downsample(feature_map(*X), 2))
 
 
 @pytest.mark.parametrize(

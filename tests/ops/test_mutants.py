@@ -97,7 +97,7 @@ def remainder_at_the_front(right):
     return property(lambda window: [(high, low) for low, high in right.fget(window)])
 
 
-def over_all(right):
+def mean_for_sum(right):
     """The backward pass that divides by the number of entries as well."""
     return lambda *args: jax.tree.map(lambda g: g / g.size, right(*args))
 
@@ -118,7 +118,7 @@ def spread_evenly(dy, winner, window):
     return means.add_shares(dy, window, window.padding)
 
 
-def without_y(p, window, residuals, dy):
+def no_division_by_y(p, window, residuals, dy):
     """x^(p-1) alone."""
     x, y = residuals
     return lp_pooling._lp_pool_bwd(p, window, (x, jnp.ones_like(y)), dy)
@@ -163,7 +163,7 @@ def no_variance_term(right):
     return lambda dxhat, xhat, r, mean_dxhat, mean_dxhat_xhat: right(dxhat, xhat, r, mean_dxhat, 0 * mean_dxhat_xhat)
 
 
-def without_r(right):
+def no_r(right):
     return lambda dxhat, xhat, r, *terms: right(dxhat, xhat, jnp.ones_like(r), *terms)
 
 
@@ -206,7 +206,7 @@ def channels_after_factors(factor, _, dy):
     return (pixel_shuffle._pixel_shuffle_plain(jnp.swapaxes(split, -1, -2).reshape(dy.shape), factor),)
 
 
-def of_the_way_back(right):
+def dy_resized(right):
     """Resizes dy to the shape of x as if it were an image."""
     return lambda before, after, method, _, dy: (resize._resize_plain(dy, after, before, method),)
 
@@ -290,20 +290,17 @@ def no_size_of_the_regions(right):
     return mutant
 
 
-DROPS = ["dropout", "spatial_dropout", "drop_path", "drop_block"]
-CENTRED = ["batch", "layer", "group", "instance"]
-NORM_MUTANTS = [no_mean_term, no_variance_term, without_r]
+DROPS = ["dropout", "drop_block"]  # with either way to scale
+NORM_MUTANTS = [no_mean_term, no_variance_term, no_r]
 
 # Where, what is put there, and the case of the table that has to notice.
 REPLACED = [
     (convolution, "_dagger", no_flip, "conv-bias"),
-    (convolution, "_dagger", no_flip, "conv-1d"),
     (convolution, "_dagger", no_flip, "conv-3d"),
-    (convolution, "_dagger", no_flip, "depthwise_conv"),
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
     (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
-    (lp_pooling._lp_pool, "bwd", without_y, "lp_pool"),
+    (lp_pooling._lp_pool, "bwd", no_division_by_y, "lp_pool"),
     (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
     (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
     (stochastic_pooling._stochastic_pool_inference, "bwd", constant_probabilities, "stochastic_pool_inference"),
@@ -327,27 +324,27 @@ REPLACED = [
 ]
 # The same, made from what is there.
 WRAPPED = [
-    (convolution_gradients, "input_grad", over_all, "conv_filter_grad"),
+    (convolution_gradients, "input_grad", mean_for_sum, "conv_filter_grad"),
     (convolution_gradients, "convolve", first_filter_dropped, "conv_filter_grad"),
     (Window, "input_grad_padding", shifted, "conv-bias"),
     (Window, "input_grad_padding", remainder_at_the_front, "conv-strided-grouped"),
-    (convolution, "bias_grad", over_all, "conv-bias"),
-    (convolution, "filter_grad", over_all, "conv-bias"),
+    (convolution, "bias_grad", mean_for_sum, "conv-bias"),
+    (convolution, "filter_grad", mean_for_sum, "conv-bias"),
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
-    (general_convolution, "input_grad", over_all, "conv_general_dilated"),
+    (general_convolution, "input_grad", mean_for_sum, "conv_general_dilated"),
     (general_convolution, "filter_grad", last_image_dropped, "conv_general_dilated"),
     (correlate, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
-    (transposed_convolution, "filter_grad", over_all, "conv_transpose-bias"),
+    (transposed_convolution, "filter_grad", mean_for_sum, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (Window, "input_grad_padding", shifted, "mean_pool-overlapping"),
     (weighted_pooling, "filter_grad", last_image_dropped, "weighted_pool"),
-    (weighted_pooling, "input_grad", over_all, "weighted_pool-shared"),
+    (weighted_pooling, "input_grad", mean_for_sum, "weighted_pool-shared"),
     (stochastic_pooling, "add_at_winner", winner_one_further, "stochastic_pool"),
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
-    (winners, "_add_by_entry", winner_one_further, "max_pool-ties"),
-    (winners, "_add_by_window", winner_one_further, "max_pool-overlapping"),
+    (winners, "add_by_entry", winner_one_further, "max_pool-ties"),
+    (winners, "add_by_window", winner_one_further, "max_pool-overlapping"),
     (winners, "add_at_place", winner_one_further, "max_pool-large"),
-    (resampling._downsample, "bwd", over_all, "downsample"),
+    (resampling._downsample, "bwd", mean_for_sum, "downsample"),
     (cross_entropy, "spread", no_mask, "softmax_cross_entropy-all"),
     (cross_entropy, "spread", no_mask, "kl_divergence-masked"),
     (binary_cross_entropy, "spread", no_mask, "sigmoid_cross_entropy-all"),
@@ -363,15 +360,14 @@ WRAPPED = [
     (binary_cross_entropy._focal, "bwd", not_balanced, "focal"),
     (regression, "_HUBER", not_clipped, "huber-0.3"),
     (dice._dice, "bwd", no_size_of_the_regions, "dice"),
-    *((resize._resize, "bwd", of_the_way_back, name) for name in ("resize", "resize-linear")),
-    (resize._resize, "bwd", over_all, "resize-linear-3d"),
-    *((normalization, "_normalise_dx", mutant, f"{name}_norm") for name in CENTRED for mutant in NORM_MUTANTS),
-    *((normalization, "_normalise_dx", mutant, "rms_norm") for mutant in NORM_MUTANTS[1:]),
+    *((resize._resize, "bwd", dy_resized, name) for name in ("resize", "resize-linear")),
+    (resize._resize, "bwd", mean_for_sum, "resize-linear-3d"),
+    *((normalization, "_normalise_dx", mutant, "group_norm") for mutant in NORM_MUTANTS),
     *((normalization, "_normalise_dx", mutant, "weight_norm") for mutant in NORM_MUTANTS[1:]),
     (filter_normalization._spectral_norm, "bwd", transposed_directions, "spectral_norm"),
     (local_response, "_sum_around", the_same_neighbours, "local_response_norm-even"),
-    (local_response._local_response_norm, "bwd", over_all, "local_response_norm"),
-    (batch_normalization._batch_norm_inference, "bwd", over_all, "batch_norm_inference"),
+    (local_response._local_response_norm, "bwd", mean_for_sum, "local_response_norm"),
+    (batch_normalization._batch_norm_inference, "bwd", mean_for_sum, "batch_norm_inference"),
 ]
 
 

@@ -117,7 +117,7 @@ def through_while(x, w):
     return lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, net(c[1], w)), (0, x))[1]
 
 
-def in_shard_map(f, **options):
+def shard_mapped(f, **options):
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,))
     return jax.shard_map(f, mesh=mesh, in_specs=(P("batch"), P()), out_specs=P("batch"), **options)
 
@@ -134,8 +134,8 @@ NESTINGS = {
     "vmap": lambda net: lambda x, w: jax.vmap(net, (0, None))(jnp.stack([x, 2 * x]), w),
     "vmap of filters": lambda net: lambda x, w: jax.vmap(net, (None, 0))(x, jnp.stack([w, 2 * w])),
     "vmap of both": lambda net: lambda x, w: jax.vmap(net, (1, 3), 2)(jnp.stack([x, -x], 1), jnp.stack([w, w**2], 3)),
-    "shard_map": in_shard_map,
-    "shard_map, unchecked": partial(in_shard_map, check_vma=False),
+    "shard_map": shard_mapped,
+    "shard_map, unchecked": partial(shard_mapped, check_vma=False),
     "scan": lambda net: lambda x, w: lax.scan(lambda c, _: (net(c, w), jnp.sum(c)), x, None, length=2),
     "fori_loop": lambda net: lambda x, w: lax.fori_loop(0, 2, lambda i, c: net(c, w), x),
     "custom_jvp": lambda net: doubled,
@@ -168,7 +168,7 @@ def test_while_loop():
 
 def test_not_compiled():
     """Each operation by itself, as it is without `jit`; shard_map among them."""
-    for f in (net, in_shard_map(conv)):
+    for f in (net, shard_mapped(conv)):
         assert_close(explicit(f)(x, w), f(x, w))
     assert_close(jax.grad(weighted(explicit(conv)), 1)(x, w), jax.grad(weighted(conv), 1)(x, w))
 

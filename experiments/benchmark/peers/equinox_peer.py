@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.layers import EPS, ConvTranspose, Shapes, forward
 from benchmark.networks import draw_parameters
-from benchmark.peers.in_jax import JaxPeer
+from benchmark.peers.jax_peer import JaxPeer
 
 NAMES = {"w": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 MAX_POOL = {2: eqx.nn.MaxPool1d, 3: eqx.nn.MaxPool2d, 4: eqx.nn.MaxPool3d}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from benchmark.layers import EPS, forward
 from benchmark.networks import draw_parameters
-from benchmark.peers.in_jax import JaxPeer
+from benchmark.peers.jax_peer import JaxPeer
 
 NAMES = {"w": "kernel", "b": "bias", "gamma": "scale", "beta": "bias"}
 

@@ -2,7 +2,7 @@
 
 import jaxcnn
 from benchmark.layers import EPS
-from benchmark.peers.in_jax import JaxPeer
+from benchmark.peers.jax_peer import JaxPeer
 
 
 class Peer(JaxPeer):

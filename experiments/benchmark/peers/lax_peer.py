@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from benchmark.layers import EPS
-from benchmark.peers.in_jax import JaxPeer
+from benchmark.peers.jax_peer import JaxPeer
 
 
 class Peer(JaxPeer):

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 
 
@@ -34,7 +33,7 @@ def activate(function: str, z: Any, activation: Activation, *options: Any) -> ja
 
 
 def _entrywise_plain(z, activation, options):
-    return activation.f(widen(z), *options).astype(z.dtype)
+    return activation.f(z, *options)
 
 
 def _entrywise_fwd(z, activation, options):
@@ -44,11 +43,10 @@ def _entrywise_fwd(z, activation, options):
 
 def _entrywise_bwd(activation, options, kept, dy):
     """∇_Z R = ∇_Y R ⊙ f'(Z)."""
-    slope = activation.slope(kept if kept.dtype == bool else widen(kept), *options)
-    return (widen(dy) * slope.astype(sum_dtype(dy.dtype)),)
+    return (dy * activation.slope(kept, *options),)
 
 
-_entrywise = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd)
+_entrywise = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd, wide=True)
 
 
 def keep_z(z, y):

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
@@ -118,12 +117,12 @@ def _prelu_bwd(residuals, dy):
     dz = jnp.where(z > 0, dy, jnp.broadcast_to(a, z.shape) * dy)
     shared = tuple(range(z.ndim - a.ndim))
     # each factor, as zero times infinity is NaN
-    below, dbelow = jnp.where(z > 0, 0.0, widen(z)), jnp.where(z > 0, 0.0, widen(dy))
+    below, dbelow = jnp.where(z > 0, 0.0, z), jnp.where(z > 0, 0.0, dy)
     da = jnp.sum(below * dbelow, axis=shared)
     return dz, da
 
 
-_prelu = custom_rule(_prelu_plain, _prelu_fwd, _prelu_bwd)
+_prelu = custom_rule(_prelu_plain, _prelu_fwd, _prelu_bwd, wide=True)
 
 
 def elu(z: jax.Array, alpha: float = 1.0) -> jax.Array:

@@ -12,7 +12,6 @@ from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
-from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 
 
@@ -49,8 +48,8 @@ def _rows(function, z, axis):
 
 
 def _softmax_plain(z, axes):
-    e = jnp.exp(_shifted(widen(z), axes))
-    return (e / jnp.sum(e, axis=axes, keepdims=True)).astype(z.dtype)
+    e = jnp.exp(_shifted(z, axes))
+    return e / jnp.sum(e, axis=axes, keepdims=True)
 
 
 def _shifted(z, axes):
@@ -64,12 +63,11 @@ def _softmax_fwd(z, axes):
 
 
 def _softmax_bwd(axes, y, dy):
-    wide_y, wide_dy = widen(y), widen(dy)
-    dz = wide_y * (wide_dy - jnp.sum(wide_y * wide_dy, axis=axes, keepdims=True))
+    dz = y * (dy - jnp.sum(y * dy, axis=axes, keepdims=True))
     return (dz,)
 
 
-_softmax = custom_rule(_softmax_plain, _softmax_fwd, _softmax_bwd)
+_softmax = custom_rule(_softmax_plain, _softmax_fwd, _softmax_bwd, wide=True)
 
 
 def log_softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
@@ -99,8 +97,8 @@ def log_softmax(z: jax.Array, axis: PerAxis = -1) -> jax.Array:
 
 
 def _log_softmax_plain(z, axes):
-    shifted = _shifted(widen(z), axes)
-    return (shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axes, keepdims=True))).astype(z.dtype)
+    shifted = _shifted(z, axes)
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axes, keepdims=True))
 
 
 def _log_softmax_fwd(z, axes):
@@ -109,8 +107,8 @@ def _log_softmax_fwd(z, axes):
 
 
 def _log_softmax_bwd(axes, y, dy):
-    dz = widen(dy) - jnp.exp(widen(y)) * jnp.sum(widen(dy), axis=axes, keepdims=True)
+    dz = dy - jnp.exp(y) * jnp.sum(dy, axis=axes, keepdims=True)
     return (dz,)
 
 
-_log_softmax = custom_rule(_log_softmax_plain, _log_softmax_fwd, _log_softmax_bwd)
+_log_softmax = custom_rule(_log_softmax_plain, _log_softmax_fwd, _log_softmax_bwd, wide=True)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import binary_labels, marked
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -69,7 +68,7 @@ def sigmoid_cross_entropy(
 def _sigmoid_cross_entropy_plain(logits, labels, pos_weight, where, reduction):
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
     losses = product(yes, _softplus(-z)) + product(no, _softplus(z))
-    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, where), reduction, where)
 
 
 def _sigmoid_cross_entropy_fwd(logits, labels, pos_weight, where, reduction):
@@ -81,23 +80,23 @@ def _sigmoid_cross_entropy_bwd(reduction, residuals, dloss):
     """With -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z), whose derivative is σ(z)."""
     logits, labels, pos_weight, where = residuals
     z, yes, no = _binary_terms(logits, labels, pos_weight, where)
-    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
+    dlosses = marked(spread(dloss, z.shape, reduction, where), labels, where)
     dlogits = (no * lax.logistic(z) - yes * lax.logistic(-z)) * dlosses
     return dlogits, None, None, None
 
 
 _sigmoid_cross_entropy = custom_rule(
-    _sigmoid_cross_entropy_plain, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd
+    _sigmoid_cross_entropy_plain, _sigmoid_cross_entropy_fwd, _sigmoid_cross_entropy_bwd, wide=True
 )
 
 
 def _binary_terms(logits, labels, pos_weight, where):
     """z, a v, and 1 - v."""
-    z = widen(masked(logits, where))
+    z = masked(logits, where)
     v = lax.stop_gradient(masked(labels, where)).astype(z.dtype)
     if pos_weight is None:
         return z, v, 1 - v
-    return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight.astype(z.dtype)), z.shape)), 1 - v
+    return z, product(v, jnp.broadcast_to(lax.stop_gradient(pos_weight), z.shape)), 1 - v
 
 
 def _softplus(z):
@@ -157,7 +156,7 @@ def focal(
 def _focal_plain(logits, labels, where, gamma, alpha, reduction):
     z, _, a = _focal_terms(logits, labels, where, alpha)
     losses = a * _wrong_to_the(gamma, z) * _softplus(z)
-    return reduce(marked(losses, labels, where), reduction, where).astype(logits.dtype)
+    return reduce(marked(losses, labels, where), reduction, where)
 
 
 def _focal_fwd(logits, labels, where, gamma, alpha, reduction):
@@ -170,19 +169,19 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     z, sign, a = _focal_terms(logits, labels, where, alpha)
     right = lax.logistic(-z)
     slope = _wrong_to_the(gamma, z) * (lax.logistic(z) + gamma * product(right, _softplus(z)))
-    dlosses = marked(spread(dloss.astype(z.dtype), z.shape, reduction, where), labels, where)
+    dlosses = marked(spread(dloss, z.shape, reduction, where), labels, where)
     return sign * a * slope * dlosses, None, None
 
 
-_focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd)
+_focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd, wide=True)
 
 
 def _focal_terms(logits, labels, where, alpha):
     """z with its sign turned for label 1, so that σ(z) is the probability of the wrong answer; the sign; and a."""
     positive = labels.astype(bool)
-    sign = jnp.where(positive, -1.0, 1.0).astype(sum_dtype(logits.dtype))
+    sign = jnp.where(positive, -1.0, 1.0).astype(logits.dtype)
     a = jnp.ones_like(sign) if alpha is None else jnp.where(positive, alpha, 1 - alpha).astype(sign.dtype)
-    return sign * widen(masked(logits, where)), sign, a
+    return sign * masked(logits, where), sign, a
 
 
 def _wrong_to_the(gamma, z):

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution, mask, unknown
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -78,7 +77,7 @@ def _softmax_cross_entropy_plain(logits, labels, class_weights, where, smoothing
     u = _targets(labels, class_weights, where, log_p, smoothing)
     losses = -jnp.sum(product(u, log_p), axis=-1)
     shares = _shares(labels, class_weights, where, log_p)
-    return reduce(losses, reduction, where, shares).astype(logits.dtype)
+    return reduce(losses, reduction, where, shares)
 
 
 def _softmax_cross_entropy_fwd(logits, labels, class_weights, where, smoothing, reduction):
@@ -92,18 +91,18 @@ def _softmax_cross_entropy_bwd(smoothing, reduction, residuals, dloss):
     p = jnp.exp(_log_probabilities(logits, where))
     u = _targets(labels, class_weights, where, p, smoothing)
     shares = _shares(labels, class_weights, where, p)
-    dlosses = spread(dloss.astype(p.dtype), logits.shape[:-1], reduction, where, shares)
+    dlosses = spread(dloss, logits.shape[:-1], reduction, where, shares)
     dlogits = (p * jnp.sum(u, axis=-1, keepdims=True) - u) * dlosses[..., None]
     return dlogits, None, None, None
 
 
 _softmax_cross_entropy = custom_rule(
-    _softmax_cross_entropy_plain, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd
+    _softmax_cross_entropy_plain, _softmax_cross_entropy_fwd, _softmax_cross_entropy_bwd, wide=True
 )
 
 
 def _log_probabilities(logits, where):
-    return jax.nn.log_softmax(widen(masked(logits, where)), axis=-1)
+    return jax.nn.log_softmax(masked(logits, where), axis=-1)
 
 
 def _targets(labels, class_weights, where, like, smoothing=0.0):
@@ -114,7 +113,7 @@ def _targets(labels, class_weights, where, like, smoothing=0.0):
         u = masked((1 - smoothing) * u + smoothing / classes, where)
     if class_weights is None:
         return u
-    return product(u, jnp.broadcast_to(lax.stop_gradient(class_weights.astype(like.dtype)), like.shape))
+    return product(u, jnp.broadcast_to(lax.stop_gradient(class_weights), like.shape))
 
 
 def _shares(labels, class_weights, where, like):
@@ -165,9 +164,9 @@ def nll(
 
 
 def _nll_plain(log_p, labels, class_weights, where, classes, reduction):
-    wide = widen(masked(log_p, where))
-    losses = -jnp.sum(product(_targets(labels, class_weights, where, wide), wide), axis=-1)
-    return reduce(losses, reduction, where, _shares(labels, class_weights, where, wide)).astype(log_p.dtype)
+    log_p = masked(log_p, where)
+    losses = -jnp.sum(product(_targets(labels, class_weights, where, log_p), log_p), axis=-1)
+    return reduce(losses, reduction, where, _shares(labels, class_weights, where, log_p))
 
 
 def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
@@ -176,14 +175,14 @@ def _nll_fwd(log_p, labels, class_weights, where, classes, reduction):
 
 def _nll_bwd(classes, reduction, residuals, dloss):
     labels, class_weights, where = residuals
-    like = jax.ShapeDtypeStruct((*labels.shape, classes), sum_dtype(dloss.dtype))
+    like = jax.ShapeDtypeStruct((*labels.shape, classes), dloss.dtype)
     shares = _shares(labels, class_weights, where, like)
-    dlosses = spread(dloss.astype(like.dtype), labels.shape, reduction, where, shares)
+    dlosses = spread(dloss, labels.shape, reduction, where, shares)
     dlog_p = -_targets(labels, class_weights, where, like) * dlosses[..., None]
     return dlog_p, None, None, None
 
 
-_nll = custom_rule(_nll_plain, _nll_fwd, _nll_bwd)
+_nll = custom_rule(_nll_plain, _nll_fwd, _nll_bwd, wide=True)
 
 
 def kl_divergence(
@@ -224,8 +223,8 @@ def kl_divergence(
 
 
 def _kl_divergence_plain(log_p, q, where, reduction):
-    wide_q, log_ratio = _log_ratio(log_p, q, where)
-    return reduce(jnp.sum(wide_q * log_ratio, axis=-1), reduction, where).astype(log_p.dtype)
+    q, log_ratio = _log_ratio(log_p, q, where)
+    return reduce(jnp.sum(q * log_ratio, axis=-1), reduction, where)
 
 
 def _kl_divergence_fwd(log_p, q, where, reduction):
@@ -234,23 +233,22 @@ def _kl_divergence_fwd(log_p, q, where, reduction):
 
 def _kl_divergence_bwd(reduction, residuals, dloss):
     log_p, q, where = residuals
-    wide_q, log_ratio = _log_ratio(log_p, q, where)
-    dlosses = spread(dloss.astype(wide_q.dtype), log_p.shape[:-1], reduction, where)[..., None]
+    q, log_ratio = _log_ratio(log_p, q, where)
+    dlosses = spread(dloss, log_p.shape[:-1], reduction, where)[..., None]
     # At q = 0 the derivative of q log q is -inf, and counts as 0. `log_ratio` is 0 there, as log 0 is not computed.
-    dq = jnp.where(wide_q == 0, 0.0, (log_ratio + 1) * dlosses)
-    return -wide_q * dlosses, dq, None
+    dq = jnp.where(q == 0, 0.0, (log_ratio + 1) * dlosses)
+    return -q * dlosses, dq, None
 
 
-_kl_divergence = custom_rule(_kl_divergence_plain, _kl_divergence_fwd, _kl_divergence_bwd)
+_kl_divergence = custom_rule(_kl_divergence_plain, _kl_divergence_fwd, _kl_divergence_bwd, wide=True)
 
 
 def _log_ratio(log_p, q, where):
     """q and log q - log p, 0 where q is 0."""
-    dtype = sum_dtype(q.dtype)
-    wide_log_p, wide_q = masked(log_p, where).astype(dtype), masked(q, where).astype(dtype)
-    nothing = wide_q == 0
-    log_q = jnp.log(jnp.where(nothing, 1.0, wide_q))
-    return wide_q, jnp.where(nothing, 0.0, log_q - jnp.where(nothing, 0.0, wide_log_p))
+    log_p, q = masked(log_p, where), masked(q, where)
+    nothing = q == 0
+    log_q = jnp.log(jnp.where(nothing, 1.0, q))
+    return q, jnp.where(nothing, 0.0, log_q - jnp.where(nothing, 0.0, log_p))
 
 
 def _checked_class_weights(function, class_weights, **scores):

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, reduce, spread
@@ -61,31 +60,31 @@ def dice(
 
 def _dice_plain(p, labels, where, classes, smooth, reduction):
     score, _ = _dice_score(p, labels, where, classes, smooth)
-    return reduce(1 - score, reduction).astype(p.dtype)
+    return reduce(1 - score, reduction)
 
 
 def _dice_fwd(p, labels, where, classes, smooth, reduction):
     score, total = _dice_score(p, labels, where, classes, smooth)
-    return reduce(1 - score, reduction).astype(p.dtype), (labels, where, score, total)
+    return reduce(1 - score, reduction), (labels, where, score, total)
 
 
 def _dice_bwd(classes, smooth, reduction, residuals, dloss):
     """With D = I / T, I = 2 Σ p v + s and T = Σ p + Σ v + s: -dD/dp = -(2 v T - I) / T² = (D - 2 v) / T."""
     labels, where, score, total = residuals
-    dlosses = spread(dloss.astype(score.dtype), score.shape, reduction)
+    dlosses = spread(dloss, score.shape, reduction)
     v = distribution(labels, classes, score.dtype, where)
     shape = (score.shape[0], *(1,) * (v.ndim - 2), classes)
     dp = (score.reshape(shape) - 2 * v) * (dlosses / total).reshape(shape)
     return masked(dp, where), None, None
 
 
-_dice = custom_rule(_dice_plain, _dice_fwd, _dice_bwd)
+_dice = custom_rule(_dice_plain, _dice_fwd, _dice_bwd, wide=True)
 
 
 def _dice_score(p, labels, where, classes, smooth):
     """D and its denominator, [N, K]; both 1 where there is nothing to cover."""
-    dtype, axes = sum_dtype(p.dtype), tuple(range(1, p.ndim - 1))
-    v, p = distribution(labels, classes, dtype, where), masked(p, where).astype(dtype)
+    axes = tuple(range(1, p.ndim - 1))
+    v, p = distribution(labels, classes, p.dtype, where), masked(p, where)
     overlap, total = 2 * jnp.sum(p * v, axis=axes) + smooth, jnp.sum(p + v, axis=axes) + smooth
     nothing = total == 0
     total = jnp.where(nothing, 1.0, total)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype, widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import class_labels, distribution
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, product, reduce, spread
@@ -62,7 +61,7 @@ def hinge(
 def _hinge_plain(logits, labels, where, margin, reduction):
     classes, excess = logits.shape[-1], _excess(logits, labels, where, margin)
     losses = jnp.sum(jnp.where(excess <= 0, 0.0, excess), axis=-1) / classes
-    return reduce(losses, reduction, where).astype(logits.dtype)
+    return reduce(losses, reduction, where)
 
 
 def _hinge_fwd(logits, labels, where, margin, reduction):
@@ -73,20 +72,20 @@ def _hinge_fwd(logits, labels, where, margin, reduction):
 def _hinge_bwd(margin, reduction, residuals, dloss):
     """Each k within the margin adds m - z_v + z_k: +1 to dz_k and -1 to dz_v."""
     is_within, labels, where = residuals
-    classes, dtype = is_within.shape[-1], sum_dtype(dloss.dtype)
-    dlosses = spread(dloss.astype(dtype), labels.shape, reduction, where)
+    classes = is_within.shape[-1]
+    dlosses = spread(dloss, labels.shape, reduction, where)
     each = jnp.where(is_within, (dlosses / classes)[..., None], 0.0)
-    v = distribution(labels, classes, dtype, where)
+    v = distribution(labels, classes, dloss.dtype, where)
     dz = jnp.where(v == 0, each, -v * jnp.sum(each, axis=-1, keepdims=True))
     return dz, None, None
 
 
-_hinge = custom_rule(_hinge_plain, _hinge_fwd, _hinge_bwd)
+_hinge = custom_rule(_hinge_plain, _hinge_fwd, _hinge_bwd, wide=True)
 
 
 def _excess(logits, labels, where, margin):
     """m - z_v + z_k, 0 for k = v."""
-    z = widen(masked(logits, where))
+    z = masked(logits, where)
     v = distribution(labels, z.shape[-1], z.dtype, where)
     z_v = jnp.sum(product(v, z), axis=-1, keepdims=True)
     return jnp.where(v > 0, 0.0, margin - z_v + z)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn.contract import arguments
-from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.losses.labels import mask
 from jaxcnn.ops.losses.reduction import REDUCTIONS, masked, reduce, spread
@@ -128,7 +127,7 @@ def _compare(function, y, target, where, reduction, loss, *options):
 
 
 def _difference_plain(y, target, where, loss, options, reduction):
-    return reduce(loss.f(_subtract(y, target, where), *options), reduction, where).astype(y.dtype)
+    return reduce(loss.f(_subtract(y, target, where), *options), reduction, where)
 
 
 def _difference_fwd(y, target, where, loss, options, reduction):
@@ -138,13 +137,12 @@ def _difference_fwd(y, target, where, loss, options, reduction):
 def _difference_bwd(loss, options, reduction, residuals, dloss):
     """dy = f'(y - target) dL, dtarget = -dy."""
     d, where = residuals
-    dy = loss.slope(d, *options) * spread(dloss.astype(d.dtype), d.shape, reduction, where)
+    dy = loss.slope(d, *options) * spread(dloss, d.shape, reduction, where)
     return dy, -dy, None
 
 
-_difference = custom_rule(_difference_plain, _difference_fwd, _difference_bwd)
+_difference = custom_rule(_difference_plain, _difference_fwd, _difference_bwd, wide=True)
 
 
 def _subtract(y, target, where):
-    dtype = sum_dtype(y.dtype)
-    return masked(y, where).astype(dtype) - masked(target, where).astype(dtype)
+    return masked(y, where) - masked(target, where)
