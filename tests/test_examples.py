@@ -71,6 +71,43 @@ def test_examples_of_a_readme(readme, tmp_path):
     assert "WRONG" not in ran.stdout
 
 
+def test_the_script_of_a_whole_training(tmp_path):
+    """With 600 drawn images in the place of Fashion-MNIST, and two epochs of a smaller network."""
+    readme = (ROOT / "jaxcnn" / "train" / "README.md").read_text()
+    scripts = dict(re.findall(r"```python (\w+\.py)\n(.*?)```", readme, flags=re.DOTALL))
+    assert len(scripts["fashion.py"].splitlines()) <= 35
+    assert len(scripts["predict.py"].splitlines()) <= 5
+    smaller = {
+        "55_000": "400",
+        "epochs, model = 30, nn.resnet_cifar(20)": "epochs, model = 2, nn.resnet_cifar(8, width=4)",
+    }
+    for text, other in smaller.items():
+        assert text in scripts["fashion.py"]
+        scripts["fashion.py"] = scripts["fashion.py"].replace(text, other)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
+    for script in scripts.values():
+        code = f"{DRAWN}{script}"
+        options = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
+        ran = subprocess.run([sys.executable, "-c", code], check=False, **options)
+        assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(r"class \d 0\.\d+\n", ran.stdout)
+
+
+DRAWN = """
+import numpy as np
+from jaxcnn import data
+
+def drawn(name):
+    assert name == "fashion_mnist"
+    x = np.random.default_rng(0).integers(0, 256, (600, 28, 28, 1)).astype("uint8")
+    y = np.arange(600, dtype="int32") % 10
+    names = tuple(f"class {k}" for k in range(10))
+    return data.Dataset(name, x[:500], y[:500], x[500:], y[500:], 10, class_names=names)
+
+data.load = drawn
+"""
+
+
 def test_the_readme_shows_the_code_as_it_is():
     sources = [path.read_text() for path in (ROOT / "jaxcnn").rglob("*.py")]
     shown = blocks(ROOT / "README.md", "py")
