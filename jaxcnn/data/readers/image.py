@@ -82,11 +82,12 @@ def opened_image(function: str, path: str | PathLike[str], limit: int) -> Iterat
     with binary(function, path, limit) as file, strictly(path, f"a whole image ({', '.join(kinds)})"):
         head, size = file.read(26), file.seek(0, 2)
         with pillow.open(file, formats=kinds) as image:
-            _check_size(path, *image.size, limit)
+            width, height = image.size
+            _check_size(path, width, height, limit)
             known = image.mode in _GREY + _COLOUR
             expect(known, path, "8 bits per channel, grey or in colours", f"pillow's mode {image.mode}")
             if image.format == "PNG":
-                _check_png(path, head, size, *image.size)
+                _check_png(path, head, size, width, height)
                 image.verify()
         file.seek(0)
         with pillow.open(file, formats=kinds) as image:
