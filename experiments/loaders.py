@@ -8,8 +8,8 @@ processes, and with the same batches as arrays. It ends with an error unless the
 
 import jax
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, TensorDataset
+import torch  # pyright: ignore[reportMissingImports]
+from torch.utils.data import DataLoader, TensorDataset  # pyright: ignore[reportMissingImports]
 
 from jaxcnn import data, nn, train
 

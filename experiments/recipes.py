@@ -2,9 +2,9 @@
 
     python experiments/recipes.py [DATA ...] [--seeds 3] [--out runs/recipes]
 
-trains every data set whose files are there by its recipe, once for each seed, each in a process of its own, and prints a
-table: what was reached on the held-out examples (mean, and the range over the seeds), the bar, and the time. A run that
-is stopped goes on where it was when the same command is given again; a complete one is only read.
+trains every data set whose files are there by its recipe, once for each seed, each in a process of its own, and prints
+a table: what was reached on the held-out examples (mean, and the range over the seeds), the bar, and the time. A run
+that is stopped goes on where it was when the same command is given again; a complete one is only read.
 """
 
 import argparse

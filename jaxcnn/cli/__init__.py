@@ -61,6 +61,6 @@ def _keep_compiled() -> None:
     A second `jaxcnn train digits --epochs 2` takes 3.1 seconds of a processor rather than 6.9, one epoch of
     resnet_cifar(20) 5.2 rather than 17.1. The programs, and so the results, are the same.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -117,7 +117,8 @@ def _example(path: Path, shape: tuple[int, ...] | None) -> np.ndarray:
         x = np.load(path, allow_pickle=False)
         return x[..., None] if size is not None and x.ndim == len(size) else x
     else:
-        return data.read_image(path, channels=channels, size=size)
+        height_width = None if size is None else (size[0], size[1])
+        return data.read_image(path, channels=channels, size=height_width)
     if size is None:
         return x
     cut = x[tuple(map(slice, size))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +17,31 @@ from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import LayerLike, checked_layer
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.train.metrics import found_classes
-from jaxcnn.train.step import Loss, TrainState, require_state
+from jaxcnn.train.step import Loss, require_state
 from jaxcnn.transforms import jit
 
 Metric = Callable[[np.ndarray, np.ndarray], Any]
 
 
+class Parameters(Protocol):
+    """What a model is applied with: a `TrainState`, or a `Trained` model."""
+
+    @property
+    def params(self) -> Any: ...
+    @property
+    def statistics(self) -> Any: ...
+
+
 @overload
 def evaluate(
-    model: LayerLike, state: TrainState, x: Any, y: Any, *, batch_size: int = ..., loss: Loss = ..., metrics: None = ...
+    model: LayerLike, state: Parameters, x: Any, y: Any, *, batch_size: int = ..., loss: Loss = ..., metrics: None = ...
 ) -> tuple[float, float]: ...
 
 
 @overload
 def evaluate(
     model: LayerLike,
-    state: TrainState,
+    state: Parameters,
     x: Any,
     y: Any,
     *,
@@ -44,7 +53,7 @@ def evaluate(
 
 def evaluate(
     model: LayerLike,
-    state: TrainState,
+    state: Parameters,
     x: Any,
     y: Any,
     *,
@@ -114,11 +123,6 @@ def _require_metrics(function: str, metrics: Any) -> None:
         arguments.require(all(map(callable, metrics.values())), function, "metrics", expected, got, TypeError)
 
 
-def output_types(model: Layer, state: TrainState, x: Any) -> Any:
-    """Shape and dtype of what comes out for x; nothing is computed."""
-    return jax.eval_shape(lambda x: model.apply(state.params, state.statistics, x)[0], x)
-
-
 def require_classes(function: str, output: Any, y: Any, loss: Loss = softmax_cross_entropy, place: str = "") -> None:
     """ValueError unless the labels are classes that the model tells apart: inside a step they have no values.
 
@@ -164,7 +168,7 @@ def _as_number(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 
-def predict(model: LayerLike, state: TrainState, x: Any, *, batch_size: int = 256) -> Any:
+def predict(model: LayerLike, state: Parameters, x: Any, *, batch_size: int = 256) -> Any:
     """What comes out of a model for a whole set, in inference mode.
 
     One program is compiled for a model and a batch size. A set smaller than that goes through in batches of a power of

@@ -86,14 +86,16 @@ class Training:
 
     def _looked_at(self, batches: Iterable[Any], position: int) -> Iterable[Any]:
         """The batches: all of a list have been looked at, of others the first one."""
-        is_sequence, rest = isinstance(batches, Sequence), iter(())
-        if not is_sequence:
+        if isinstance(batches, Sequence):
+            seen = batches if isinstance(batches, list) else batches[:1]
+        else:
             rest = iter(batches)
-            batches = list(itertools.islice(rest, 1))
-        for number, batch in enumerate(batches if isinstance(batches, list) else batches[:1], position + 1):
+            seen = list(itertools.islice(rest, 1))
+            batches = itertools.chain(seen, rest)
+        for number, batch in enumerate(seen, position + 1):
             self.inputs.batch(batch, f"batch {number}", first=True)
-        arguments.require(position + len(batches) > 0, _FIT, "batches", "at least one in an epoch", 0)
-        return batches if is_sequence else itertools.chain(batches, rest)
+        arguments.require(position + len(seen) > 0, _FIT, "batches", "at least one in an epoch", 0)
+        return batches
 
     def _epoch(self, run: Run, batches: Iterable[Any], signals: interrupts.Interrupts) -> None:
         progress, number = run.progress, run.progress.epoch + 1
