@@ -62,6 +62,16 @@ def test_sums_and_statistics_are_float32():
     np.testing.assert_allclose(moved["mean"], 1 + 1e-5, atol=1e-6)
 
 
+def test_the_state_of_a_layer_of_ones_own_is_float32():
+    def apply(params, state, x, *, train=False, key=None):
+        return x, {"last": x[0]}
+
+    layer = nn.cast(nn.Layer(lambda key, shape: ({}, {}), apply, "mine"), "bfloat16")
+    y, state = layer.apply({}, {}, np.full((2, 1), 1 + 2**-7 + 2**-9))
+    assert dtypes((y, state)) == {"float32"}
+    assert float(state["last"][0]) == 1 + 2**-7
+
+
 def test_integers_that_are_no_images_pass():
     def places(x):
         return jnp.cumsum(x["where"], dtype=x["where"].dtype), x["image"]

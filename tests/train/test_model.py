@@ -89,9 +89,12 @@ def test_nothing_is_lost_when_a_model_is_written(tmp_path, state, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    for name in ("fsync", "rename"):
+    def full_for_the_new(source, target, rename=os.rename):
+        return full() if source.name == "new" else rename(source, target)
+
+    for name, failing in (("fsync", full), ("rename", full), ("rename", full_for_the_new)):
         with monkeypatch.context() as patch:
-            patch.setattr(os, name, full)
+            patch.setattr(os, name, failing)
             with pytest.raises(OSError, match="No space left"):
                 train.save_model(path, MODEL, state, class_names=["x"], replace=True)
         assert (path / "model.json").read_bytes() == first

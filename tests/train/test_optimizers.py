@@ -116,9 +116,9 @@ def test_clipping_accumulation_and_schedules_count_updates():
     """The norm of the gradient is 3 √3, of which clipping leaves 1. Two steps make one update, the second of rate 0."""
     gradients = [jax.tree.map(lambda g, i=i: g * i, GRADIENT) for i in (1.0, 3.0, 7.0, 7.0)]
     accumulating = train.optimizer("sgd", train.schedule("linear", 0.1, 1), momentum=0.0, accumulate=2)
-    clipping = train.optimizer("sgd", 1.0, momentum=0.0, clip=1.0)
+    clipping = train.optimizer("sgd", 0.1, momentum=0.0, clip=1.0)
     clipped, several = compiled(lambda: (updated(clipping, gradients[:1]), updated(accumulating, gradients)))
-    np.testing.assert_allclose(clipped[0]["w"], 2 - 1 / math.sqrt(3), rtol=1e-6)
+    np.testing.assert_allclose(clipped[0]["w"], 2 - 0.1 / math.sqrt(3), rtol=1e-6)
     np.testing.assert_allclose([w["b"][0] for w in several], [2, 2 - 0.1 * 6, 2 - 0.1 * 6, 2 - 0.1 * 6], rtol=1e-6)
 
 
