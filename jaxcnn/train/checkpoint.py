@@ -72,7 +72,7 @@ def restore(path, like=None):
     """
     arguments.path("train.restore", "path", path)
     arrays, _ = read("train.restore", Path(path))
-    return _nested(arrays) if like is None else rebuilt("train.restore", "like", arrays, like)
+    return nested_by_paths(arrays) if like is None else rebuilt("train.restore", "like", arrays, like)
 
 
 def named_arrays(function: str, tree: Any) -> dict[str, np.ndarray]:
@@ -89,6 +89,20 @@ def named_arrays(function: str, tree: Any) -> dict[str, np.ndarray]:
         got = arguments.describe(array)
         arguments.require(known, function, f"tree[{name!r}]", "of a dtype that safetensors has", got)
         result[name] = array
+    return result
+
+
+def nested_by_paths(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts of the arrays; ValueError if an array and a dict have the same path."""
+    result: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *above, last = name.split("/")
+        folder = result
+        for part in above:
+            folder = folder.setdefault(part, {})
+            if not isinstance(folder, dict):
+                raise ValueError(f"an array and a dict are both called {part!r}")
+        folder[last] = array
     return result
 
 
@@ -176,17 +190,6 @@ def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> st
         result.update(f"{name} {array.dtype} {array.shape}\n".encode())
         result.update(array.tobytes())
     return result.hexdigest()
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *above, last = name.split("/")
-        folder = result
-        for part in above:
-            folder = folder.setdefault(part, {})
-        folder[last] = array
-    return result
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -107,8 +108,10 @@ class RunFolder:
             raise ValueError(f"{was}. Give a new folder, or the same configuration to go on")
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Appends a line; a number that is not finite, which JSON has not, is null."""
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
         with self._metrics.open("a", encoding="utf-8") as file:
-            print(json.dumps(metrics), file=file, flush=True)
+            print(json.dumps(finite), file=file, flush=True)
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> None:
         """Writes a checkpoint, and removes the oldest ones."""

@@ -18,6 +18,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.data import standardize
 from jaxcnn.nn import Layer, from_json
 from jaxcnn.nn.layer import LayerLike, checked_layer
+from jaxcnn.train.checkpoint import require_safetensors
 from jaxcnn.train.evaluation import outputs
 from jaxcnn.train.model_files import (
     DESCRIPTION,
@@ -27,7 +28,6 @@ from jaxcnn.train.model_files import (
     checksum,
     difference,
     nested,
-    require_safetensors,
 )
 
 _FUNCTION = "train.load"
@@ -225,6 +225,8 @@ def _described_model(folder: Path, description: dict[str, Any]) -> Layer:
 def _read_arrays(path: Path, written: dict[str, Any]) -> dict[str, np.ndarray]:
     """The arrays by name, if the file is the one that was written."""
     safetensors = require_safetensors()
+    from safetensors import SafetensorError
+
     _require(path.is_file(), path, "no such file")
     size = path.stat().st_size
     _require(size == written["bytes"], path, f"{size} bytes, where {written['bytes']} were written")
@@ -232,8 +234,8 @@ def _read_arrays(path: Path, written: dict[str, Any]) -> dict[str, np.ndarray]:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     _require(found == written["sha256"], path, f"the SHA-256 {found}, where {written['sha256']} was written")
     try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, AttributeError) as error:  # the second of a dtype that NumPy has not
+        return safetensors.load_file(path)
+    except (SafetensorError, AttributeError) as error:  # the second of a dtype that NumPy has not
         raise _refused(path, f"no safetensors file, {error}") from None
 
 

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from types import ModuleType
 from typing import Any
 
 import jax
 
 from jaxcnn.nn import Layer
 from jaxcnn.nn.inspection import abstract_init
+from jaxcnn.train.checkpoint import nested_by_paths
 
 FORMAT, VERSION = "jaxcnn model", 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 def nested(arrays: dict[str, Any]) -> dict[str, Any]:
-    trees = {"params": {}, "statistics": {}}
-    for path, array in arrays.items():
-        *parts, last = path.split("/")
-        tree = trees
-        for part in parts:
-            tree = tree.setdefault(part, {})
-            if not isinstance(tree, dict):
-                raise ValueError(f"an array and a dict are both called {part!r}")
-        tree[last] = array
-    return trees
+    """The trees of the arrays, of which one may have none; ValueError if an array and a dict have the same name."""
+    return {"params": {}, "statistics": {}} | nested_by_paths(arrays)
 
 
 def difference(layer: Layer, input_shape: Any, arrays: dict[str, Any]) -> str:
@@ -51,11 +43,3 @@ def checksum(description: dict[str, Any]) -> str:
     """The SHA-256 of all entries but its own."""
     others = {key: value for key, value in description.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
-
-
-def require_safetensors() -> ModuleType:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError('to save and load a model takes safetensors: pip install "jaxcnn[train]"') from error
-    return safetensors

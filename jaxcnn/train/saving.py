@@ -21,6 +21,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.nn import Layer, output_shape, to_json
 from jaxcnn.nn.layer import LayerLike, checked_layer
 from jaxcnn.train.averaging import averaged
+from jaxcnn.train.checkpoint import require_safetensors
 from jaxcnn.train.model_files import (
     DESCRIPTION,
     FORMAT,
@@ -29,7 +30,6 @@ from jaxcnn.train.model_files import (
     checksum,
     difference,
     nested,
-    require_safetensors,
 )
 from jaxcnn.train.step import TrainState, require_state
 
@@ -83,7 +83,7 @@ def save_model(
         wrong = difference(layer, input_shape, arrays)
         arguments.require(not wrong, function, "state", f"what the model makes for {input_shape}", wrong)
     class_names = _checked_names(function, class_names, layer, input_shape)
-    weights = safetensors.numpy.save(arrays)
+    weights = safetensors.save(arrays)
     description = {
         "format": FORMAT,
         "version": VERSION,
