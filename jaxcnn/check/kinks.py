@@ -16,18 +16,19 @@ Arrays = Sequence[np.ndarray]
 Run = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]  # (args, dy) -> gradients of the rule, and expected ones
 
 # _JUMP bounds what rounding does to the difference of two derived gradients close by, in tolerances. A larger
-# difference is that of two sides of a kink. Two equal gradients that are rounded differ by up to 2 tolerances. The
-# tenfold margin is chosen, not measured.
+# difference is that of two sides of a kink. From below it is bounded by 2: each of two equal gradients is rounded by
+# less than a tolerance. From above it is bounded by the smallest kink that is to be seen: with 20 that is a jump of
+# 2e-9 of an entry, at the default tolerance.
 _JUMP = 20
 # The rule has to agree with the derived gradient at _POINTS random points close by. A rule that is wrong on one side of
 # a kink only agrees at one point with a probability of 1/2, and at all 4 with one of 1/16.
 _POINTS = 4
-# _SIDES bounds how many random combinations of the sides of the kinks are tried. Each costs a pass of the rule. An
-# entry whose side is not among them is called wrong. The number is chosen, not measured.
+# _SIDES bounds how many random combinations of the sides of the kinks are tried. It bounds the time: each costs a pass
+# of the rule, and all are tried only where an entry stays wrong. An entry whose side is not among them is called wrong.
 _SIDES = 16
 # _CURVATURE bounds how much the slope of a smooth function changes within a step: by _CURVATURE times the step,
-# relative to the slope. Functions whose second derivative is up to 10 times the first, in units of a usual entry, keep
-# to it. The number is chosen, not measured.
+# relative to the slope. It is the largest second derivative that a function may have, in units of the first and of a
+# usual entry. With 10 and a step of 1e-7 the slope of a rule at a kink may be 1e-6 of itself beyond those of the sides.
 _CURVATURE = 10
 
 
