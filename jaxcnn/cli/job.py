@@ -13,6 +13,7 @@ import numpy as np
 from jaxcnn import data, nn, train
 from jaxcnn.cli.recipes import Recipe, model_of
 from jaxcnn.data.datasets import held_out_fifth
+from jaxcnn.ops.activations.softmax import softmax
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.ops.losses.dice import dice
 from jaxcnn.train.terminal import tell
@@ -25,9 +26,9 @@ class OptionError(ValueError):
 
 
 def segmentation_loss(logits: jax.Array, labels: jax.Array, *, ignore_index: int | None = None) -> jax.Array:
-    """Cross-entropy and Dice loss of label maps [N, *S], without the places of one label."""
-    both = (loss(logits, labels, ignore_index=ignore_index) for loss in (softmax_cross_entropy, dice))
-    return sum(both, jnp.zeros((), logits.dtype))
+    """Cross-entropy, and the Dice losses of all classes but the background, of label maps [N, *S]."""
+    overlap = dice(softmax(logits), labels, ignore_index=ignore_index, reduction="none")
+    return softmax_cross_entropy(logits, labels, ignore_index=ignore_index) + jnp.mean(overlap[..., 1:])
 
 
 def metrics_of(dataset: data.Dataset) -> dict[str, Callable[[Any, Any], Any]]:
@@ -51,6 +52,8 @@ class Job:
     def __init__(self, dataset: data.Dataset, recipe: Recipe, seed: int):
         self._dataset, self._recipe, self._seed = dataset, recipe, seed
         self._model = self._made("--model", lambda: model_of(recipe.model, dataset.classes))
+        if recipe.per_example:
+            self._model = nn.sequential(nn.instance_norm(), self._model)
         if recipe.precision != "float32":
             self._model = nn.cast(self._model, recipe.precision)
         names, classes = recipe.augment, dataset.classes

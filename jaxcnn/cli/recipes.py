@@ -25,6 +25,7 @@ class Recipe:
         class_weights: whether classes count by the reciprocal of their number.
         ema: the decay of the average of the parameters.
         precision: of the arithmetic.
+        per_example: whether each example is standardized by itself first, by an instance norm.
         patience: training stops after so many epochs without a better loss on the validation set.
     """
 
@@ -44,18 +45,33 @@ class Recipe:
     class_weights: bool = False
     ema: float | None = None
     precision: str = "float32"
+    per_example: bool = False
     patience: int | None = None
 
 
+_SPEECH = "plain_cnn(stem=(64, 64, 8, 4), stages=((64, 64), (128, 128), (256,), (256,)), rate=0.3)"
+_GLANDS = "plain_cnn(stem=(32, 4, 2, 1), stages=((32,), (64,), (64,)), rate=0.3, with_max=True)"
+_CLOTHES = "plain_cnn(stages=((64, 64), (128, 128)), rate=0.2)"
+_ADAMW = {"optimizer": "adamw", "learning_rate": 0.003, "schedule": "one_cycle"}
 RECIPES = {
-    "digits": Recipe("digits_cnn", epochs=20, weight_decay=5e-4),
-    "mnist": Recipe("resnet_cifar(20)", epochs=10, batch_size=128, augment="shift:2", ema=0.998),
-    "fashion_mnist": Recipe("resnet_cifar(20)", epochs=30, batch_size=128, augment="flip,shift:2,cutout:8", ema=0.998),
-    "cifar10": Recipe("resnet_cifar(20)", epochs=60, batch_size=128, augment="flip,crop:4,cutout:8", ema=0.999),
-    "fsdd": Recipe("audio_cnn", epochs=60, augment="time_shift:800,gain:6", ema=0.998),
-    "adrenalmnist3d": Recipe("voxnet", epochs=60, augment="flip,shift:2", class_weights=True, ema=0.998),
-    "hippocampus": Recipe("unet_3d", epochs=60, batch_size=4, augment="shift:3", ema=0.998),
-    "folder": Recipe("resnet_cifar(20)", epochs=60, augment="flip", ema=0.998),
+    "digits": Recipe("digits_cnn", 20, weight_decay=5e-4),
+    "mnist": Recipe("plain_cnn", 10, 128, augment="rotate:11,scale:0.1,shift:2", ema=0.998, **_ADAMW),
+    "fashion_mnist": Recipe(
+        _CLOTHES, 30, 128, augment="flip,shift:2,cutout:8", label_smoothing=0.1, ema=0.998, weight_decay=0.05, **_ADAMW
+    ),
+    "cifar10": Recipe(
+        "resnet_cifar(20)", 60, 128, augment="flip,crop:4,cutout:8", ema=0.998, weight_decay=0.05, **_ADAMW
+    ),
+    "fsdd": Recipe(
+        _SPEECH, 80, 32, augment="time_shift:1500,gain:9,noise:0.01", label_smoothing=0.1, ema=0.99, **_ADAMW
+    ),
+    "adrenalmnist3d": Recipe(
+        _GLANDS, 24, 32, augment="flip:0:1:2,shift:2", label_smoothing=0.1, ema=0.99, weight_decay=0.05, **_ADAMW
+    ),
+    "hippocampus": Recipe(
+        "unet(depth=3, width=16, batch_norm=True)", 12, 4, augment="shift:6", per_example=True, ema=0.99, **_ADAMW
+    ),
+    "folder": Recipe("plain_cnn", 60, 32, augment="flip", ema=0.99, **_ADAMW),
 }
 
 

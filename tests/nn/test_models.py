@@ -45,6 +45,7 @@ OURS = {
     "M18": (nn.audio_cnn(18), (1, 32000, 1), 3_679_882),
     "3-D U-Net with batch norm": (nn.unet_3d(), (1, 8, 16, 8, 3), 19_072_291),
     "autoencoder": (nn.autoencoder(), (1, 28, 28, 1), 17_513),
+    "plain": (nn.plain_cnn(), (1, 28, 28, 1), 131_690),
     "ResNet-18 for CIFAR": (nn.resnet(18, 10, cifar=True), CIFAR, 11_173_962),
 }
 CASES = PUBLISHED | OURS
@@ -76,6 +77,7 @@ TINY = {
     "unet": (nn.unet(2, depth=2, width=2), (2, 8, 4, 1)),
     "unet_3d": (nn.unet_3d(2, depth=1, width=2), (2, 4, 2, 4, 1)),
     "autoencoder": (nn.autoencoder(width=2), (2, 8, 4, 1)),
+    "plain_cnn": (nn.plain_cnn(3, stem=(2, 4, 2, 1), stages=((2,), (3, 2)), with_max=True), (2, 13, 1)),
 }
 
 

@@ -5,6 +5,7 @@ from jaxcnn.nn.models.autoencoder import autoencoder
 from jaxcnn.nn.models.classic import digits_cnn, lenet, vgg
 from jaxcnn.nn.models.convnext import convnext
 from jaxcnn.nn.models.mobilenet import mobilenet_v1, mobilenet_v2
+from jaxcnn.nn.models.plain import plain_cnn
 from jaxcnn.nn.models.resnet import resnet, resnet_cifar, resnext
 from jaxcnn.nn.models.unet import unet, unet_3d
 from jaxcnn.nn.models.voxnet import voxnet
@@ -17,6 +18,7 @@ __all__ = [
     "lenet",
     "mobilenet_v1",
     "mobilenet_v2",
+    "plain_cnn",
     "resnet",
     "resnet_cifar",
     "resnext",
