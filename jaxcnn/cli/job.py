@@ -73,6 +73,8 @@ class Job:
         """Trains in a folder, leaves the model there, and says how good it is."""
         dataset, recipe = self._dataset, self._recipe
         mean, std = data.fit_standardization(dataset.train_x)
+        if recipe.per_example:
+            mean, std = np.zeros_like(mean), np.ones_like(std)
         x, y = data.standardize(dataset.train_x, mean, std), dataset.train_y
         validation = None
         if dataset.validation_x is not None:
@@ -100,7 +102,7 @@ class Job:
         test = data.standardize(dataset.test_x, mean, std), dataset.test_y
         state = train.fit(
             self._model,
-            train.make_step(self._model, optimizer, self._training_loss(y), augment=self._augment),
+            train.make_step(self._model, optimizer, self._training_loss(y), augment=_moved(self._augment, -mean / std)),
             state,
             batches,
             test,
@@ -143,6 +145,18 @@ class Job:
                 input_shape=shape,
                 extra={"dataset": self._dataset.name, "task": self._dataset.task},
             )
+
+
+def _moved(augment: Callable[..., Any] | None, zero: np.ndarray) -> Callable[..., Any] | None:
+    """The augmentation of raw values, for standardized ones: what it fills with 0 becomes `zero`, black in an image."""
+    if augment is None:
+        return None
+
+    def moved(key: jax.Array, x: jax.Array, y: Any) -> tuple[jax.Array, Any]:
+        x, y = augment(key, x - jnp.asarray(zero, x.dtype), y)
+        return x + jnp.asarray(zero, x.dtype), y
+
+    return moved
 
 
 def said(values: Mapping[str, float]) -> str:

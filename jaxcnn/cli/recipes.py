@@ -25,7 +25,7 @@ class Recipe:
         class_weights: whether classes count by the reciprocal of their number.
         ema: the decay of the average of the parameters.
         precision: of the arithmetic.
-        per_example: whether each example is standardized by itself first, by an instance norm.
+        per_example: whether each example is standardized by itself, by an instance norm, rather than by the training set.
         patience: training stops after so many epochs without a better loss on the validation set.
     """
 
@@ -63,7 +63,13 @@ RECIPES = {
         "resnet_cifar(20)", 60, 128, augment="flip,crop:4,cutout:8", ema=0.998, weight_decay=0.05, **_ADAMW
     ),
     "fsdd": Recipe(
-        _SPEECH, 80, 32, augment="time_shift:1500,gain:9,noise:0.01", label_smoothing=0.1, ema=0.99, **_ADAMW
+        _SPEECH,
+        80,
+        32,
+        augment="scale:0.15,time_shift:1500,cutout:1000,gain:9,noise:0.01",
+        label_smoothing=0.1,
+        ema=0.99,
+        **_ADAMW,
     ),
     "adrenalmnist3d": Recipe(
         _GLANDS, 24, 32, augment="flip:0:1:2,shift:2", label_smoothing=0.1, ema=0.99, weight_decay=0.05, **_ADAMW

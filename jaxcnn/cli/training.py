@@ -39,7 +39,7 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("--clip", number(0, above=True), "X", "largest norm of the gradient"),
     ("--accumulate", whole_number(1), "N", "steps whose gradients are averaged before an update"),
     ("--precision", ("float32", "bfloat16", "float16"), "NAME", "of the arithmetic: float32, bfloat16, float16"),
-    ("--per-example", None, "", "standardize each example by itself, too"),
+    ("--per-example", None, "", "standardize each example by itself"),
     ("--patience", whole_number(1), "N", "epochs without a better validation loss after which it stops"),
 )
 
