@@ -153,8 +153,9 @@ def _moved(augment: Callable[..., Any] | None, zero: np.ndarray) -> Callable[...
         return None
 
     def moved(key: jax.Array, x: jax.Array, y: Any) -> tuple[jax.Array, Any]:
-        x, y = augment(key, x - jnp.asarray(zero, x.dtype), y)
-        return x + jnp.asarray(zero, x.dtype), y
+        shift = jnp.asarray(zero, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        x, y = augment(key, x - shift, y)
+        return x + shift, y
 
     return moved
 

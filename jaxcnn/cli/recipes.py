@@ -25,7 +25,7 @@ class Recipe:
         class_weights: whether classes count by the reciprocal of their number.
         ema: the decay of the average of the parameters.
         precision: of the arithmetic.
-        per_example: whether each example is standardized by itself, by an instance norm, rather than by the training set.
+        per_example: whether each example is standardized by itself, by an instance norm, and not by the training set.
         patience: training stops after so many epochs without a better loss on the validation set.
     """
 
