@@ -23,7 +23,7 @@ from jaxcnn.kernels.correlation import correlate
 COUNTS = {
     "conv": 100,
     "depthwise_conv": 50,
-    "max_pool": 80,
+    "max_pool": 60,
     "mean_pool": 50,
     "weighted_pool": 36,
     "downsample": 30,

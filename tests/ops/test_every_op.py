@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import table
 from compilation import quick
 from table import CASES, RULE_OF_RELU
 
@@ -19,6 +20,8 @@ OTHER_WAYS = ("grouped", "large", "dilated", "masked", "overlapping", "side-by-s
 ONE_OF_EACH_WAY = [c for c in CASES if c in FIRST_OF_EACH_OP or any(way in c.note for way in OTHER_WAYS)]
 one_of_each_way = pytest.mark.parametrize("case", ONE_OF_EACH_WAY, ids=str)
 BY_THEMSELVES = ("conv", "max_pool", "softmax_pool", "batch_norm", "dropout", "softmax_cross_entropy")  # transforms
+LOSSES = {case.name for case in table.LOSSES}
+WIDE = LOSSES | {"prelu", "softmax", "log_softmax", "dropout", "spatial_dropout", "drop_path", "drop_block", "resize"}
 FIRST_OF_EACH_RULE = [case for case in FIRST_OF_EACH_OP if case.name not in RULE_OF_RELU]
 
 
@@ -67,7 +70,7 @@ def test_gradient_is_what_jax_derives(case):
         assert len(mutants.caught) > 30
 
 
-@one_of_each_way
+@pytest.mark.parametrize("case", FIRST_OF_EACH_RULE, ids=str)
 def test_gradient_is_the_difference_quotient(case):
     args, v, h = case.args(), _normal(case.args(), 1), 1e-6
     # a little away from ties and kinks
@@ -112,14 +115,15 @@ def test_second_order(case):
 def test_dtype_is_kept_and_precision_is_that_of_the_dtype(case):
     """Two units in the last place of each entry, and twelve of a usual one: what is kept is rounded to the dtype.
 
-    The first call of each rule compiles as users do; others are called in bfloat16 only.
+    The first call of each rule compiles as users do; others are called in bfloat16 only. In float16 are called those
+    that round what they return, and some of those for which `custom_rule` rounds.
     """
     of_rule = case in FIRST_OF_EACH_RULE
 
     def both(dy, args):
         return case.f(*args), _gradient(case.f)(dy, args)
 
-    dtypes = (jnp.float32, jnp.bfloat16, jnp.float16) if of_rule else (jnp.bfloat16,)
+    dtypes = (jnp.bfloat16, *([jnp.float32] * of_rule), *([jnp.float16] * (of_rule and case.name not in WIDE)))
     inputs = [(_normal(jax.eval_shape(case.f, *args)), args) for args in map(case.args, dtypes)]
     wide = jax.tree.map(lambda a: np.asarray(a, np.float64), inputs)
     compiled = jax.jit if of_rule else quick

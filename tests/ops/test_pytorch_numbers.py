@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilation import quick
 
 import jaxcnn as jc
 
@@ -305,7 +306,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("f", "arguments", "numbers"), NUMBERS)
 def test_values_and_gradients(f, arguments, numbers):
-    @jax.jit
+    @quick
     def value_and_gradients(*arrays):
         y, vjp = jax.vjp(f, *arrays)
         return y, *vjp(jnp.asarray(sines(y.shape, 1.3)))
