@@ -174,6 +174,18 @@ def read(function: str, path: Path) -> tuple[dict[str, np.ndarray], dict[str, st
     return arrays, metadata
 
 
+def texts(path: Path) -> dict[str, str]:
+    """The texts of a file that `write` wrote, without its arrays."""
+    require_safetensors()
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+
+
 def require_safetensors() -> ModuleType:
     """The module that writes arrays; ImportError, with what to install, where it is missing."""
     try:
@@ -218,7 +230,8 @@ def _data_type(leaf: Any) -> Any:
 
 def _placed(array: np.ndarray, like: Any) -> jax.Array:
     """The array, a random key again where `like` is one, on the devices where `like` is."""
-    sharding = like.sharding if isinstance(like, jax.Array) and like.committed else None
+    is_placed = not isinstance(like, jax.Array) or like.committed
+    sharding = getattr(like, "sharding", None) if is_placed else None
     if _is_key(like):
         return jax.device_put(jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like)), sharding)
     return jax.device_put(array, sharding)

@@ -15,7 +15,8 @@ from jaxcnn.contract import arguments
 from jaxcnn.contract.precision import widen
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import LayerLike, checked_layer
-from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
+from jaxcnn.ops.losses.cross_entropy import nll, softmax_cross_entropy
+from jaxcnn.ops.losses.hinge import hinge
 from jaxcnn.train.metrics import found_classes
 from jaxcnn.train.step import Loss, require_state
 from jaxcnn.transforms import jit
@@ -130,11 +131,11 @@ def require_classes(function: str, output: Any, y: Any, loss: Loss = softmax_cro
         function: of whose argument y the error speaks.
         output: what comes out of the model, or its shape; nothing is asked where y are no classes.
         y: the labels.
-        loss: whose `ignore_index` is allowed beside the classes.
+        loss: nothing is asked where it is none of ours that take classes; its `ignore_index` is allowed beside them.
         place: where the labels are, for the error.
     """
     classes = class_count(output, y)
-    if classes is not None:
+    if classes is not None and counts_classes(loss):
         values = np.asarray(y)[_counted(y, loss)]
         is_class = values.size == 0 or (values.min() >= 0 and values.max() < classes)
         got = (f"from {values.min()} to {values.max()}" if values.size else "none") + place
@@ -143,11 +144,25 @@ def require_classes(function: str, output: Any, y: Any, loss: Loss = softmax_cro
         arguments.require(is_class, function, "y", f"from 0 to {classes - 1}, as the model has classes", got)
 
 
-def class_count(output: Any, y: Any) -> int | None:
-    """How many classes a model tells apart; None where y are no classes. One output tells two apart by its sign."""
+def counts_classes(loss: Loss) -> bool:
+    """Whether it is a loss of ours, or a partial of one, whose integer labels are classes."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return loss in (softmax_cross_entropy, nll, hinge)
+
+
+def class_count(output: Any, y: Any, loss: Loss | None = None) -> int | None:
+    """How many classes a model tells apart; None where y are no classes. One output tells two apart by its sign.
+
+    With a loss, labels that do not fit that number are no classes, but its `ignore_index`.
+    """
     if not (arguments.is_array(output) and arguments.is_array(y) and jnp.issubdtype(y.dtype, jnp.integer)):
         return None
-    return max(2, output.shape[-1]) if output.ndim > 1 and y.shape == output.shape[:-1] else None
+    classes = max(2, output.shape[-1]) if output.ndim > 1 and y.shape == output.shape[:-1] else None
+    if classes is None or loss is None:
+        return classes
+    values = np.asarray(y)[_counted(y, loss)]
+    return classes if values.size == 0 or (values.min() >= 0 and values.max() < classes) else None
 
 
 def _counted(y: Any, loss: Loss) -> Any:
@@ -158,7 +173,7 @@ def _counted(y: Any, loss: Loss) -> Any:
 
 
 def _accuracy(output: Any, y: Any, loss: Loss) -> float:
-    if class_count(output, y) is None:
+    if class_count(output, y, loss) is None:
         return math.nan
     right = (found_classes(output) == np.asarray(y))[_counted(y, loss)]
     return float(np.mean(right)) if right.size else math.nan

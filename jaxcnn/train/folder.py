@@ -15,9 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcnn.train.checkpoint import read, write, write_bytes
+from jaxcnn.train.checkpoint import read, texts, write, write_bytes
 
 _NUMBERED = re.compile(r"step-(\d+)\.safetensors")
+
+
+class SaveError(OSError):
+    """The files of a run cannot be written."""
 
 
 class RunFolder:
@@ -44,7 +48,9 @@ class RunFolder:
             ValueError: the run that is there has another configuration.
         """
         if self.path.exists():
-            self._hold()
+            if not self.path.is_dir():
+                raise NotADirectoryError(f"train.fit: out must be a folder, got {str(self.path)!r}, which is a file")
+            self.hold()
             try:
                 self._require_own()
             except BaseException:
@@ -61,7 +67,7 @@ class RunFolder:
         """Makes the folder, writes the configuration, and drops the metrics behind so many epochs."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
-            self._hold()
+            self.hold()
         config = self.path / "config.json"
         if not config.exists():
             names = ("jaxcnn", "jax", "jaxlib", "optax", "numpy")
@@ -73,8 +79,11 @@ class RunFolder:
         if lines[epochs:]:  # of a run that was killed before it saved the state
             write_bytes(self._metrics, b"".join(lines[:epochs]))
 
-    def _hold(self) -> None:
-        """The lock of a folder goes with the process that has it. There is none outside of Unix."""
+    def hold(self) -> None:
+        """Holds the folder for this process; BlockingIOError if another one does.
+
+        The lock of a folder goes with the process that has it. There is none outside of Unix.
+        """
         try:
             import fcntl
         except ImportError:
@@ -110,8 +119,11 @@ class RunFolder:
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Appends a line; a number that is not finite, which JSON has not, is null."""
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
-        with self._metrics.open("a", encoding="utf-8") as file:
-            print(json.dumps(finite), file=file, flush=True)
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                print(json.dumps(finite), file=file, flush=True)
+        except OSError as error:
+            raise self._cannot_save(self._metrics, error) from error
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> None:
         """Writes a checkpoint, and removes the oldest ones."""
@@ -127,10 +139,12 @@ class RunFolder:
         try:
             write(path, arrays, {"progress": json.dumps(progress)})
         except OSError as error:
-            saved = self._numbered()
-            stays = f"that of step {saved[-1][0]} stays, to go on from" if saved else "there is no other"
-            what = f"train.fit: the checkpoint {str(path)!r} cannot be written ({error.strerror}); {stays}"
-            raise OSError(what) from error
+            raise self._cannot_save(path, error) from error
+
+    def _cannot_save(self, path: Path, error: OSError) -> SaveError:
+        saved = self._numbered()
+        stays = f"the checkpoint of step {saved[-1][0]} stays, to go on from" if saved else "there is no checkpoint"
+        return SaveError(f"train.fit: {str(path)!r} cannot be written ({error.strerror}); {stays}")
 
     def newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]] | None:
         """Arrays and progress of the newest checkpoint that is not damaged, and what is wrong with newer ones."""
@@ -144,12 +158,19 @@ class RunFolder:
             raise ValueError(f"train.fit: every checkpoint is damaged; {damaged[0]}")
         return None
 
+    def newest_progress(self) -> dict[str, Any]:
+        """What the newest checkpoint says of the progress; nothing of it is verified, and its arrays are not read."""
+        numbered = self._numbered()
+        return json.loads(texts(numbered[-1][1]).get("progress", "{}")) if numbered else {}
+
     def best(self) -> dict[str, np.ndarray] | None:
         path = self._checkpoints / "best.safetensors"
         return self._read(path)[0] if path.exists() else None
 
     def _read(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays, metadata = read("train.fit", path)
+        if "progress" not in metadata:
+            raise ValueError(f"train.fit: {str(path)!r} is no checkpoint of a run")
         return arrays, json.loads(metadata["progress"])
 
     def _numbered(self) -> list[tuple[int, Path]]:
@@ -158,8 +179,15 @@ class RunFolder:
         return sorted((int(match[1]), path) for match, path in matches if match)
 
 
-def progress_of(path: Path) -> dict[str, Any]:
-    """How far the run in a folder has come, by its newest checkpoint; empty if there is none."""
+def state_of(path: Path) -> str:
+    """How the run in a folder stands, by its newest checkpoint: "complete", "running", or "can go on"."""
     folder = RunFolder(path, {}, 1)
-    newest = folder.newest()
-    return {} if newest is None else newest[1]
+    progress = folder.newest_progress()
+    if progress.get("complete"):
+        return "complete"
+    try:
+        folder.hold()
+    except BlockingIOError:
+        return "running"
+    folder.__exit__()
+    return "can go on"

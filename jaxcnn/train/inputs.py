@@ -13,7 +13,7 @@ import numpy as np
 from jaxcnn.contract import arguments
 from jaxcnn.data import Rows, taken
 from jaxcnn.nn import Layer
-from jaxcnn.train.evaluation import class_count, require_classes
+from jaxcnn.train.evaluation import class_count, counts_classes, require_classes
 from jaxcnn.train.run import Progress
 from jaxcnn.train.step import TrainState
 
@@ -42,6 +42,12 @@ class Batches:
         if self._is_iterator:
             done = progress.epoch * (self._steps or 0) + progress.position
             next(itertools.islice(self._batches, done, done), None)
+
+    def require_whole(self, count: int) -> None:
+        """ValueError unless an epoch had as many batches as it is to have."""
+        expected = "at least one" if self._steps is None else f"{self._steps}"
+        is_whole = count > 0 if self._steps is None else count == self._steps
+        arguments.require(is_whole, _FIT, "batches", f"{expected} in an epoch", count)
 
     def remaining(self, progress: Progress) -> Iterable[Any]:
         """The batches of the epoch that are not done yet."""
@@ -74,6 +80,8 @@ class Inputs:
         got = f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else arguments.describe(batch)
         arguments.require(known, _FIT, "batches", "of pairs (x, y)", got, TypeError)
         x, y, *where = (jax.tree.map(_array, part, is_leaf=_is_rows) for part in batch)
+        counts = [leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves((x, y), is_leaf=_is_rows)]
+        arguments.require(0 not in counts, _FIT, "batches", "of at least one example", f"none in {place}")
         self.look_at(x, y, place, first=first)
         return x, y, *where
 
@@ -84,13 +92,15 @@ class Inputs:
                 values, found = self._readable(leaf, place, first)
                 if values is not None and jnp.issubdtype(values.dtype, jnp.inexact):
                     _require(np.isfinite(values), argument, "finite", values, found)
-                elif values is not None and argument == "y" and self.has_classes(x, y):
+                elif values is not None and argument == "y" and leaf is y and counts_classes(self._loss):
+                    if class_count(self._output(x), y) is None:
+                        continue
                     output = jax.ShapeDtypeStruct((*values.shape, self._output(x).shape[-1]), values.dtype)
                     require_classes(_FIT, output, values, self._loss, f" in {found}")
 
     def has_classes(self, x: Any, y: Any) -> bool:
-        """Whether y are classes: integers, one for each row of the output."""
-        return class_count(self._output(x), y) is not None
+        """Whether y are classes that the model tells apart: integers, one for each row of the output."""
+        return class_count(self._output(x), y, self._loss) is not None
 
     def _output(self, x: Any) -> Any:
         types = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x)

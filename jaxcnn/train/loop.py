@@ -43,7 +43,7 @@ def fit(
     validation: tuple[Any, Any] | None = None,
     callbacks: Sequence[Callback] = (),
     patience: int | None = None,
-    monitor: str = "validation_loss",
+    monitor: str | None = None,
     steps_per_epoch: int | None = None,
     save_every: int = 1,
     save_steps: int | None = None,
@@ -56,9 +56,9 @@ def fit(
 
     Each epoch takes one step per batch, evaluates the validation set and the test set, and gives a line of metrics:
     `epoch` (from 1), `step`, `train_loss` (mean over the steps of the epoch), `validation_loss`, `test_loss`, the
-    metrics of both such as `test_accuracy`, `learning_rate` if it is given, and `seconds` of training. It is printed on
-    stderr; on a terminal a bar shows the progress of the epoch. If the state has an average of the parameters
-    (`train.ema`), that is what is evaluated.
+    metrics of both such as `test_accuracy`, `learning_rate` if it is given, and `seconds` since the run began, breaks
+    apart. It is printed on stderr; on a terminal a bar shows the progress of the epoch. If the state has an average of
+    the parameters (`train.ema`), that is what is evaluated.
 
     With `out`, metrics.jsonl there gets each line at once, and checkpoints the whole state: the newest ones and the
     best. It is also saved when Ctrl-C or SIGTERM ends the training, which they do behind the step that runs, and before
@@ -82,7 +82,9 @@ def fit(
             value. The buffers of the state are reused by the next step.
         patience: training stops after so many epochs in which `monitor` has not improved, and the state of the best
             epoch is returned; None for no such stop.
-        monitor: what shows the best epoch: a name of the metrics. Losses are to fall, anything else is to rise.
+        monitor: what shows the best epoch, a name among the metrics. It is to rise, but to fall if it is a loss or
+            has a minus in front: "validation_accuracy", "-validation_error". None for the loss on the validation set;
+            if there is none, for that on the test set, but `patience` then needs a name.
         steps_per_epoch: how many batches are an epoch; an iterator then goes through all epochs. None for all.
         save_every: how many epochs lie between two checkpoints.
         save_steps: how many steps lie between two checkpoints within an epoch; None for none there.
@@ -102,7 +104,7 @@ def fit(
         FileExistsError: out holds the metrics of something else.
         BlockingIOError: another process trains in `out`.
         OSError: out cannot be written; the last checkpoint stays.
-        FloatingPointError: the loss of an epoch is not finite, or 10,000 times that of the first step.
+        FloatingPointError: the loss of an epoch is not finite, or 10^9 times that of the first step.
 
         What leaves a training that has begun, Ctrl-C included, has the last good state as its attribute `state`.
     """
@@ -114,9 +116,10 @@ def fit(
     sets = {name: _pair(name, pair) for name, pair in (("validation", validation), ("test", test)) if pair is not None}
     for name, (x, y) in sets.items():
         inputs.look_at(x, y, f"the {name} set")
+    named = metrics is None or (isinstance(metrics, Mapping) and "loss" not in metrics)
+    arguments.require(named, _FIT, "metrics", 'a dict without the name "loss"', arguments.describe(metrics))
     evaluation = Evaluation(model, loss, metrics, sets, arguments.integer(_FIT, "batch_size", batch_size, 1))
-    if patience is not None:
-        arguments.choice(_FIT, "monitor", monitor, ("train_loss", *evaluation.names(inputs)))
+    monitor = _monitor(monitor, ["train_loss", *evaluation.names(inputs)], patience)
     training = Training(
         batches=Batches(batches, epochs, steps_per_epoch),
         inputs=inputs,
@@ -157,9 +160,27 @@ def _functions(argument: str, value: Sequence[Callable[..., Any]]) -> tuple[Call
 def _pair(argument: str, value: Any) -> tuple[Any, Any]:
     is_pair = isinstance(value, Sequence) and len(value) == 2
     arguments.require(is_pair, _FIT, argument, "a pair (x, y)", arguments.describe(value), TypeError)
+    counts = set()
     for part in jax.tree.leaves(tuple(value)):
-        arguments.require(arguments.is_array(part), _FIT, argument, "of arrays", arguments.describe(part), TypeError)
+        is_array = arguments.is_array(part) and part.ndim > 0
+        arguments.require(is_array, _FIT, argument, "of arrays [N, ...]", arguments.describe(part), TypeError)
+        counts.add(len(part))
+    got = " and ".join(map(str, sorted(counts)))
+    arguments.require(len(counts) == 1 and 0 not in counts, _FIT, argument, "of as many x as y, at least one", got)
     return value[0], value[1]
+
+
+def _monitor(name: str | None, names: list[str], patience: int | None) -> str | None:
+    """The name of what shows the best epoch; ValueError if there is none of this name."""
+    if name is not None:
+        arguments.choice(_FIT, "monitor", name.removeprefix("-") if isinstance(name, str) else name, names)
+        return name
+    held_out = [each for each in ("validation_loss", "test_loss") if each in names]
+    got = "None without a validation set"
+    arguments.require(
+        patience is None or held_out[:1] == ["validation_loss"], _FIT, "monitor", "a name of the metrics", got
+    )
+    return held_out[0] if held_out else None
 
 
 def _json(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:

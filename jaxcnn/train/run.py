@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.train.checkpoint import named_arrays, rebuilt
-from jaxcnn.train.folder import RunFolder
+from jaxcnn.train.folder import RunFolder, SaveError
 from jaxcnn.train.step import TrainState
 from jaxcnn.train.terminal import tell
 
-_DIVERGED = 1e4  # times the loss of the first step, or 1: a training that works does not come near
+_DIVERGED = 1e9  # times the loss of the first step, or 1
 _WAITING = 1000  # losses of so many steps stay on the device before they are read
 
 
@@ -74,8 +74,12 @@ class Run:
         if self._folder is None or found is None:
             return []
         self._saved, progress, damaged = found
-        self._best = self._folder.best()
         self.state, self.progress = self._rebuilt(self._saved), Progress(**progress)
+        try:
+            self._best = self._folder.best()
+        except ValueError as error:  # the best of the epochs to come is as good as can be
+            damaged.append(str(error))
+            self.progress.best = None
         self._first_step = int(self.state.step)
         return damaged
 
@@ -117,16 +121,16 @@ class Run:
         self.progress.seconds, self._since = self.progress.seconds + now - self._since, now
         return self.progress.seconds
 
-    def end_epoch(self, metrics: Mapping[str, Any], monitor: str) -> None:
+    def end_epoch(self, metrics: Mapping[str, Any], monitor: str | None) -> None:
         """Counts the epoch, writes its metrics, and keeps its state if what is monitored is the best so far."""
         progress = self.progress
         progress.epoch, progress.position, progress.total = progress.epoch + 1, 0, 0.0
         if self._folder:
             self._folder.add_metrics(metrics)
-        value = metrics.get(monitor, math.nan)
-        if math.isnan(value):
+        value = math.nan if monitor is None else metrics[monitor.removeprefix("-")]
+        if monitor is None or math.isnan(value):
             return
-        falls = monitor.endswith("loss")
+        falls = monitor.startswith("-") or monitor.endswith("loss")
         if progress.best is None or (value < progress.best if falls else value > progress.best):
             progress.best, progress.best_epoch = value, progress.epoch
             self._best = named_arrays("train.fit", self.state)
@@ -149,11 +153,12 @@ class Run:
     def leave(self, error: BaseException) -> None:
         """Saves what can be saved before an error leaves, and hands the last good state over with it."""
         used_up = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state) if isinstance(leaf, jax.Array))
-        if not (used_up or isinstance(error, FloatingPointError | OSError)):
+        if not (used_up or isinstance(error, SaveError)):
             try:
                 self.save()
             except (FloatingPointError, OSError) as another:
-                error.add_note(str(another))
+                if str(another) != str(error):
+                    error.add_note(str(another))
         error.state = self._rebuilt(self._saved)  # pyright: ignore[reportAttributeAccessIssue]
 
     def best_state(self) -> TrainState:

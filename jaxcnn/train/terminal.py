@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sized
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 
 def tell(line: str) -> None:
-    """Prints on stderr, unless that is closed."""
+    """Prints on stderr, if anyone reads it: no training ends because nobody does."""
     if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def epoch_line(metrics: Mapping[str, Any], epochs: int) -> str:
@@ -26,7 +27,7 @@ def epoch_line(metrics: Mapping[str, Any], epochs: int) -> str:
 
 def progress_bar(batches: Iterable[Any], label: str, position: int) -> AbstractContextManager[Iterable[Any]]:
     """The batches, with a progress bar that goes away at the end if stderr is a terminal and tqdm is installed."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
         return nullcontext(batches)
     try:
         from tqdm import tqdm

@@ -50,7 +50,10 @@ class Evaluation:
             options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": self._metrics(inputs, x, y)}
             loss, values = evaluate(self.model, averaged(state), x, y, **options)
             result[f"{name}_loss"] = loss
-            result |= {f"{name}_{metric}": float(value) for metric, value in values.items()}
+            for metric, value in values.items():
+                expected, got = "functions that give a number", f"{arguments.describe(value)} of {metric!r}"
+                arguments.require(isinstance(value, float), _FIT, "metrics", expected, got, TypeError)
+                result[f"{name}_{metric}"] = value
         return result
 
 
@@ -62,7 +65,7 @@ class Training:
     inputs: Inputs
     evaluation: Evaluation
     epochs: int
-    monitor: str
+    monitor: str | None
     patience: int | None
     callbacks: Sequence[Callable[[int, dict[str, Any], TrainState], Any]]
     save_every: int
@@ -94,7 +97,8 @@ class Training:
             batches = itertools.chain(seen, rest)
         for number, batch in enumerate(seen, position + 1):
             self.inputs.batch(batch, f"batch {number}", first=True)
-        arguments.require(position + len(seen) > 0, _FIT, "batches", "at least one in an epoch", 0)
+        if position + len(seen) == 0:
+            self.batches.require_whole(0)
         return batches
 
     def _epoch(self, run: Run, batches: Iterable[Any], signals: interrupts.Interrupts) -> None:
@@ -107,7 +111,7 @@ class Training:
                 if self.save_steps and run.steps % self.save_steps == 0:
                     run.save()
                 signals.check()
-        arguments.require(progress.position > 0, _FIT, "batches", "at least one in an epoch", 0)
+        self.batches.require_whole(progress.position)
         train_loss = run.settle()
         signals.hold = False
         measured = self.evaluation(run.state, self.inputs)
@@ -120,9 +124,12 @@ class Training:
         metrics["seconds"] = round(run.seconds(), 3)
         run.end_epoch(metrics, self.monitor)
         tell(epoch_line(metrics, self.epochs))
-        is_asked = [callback(run.steps, metrics, run.state) for callback in self.callbacks]
         is_waiting = self.patience is not None and number - progress.best_epoch >= self.patience
-        progress.complete = number == self.epochs or any(is_asked) or is_waiting
+        if is_waiting and progress.best is None:
+            arguments.require(False, _FIT, "monitor", "a number in some epoch", f"{self.monitor} of NaN in all of them")
+        progress.complete = number == self.epochs or is_waiting
+        is_asked = [bool(callback(run.steps, metrics, run.state)) for callback in self.callbacks]
+        progress.complete |= any(is_asked)
         if progress.complete or number % self.save_every == 0:
             run.save()
         signals.check()
