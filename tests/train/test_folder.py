@@ -231,9 +231,7 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path, whole, monkeypatch, call
         is_full[0] = step == 8
 
     monkeypatch.setattr(where, name, failing)
-    expected = (
-        r"the checkpoint '.*step-8.safetensors' cannot be written \(No space left on device\); that of step 4 stays"
-    )
+    expected = r"'.*step-8.safetensors' cannot be written \(No space left on device\); the checkpoint of step 4 stays"
     with pytest.raises(OSError, match=f"^train.fit: {expected}") as error:
         fit(tmp_path, callbacks=[fill])
     assert int(error.value.state.step) == 8
@@ -248,6 +246,6 @@ def test_a_folder_that_vanishes_ends_the_run_in_one_line(tmp_path):
         (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
 
     with pytest.raises(
-        OSError, match=r"^train.fit: the checkpoint .* cannot be written \(No such file or directory\); th"
+        OSError, match=r"^train.fit: '.*' cannot be written \(No such file or directory\); there is no ch"
     ):
         fit(tmp_path / "run", callbacks=[vanish], epochs=1)
