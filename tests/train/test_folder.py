@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxcnn import data, nn, train
 
@@ -54,12 +55,12 @@ def whole(tmp_path_factory):
     return fit(out), lines(out)
 
 
-class Stop(Exception):
-    pass
+class Stop(OSError):
+    """An error of the caller's own, of a kind that saving has as well."""
 
 
 def stopping(where):
-    """Options of a fit that raises Stop once, at a place of the second epoch."""
+    """Options of a fit that raises Stop once, at a place of the second epoch or in the last callback."""
     left = [True]
 
     def stop(is_there):
@@ -82,11 +83,13 @@ def stopping(where):
         "batches": batches,
         "step": step,
         "metrics": {"zero": lambda output, y: stop(where == "metric" and (measured.append(0) or len(measured) == 3))},
-        "callbacks": [lambda number, metrics, state: stop(where == "callback" and number == 8)],
+        "callbacks": [lambda number, metrics, state: stop((where, number) in [("callback", 8), ("last callback", 12)])],
     }
 
 
-@pytest.mark.parametrize(("where", "step"), [("batches", 6), ("step", 6), ("metric", 8), ("callback", 8)])
+@pytest.mark.parametrize(
+    ("where", "step"), [("batches", 6), ("step", 6), ("metric", 8), ("callback", 8), ("last callback", 12)]
+)
 def test_a_run_that_an_error_ends_goes_on_to_the_same_bits(tmp_path, where, step):
     expected = fit(tmp_path / "whole", metrics={"zero": lambda output, y: 0})
     options = stopping(where)
@@ -210,6 +213,27 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, whole
         ValueError, match=r"^train.fit: every checkpoint is damaged; train.fit: '.*step-12.safetensors' is"
     ):
         fit(tmp_path)
+
+
+def test_a_damaged_best_state_is_told_and_chosen_anew(tmp_path, whole, capsys):
+    with pytest.raises(Stop):
+        fit(tmp_path, **{**stopping("callback"), "metrics": None})
+    damage(tmp_path / "checkpoints" / "best.safetensors")
+    fit(tmp_path)
+    assert "best.safetensors' is damaged" in capsys.readouterr().err
+    assert lines(tmp_path) == whole[1]
+
+
+def test_a_state_stays_on_its_devices(tmp_path):
+    everywhere = NamedSharding(jax.make_mesh((2,), ("data",)), PartitionSpec())
+    state = jax.device_put(FIRST, everywhere)
+
+    def failing(state, *batch):
+        raise Stop
+
+    with pytest.raises(Stop) as error:
+        train.fit(MODEL, failing, state, BATCHES, epochs=1, out=tmp_path)
+    assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(error.value.state))
 
 
 @pytest.mark.parametrize("call", ["open", "fsync", "replace"])

@@ -181,6 +181,28 @@ def test_patience_stops_and_gives_back_the_best_epoch(tmp_path):
     assert_equal(best, states[1])
 
 
+def test_patience_with_a_metric_that_is_to_fall():
+    values = iter([3.0, 1.0, 2.0, 2.0])
+    options = {"metrics": {"error": lambda output, y: next(values)}, "monitor": "-validation_error", "patience": 2}
+    state = fit(None, epochs=9, validation=(X, Y), test=None, **options)
+    assert int(state.step) == 8
+
+
+def test_integer_targets_of_a_regression():
+    model, optimizer = nn.dense(1), train.sgd(0.01)
+    state, ages = train.init(model, optimizer, KEY, X.shape), np.arange(23)
+
+    def loss(output, y):
+        return jaxcnn.mean_squared_error(output[:, 0], y.astype(output.dtype))
+
+    step = train.make_step(model, optimizer, loss)
+    seen = []
+    callbacks = [lambda step, metrics, state: seen.append(metrics)]
+    train.fit(model, step, state, [(X, ages)], (X, ages), epochs=2, loss=loss, callbacks=callbacks)
+    assert seen[1]["test_loss"] < seen[0]["test_loss"]
+    assert "test_accuracy" not in seen[0]
+
+
 def nan_in(array, place):
     result = array.copy()
     result[place] = np.nan
@@ -203,14 +225,23 @@ BROKEN = [(X[:5], Y[:5]), (nan_in(X[:5], (3, 1)), Y[:5])]
         ({"test": (nan_in(X, (0, 0)), Y)}, r"x must be finite, got nan at \[0, 0\] of the test set"),
         ({"test": (X, Y - 1)}, r"y must be from 0 to 1, as the model has classes, got from -1 to 0 in the test set"),
         ({"batches": iter(BROKEN)}, "batches must be a function of the epoch, or steps_per_epoch given, for 3 epochs"),
+        ({"batches": batches, "steps_per_epoch": 9}, "batches must be 9 in an epoch, got 4"),
+        ({"batches": [(X[:0], Y[:0])]}, "batches must be of at least one example, got none in batch 1"),
+        ({"test": (X, Y[:5])}, "test must be of as many x as y, at least one, got 5 and 23"),
+        ({"test": (X[:0], Y[:0])}, "test must be of as many x as y, at least one, got 0"),
+        (
+            {"monitor": "test_acuracy"},
+            "monitor must be one of 'train_loss', 'test_loss', 'test_accuracy', got 'test_ac",
+        ),
+        ({"metrics": {"loss": max}}, 'metrics must be a dict without the name "loss"'),
         ({"patience": 2}, "monitor must be a name of the metrics, got None without a validation set"),
     ],
 )
 def test_bad_arguments_make_no_file(tmp_path, options, message):
     with pytest.raises(ValueError, match=r"^train.fit: " + message):
         fit(tmp_path / "run", **options)
-    is_late = callable(options.get("batches")) and not isinstance(options["batches"], data.Batches)
-    assert (tmp_path / "run").exists() == (is_late and "epoch 1" in message)
+    is_late = "epoch 1" in message or "9 in an epoch" in message  # they are seen when they come
+    assert (tmp_path / "run").exists() == is_late
 
 
 @pytest.mark.parametrize(
@@ -223,6 +254,10 @@ def test_bad_arguments_make_no_file(tmp_path, options, message):
         ({"test": X}, r"test must be a pair \(x, y\), got float32\[23, 3\]"),
         ({"test": (X, ["a"])}, r"test must be of arrays \[N, ...\], got str 'a'"),
         ({"out": 3}, "out must be a path, got int 3"),
+        (
+            {"metrics": {"all": lambda output, y: output}},
+            r"metrics must be functions that give a number, got float32\[23",
+        ),
         ({"callbacks": print}, "callbacks must be a list of functions"),
         ({"config": {"model": MODEL}}, "config must be a dict that JSON can write, got dict"),
     ],
