@@ -12,7 +12,7 @@ from jaxcnn import data, train
 from jaxcnn.cli.job import loss_of, metrics_of, said
 from jaxcnn.cli.parser import folder, whole_number
 from jaxcnn.cli.training import dataset_of
-from jaxcnn.train.folder import progress_of
+from jaxcnn.train.folder import state_of
 from jaxcnn.train.terminal import tell
 
 
@@ -153,7 +153,7 @@ def _run(path: Path) -> dict[str, Any]:
         config = read((path / "config.json").read_text())
         lines = (path / "metrics.jsonl").read_text().splitlines() if (path / "metrics.jsonl").exists() else []
         metrics = read(lines[-1]) if lines else {}
-        state = "complete" if progress_of(path).get("complete") else "can go on"
+        state = state_of(path)
     except (OSError, ValueError) as error:
         return {"run": str(path), "state": f"damaged: {error}"}
     return {"run": str(path), "state": state, "config": config, "metrics": metrics}
