@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxcnn import data, train
-from jaxcnn.cli.job import loss_of, metrics_of, said
 from jaxcnn.cli.parser import folder, whole_number
+from jaxcnn.cli.task import loss_of, metrics_of, said
 from jaxcnn.cli.training import dataset_of
 from jaxcnn.train.folder import state_of
 from jaxcnn.train.terminal import tell
