@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from jaxcnn import cli, data
+from jaxcnn import cli, data, train
 from jaxcnn.cli import training
 
 NAMES = ["mnist", "fashion_mnist", "fsdd", "adrenalmnist3d", "hippocampus"]
@@ -39,4 +39,5 @@ def test_a_short_run_of_a_recipe(tmp_path, monkeypatch, capsys, name):
         f"test_{metric}" for metric in ("loss", *metrics.get(name, ["accuracy"]))
     ]
     assert all(np.isfinite(value) for value in line.values())
+    assert train.load(tmp_path).extra.get("sample_rate") == {"fsdd": 8000}.get(name)
     assert f"{tmp_path}\n" in capsys.readouterr().out

@@ -181,17 +181,28 @@ def test_options_that_a_segmentation_has_not(folder, monkeypatch, capsys, option
     assert list(folder.iterdir()) == []
 
 
+def test_data_that_are_not_finite_are_not_trained_on(folder, monkeypatch, capsys):
+    x, y = np.full((64, 8, 8, 1), np.nan, np.float32), np.zeros(64, np.int32)
+    monkeypatch.setattr(training, "dataset_of", lambda *_: data.Dataset("digits", x, y, x, y, 10))
+    assert run("train", "digits") == 1
+    assert capsys.readouterr().err.startswith(
+        "jaxcnn train: digits: data.fit_standardization: x must be finite, got nan"
+    )
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [".", "../pets", "/"])
 def test_the_folder_of_a_run_is_named_after_the_folder_of_the_data(folder, monkeypatch, capsys, name):
     x, y = np.ones((1, 1, 1, 1), np.uint8), np.zeros(1, np.int32)
     monkeypatch.setattr(training, "dataset_of", lambda *_: data.Dataset("folder", x, y, x, y, 2))
     monkeypatch.setattr(training.Job, "__init__", lambda *_: None)
-    monkeypatch.setattr(training.Job, "run", lambda self, out, *_: "done")
+    monkeypatch.setattr(training.Job, "run", lambda self, out, config, *saves: f"{saves} of {config['dataset']}")
     (folder / "pets").mkdir()
     monkeypatch.chdir(folder / "pets")
-    assert run("train", name) == 0
-    expected = "folder-1" if name == "/" else "pets-1"
-    assert capsys.readouterr().out == f"done; the model and its metrics are in {Path('runs', expected)}\n"
+    assert run("train", name, "--save-steps", "7") == 0
+    data_folder, expected = ("/", "folder-1") if name == "/" else (folder / "pets", "pets-1")
+    result = f"(1, 7) of {data_folder}; the model and its metrics are in {Path('runs', expected)}\n"
+    assert capsys.readouterr().out == result
 
 
 def test_an_interrupt_during_compilation(tmp_path):
