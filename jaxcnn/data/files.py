@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.errors import DataError, expect, kind_of, reason
 from jaxcnn.data.sources import Group, Source
 
 
@@ -30,7 +30,7 @@ def located(source: Source, root: str | PathLike[str] | None) -> Path | None:
 
 def _first(source: Source, folder: Path) -> str | None:
     """The name of a file that is there."""
-    names = (file.name for file in source.files if (folder / file.name).exists())
+    names = (file.name for file in source.files if os.path.exists(folder / file.name))
     return next(names, None) or (next(iter(members(source.group, folder)), None) if source.group else None)
 
 
@@ -52,8 +52,9 @@ def verify(source: Source, folder: Path) -> None:
     """DataError unless all files of a data set are in the folder and have their digests."""
     for file in source.files:
         path = folder / file.name
-        if path.is_file():
-            expect(path.stat().st_size == file.size, path, f"{file.size:,} bytes", f"{path.stat().st_size:,}")
+        if os.path.isfile(path):
+            size = os.path.getsize(path)
+            expect(size == file.size, path, f"{file.size:,} bytes", f"{size:,}")
         found = digest(path, "sha1" if len(file.digest) == 40 else "sha256")
         expect(found == file.digest, path, f"the digest {file.digest}", found)
     if source.group:
@@ -80,9 +81,8 @@ def _verify_group(group: Group, folder: Path) -> None:
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """The digest of a file."""
-    is_file = path.is_file()
-    found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
-    expect(is_file, path, "a file", found)
+    found = kind_of(path)
+    expect(found == "a file", path, "a file", found)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()

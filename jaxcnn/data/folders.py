@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxcnn.contract import arguments
-from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.errors import DataError, expect, kind_of, reason
 from jaxcnn.data.readers.image import FORMATS, describe_image, read_image, two_sizes
 
 _SPLITS = ("train", "test", "val", "validation")
-_OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini")
+_OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
 _LIMIT = 2**33  # bytes of all pixels
 Examples = list[tuple[Path, int]]
 
@@ -42,9 +42,8 @@ def read_folder(
     function = "data.read_folder"
     arguments.path(function, "path", path)
     path = Path(path)
-    expect(
-        path.is_dir(), path, "a folder with a folder of images for each class", "a file" if path.exists() else "nothing"
-    )
+    found = kind_of(path)
+    expect(found == "a folder", path, "a folder with a folder of images for each class", found)
     parts = _parts(path)
     names = _folders(next(iter(parts.values())))
     expect(len(names) > 1, path, "a folder of images for each of at least 2 classes", names or "no folder")
@@ -57,9 +56,11 @@ def read_folder(
 
 def _parts(path: Path) -> dict[str, Path]:
     """The folders of training and test set, if they hold folders themselves; else `all` images."""
-    split = [name for name in _SPLITS if (path / name).is_dir() and _folders(path / name)]
+    split = [name for name in _SPLITS if os.path.isdir(path / name) and _folders(path / name)]
     if not split:
         return {"all": path}
+    twice = {"val", "validation"} <= set(split)
+    expect(not twice, path, "one of the folders val and validation, which mean the same", "both")
     held_out = [name for name in split if name != "train"]
     whole = "train" in split and len(held_out) > 0
     expect(whole, path, "the folders train and test, both with a folder for each class", " and ".join(split))
@@ -71,7 +72,7 @@ def _parts(path: Path) -> dict[str, Path]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, without hidden files."""
+    """What is in a folder, sorted by name, without what is hidden or of the system."""
     try:
         with os.scandir(folder) as entries:
             seen = [each for each in entries if not each.name.startswith(".") and each.name not in _OF_THE_SYSTEM]
@@ -81,7 +82,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return [each.name for each in _entries(folder) if each.is_dir()]
+    return [each.name for each in _entries(folder) if os.path.isdir(each.path)]
 
 
 def _examples(folder: Path, names: list[str]) -> Examples:
@@ -90,15 +91,15 @@ def _examples(folder: Path, names: list[str]) -> Examples:
     expect(not unknown, folder, f"the classes {', '.join(names)}", unknown[:10])
     result: Examples = []
     for label, name in enumerate(names):
-        if not (folder / name).is_dir():
+        if not os.path.isdir(folder / name):
             continue
         entries = _entries(folder / name)
         expect(len(entries) > 0, folder / name, "images", "none")
         for entry in entries:
-            is_image = entry.is_file() and Path(entry.name).suffix.lower() in FORMATS
-            expect(
-                is_image, entry.path, f"an image ({', '.join(FORMATS)})", "a folder" if entry.is_dir() else "no image"
-            )
+            found = kind_of(entry.path)
+            is_image = found == "a file" and Path(entry.name).suffix.lower() in FORMATS
+            found = "no image" if found == "a file" else found
+            expect(is_image, entry.path, f"an image ({', '.join(FORMATS)})", found)
             result.append((Path(entry.path), label))
     expect(len(result) > 0, folder, "images", "none")
     return result

@@ -38,10 +38,13 @@ def test_places_are_root_then_the_variable_then_the_cache(tmp_path, monkeypatch)
         ),
         (b"conten", "/a: expected 7 bytes, found 6$"),
         (None, "/a: expected a file, found nothing$"),
+        ("a", "/a: expected a file, found a link to nothing$"),
     ],
 )
 def test_a_file_that_is_not_what_was_published(tmp_path, content, message):
-    if content is not None:
+    if isinstance(content, str):
+        (tmp_path / "a").symlink_to(content)
+    elif content is not None:
         (tmp_path / "a").write_bytes(content)
     with pytest.raises(data.DataError, match=f"^{tmp_path}{message}"):
         files.verify(SOURCE, tmp_path)

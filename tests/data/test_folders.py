@@ -23,6 +23,8 @@ def animals(tmp_path):
     (tmp_path / "cat" / ".hidden").write_text("no image")
     (tmp_path / "Ant" / "Thumbs.db").write_text("no image")
     (tmp_path / "README.txt").write_text("no image")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "link").symlink_to("link")
     return tmp_path
 
 
@@ -77,6 +79,7 @@ def text(path):
     ("change", "message"),
     [
         (lambda path: text(path / "cat" / "notes.txt"), "cat/notes.txt: expected an image (.png, .jpg"),
+        (lambda path: (path / "cat" / "x.png").symlink_to("x.png"), "cat/x.png: expected an image (.png, .jpg"),
         (lambda path: text(path / "cat" / "x.png"), "cat/x.png: expected a whole image"),
         (
             lambda path: save(path / "cat" / "more" / "x.png", 1),
@@ -87,6 +90,10 @@ def text(path):
         (
             lambda path: [save(path / part / "a" / "x.png", 1) for part in ("train", "test")],
             ": expected no classes beside the folders train and test, found ['Ant', 'cat']",
+        ),
+        (
+            lambda path: [save(path / part / "a" / "x.png", 1) for part in ("train", "val", "validation")],
+            ": expected one of the folders val and validation, which mean the same, found both",
         ),
     ],
 )
