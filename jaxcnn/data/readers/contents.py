@@ -104,5 +104,7 @@ def strictly(path: str | PathLike[str], kind: str) -> Iterator[None]:
             yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{path}: expected {kind} that fits into the memory, found one that does not") from error
     except Exception as error:
         raise DataError(f"{path}: expected {kind}, found a damaged one: {reason(error)}") from error
