@@ -11,7 +11,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.data.download import fetch
 from jaxcnn.data.errors import DataError, expect
 from jaxcnn.data.files import is_whole, located, megabytes, members, places, verify
-from jaxcnn.data.folders import read_folder
+from jaxcnn.data.folders import find_examples, read_examples
 from jaxcnn.data.readers.cifar import read_cifar10
 from jaxcnn.data.readers.idx import read_idx
 from jaxcnn.data.readers.nifti import read_nifti
@@ -36,6 +36,8 @@ class Dataset:
         task: "classification" or "segmentation"; of a segmentation, places labelled -1 do not count.
         class_names: of each class.
         validation_x, validation_y: a third set, where the publisher has one.
+        names: of a folder, the file of each example in it, by set: "train", "test" and "validation".
+        sizes: of a folder, the (height, width) that each image had before it was resized, by set.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     validation_x: np.ndarray | None = None
     validation_y: np.ndarray | None = None
+    names: dict[str, tuple[str, ...]] | None = None
+    sizes: dict[str, tuple[tuple[int, int], ...]] | None = None
 
 
 def load(name: str, root: str | PathLike[str] | None = None, download: bool = False) -> Dataset:
@@ -222,14 +226,25 @@ def _group(name: str) -> Group:
 
 
 def _folder(root: Path) -> Dataset:
-    parts, names = read_folder(root)
-    if "all" in parts:
-        x, y = parts["all"]
+    examples, classes = find_examples(root)
+    if "all" in examples:
+        y = np.array([label for _, label in examples["all"]])
         test = held_out_fifth(y)
         expect(bool(test.any()), root, "a class of at least 3 images, to hold one out", np.bincount(y).tolist())
-        return Dataset("folder", x[~test], y[~test], x[test], y[test], len(names), class_names=names)
-    validation = parts.get("validation", (None, None))
-    return Dataset("folder", *parts["train"], *parts["test"], len(names), "classification", names, *validation)
+        both = list(zip(examples["all"], test, strict=True))
+        examples = {part: [each for each, out in both if out == (part == "test")] for part in ("train", "test")}
+    parts = read_examples(root, examples)
+    train, test, validation = parts["train"], parts["test"], parts.get("validation")
+    return Dataset(
+        "folder",
+        *(train.x, train.y, test.x, test.y),
+        classes=len(classes),
+        class_names=classes,
+        validation_x=validation and validation.x,
+        validation_y=validation and validation.y,
+        names={part: images.names for part, images in parts.items()},
+        sizes={part: images.sizes for part, images in parts.items()},
+    )
 
 
 _DIGITS = tuple("0123456789")

@@ -48,6 +48,29 @@ def test_the_most_common_size_and_colours_if_one_image_has_them(animals):
     assert (parts["all"][0].shape, names) == ((21, 2, 3, 1), ("Ant", "cat"))
 
 
+def test_the_report_names_files_and_clean_keeps_the_names_of_those_that_are_left(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 5), np.uint8)
+    for number, image in enumerate(images):
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", image)
+    save(tmp_path / "a" / "0\n.png", images[0])
+    save(tmp_path / "b" / "large.png", images[1].repeat(2, 0), size=(8, 5))
+    save(tmp_path / "b" / "grey.png", 7)
+    dataset = data.load("folder", tmp_path)
+    report = data.inspect(dataset)
+    found = {(each.kind, each.set): str(each) for each in report.findings}
+    assert found == {
+        ("duplicate", "train"): "train: 1 repeat an image of test (a/0\\n.png as a/0.png)",
+        ("constant", "train"): "train: 1 are constant: all entries of a channel are equal (b/grey.png)",
+        ("resized", "train"): "train: 1 had other sizes and were resized (b/large.png of 8x5)",
+    }
+    cleaned = data.clean(dataset)
+    assert (len(dataset.train_x), len(cleaned.train_x)) == (12, 10)
+    for name, x in (("train", cleaned.train_x), ("test", cleaned.test_x)):
+        assert [size == (8, 5) for size in cleaned.sizes[name]] == ["large" in file for file in cleaned.names[name]]
+        for file, image in zip(cleaned.names[name], x, strict=True):
+            np.testing.assert_array_equal(image, data.read_image(tmp_path / file, size=(4, 5)))
+
+
 @pytest.mark.parametrize("other", ["test", "val"])
 def test_a_training_and_a_test_folder_are_kept_apart(tmp_path, other):
     for part, value in (("train", 10), (other, 200)):
