@@ -1,5 +1,7 @@
 """Data sets by name."""
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -55,7 +57,8 @@ class Dataset:
 
 
 def load(name: str, root: str | PathLike[str] | None = None, download: bool = False) -> Dataset:
-    """Loads a data set. Its files are looked for in `root`, in $JAXCNN_DATA and in ~/.cache/jaxcnn, and verified.
+    """Loads a data set from the first of `root`, $JAXCNN_DATA and ~/.cache/jaxcnn that has all of its files as they
+    were published.
 
     Args:
         name: which one:
@@ -78,8 +81,8 @@ def load(name: str, root: str | PathLike[str] | None = None, download: bool = Fa
         A `Dataset`.
 
     Raises:
-        TypeError: root is no path, download no bool.
-        ValueError: there is no data set of this name, or "folder" has no root.
+        TypeError: root is no path, or None for "folder"; download is no bool.
+        ValueError: there is no data set of this name.
         DataError: the files are not there, cannot be fetched, or are not those that were published. It is a ValueError.
         ImportError: a package of the extra `train` is not installed.
 
@@ -111,27 +114,32 @@ def published(name: str) -> Source:
 
 
 def fetched(source: Source, root: str | PathLike[str] | None) -> Path:
-    """The folder of a data set: where it is whole, or else in the first place, to which what is missing is brought."""
-    there, folder = located(source, root), places(root)[0] / source.folder
-    if there is not None and is_whole(source, there):
-        return there
+    """The first folder of a data set that is whole, or else that in the first place, to which what is missing is
+    brought."""
+    whole = next((folder for folder in located(source, root) if is_whole(source, folder)), None)
+    if whole is not None:
+        return whole
+    folder = places(root)[0] / source.folder
     fetch(source, folder)
     return folder
 
 
 def verified(source: Source, root: str | PathLike[str] | None) -> Path:
-    """The folder of a data set, whose files are those that were published."""
-    folder = located(source, root)
-    size = megabytes(source.download)
-    how = f"`jaxcnn data fetch {source.name}` or download=True fetches {size} (licence: {source.licence})"
-    if folder is None:
-        looked = ", ".join(str(place / source.folder) for place in places(root))
-        raise DataError(f"{source.name}: expected its files in one of {looked}, found none; {how}")
-    try:
-        verify(source, folder)
-    except DataError as error:
-        raise DataError(f"{error}; {how}") from error
-    return folder
+    """The first folder of a data set whose files are those that were published."""
+    errors = []
+    for folder in located(source, root):
+        try:
+            verify(source, folder)
+        except DataError as error:
+            errors.append(error)
+        else:
+            return folder
+    size, where = megabytes(source.download), "" if root is None else f" --root {shlex.quote(os.fspath(root))}"
+    how = f"`jaxcnn data fetch {source.name}{where}` or download=True fetches {size} (licence: {source.licence})"
+    if errors:
+        raise DataError(f"{errors[0]}; {how}") from errors[0]
+    looked = ", ".join(str(place / source.folder) for place in places(root))
+    raise DataError(f"{source.name}: expected its files in one of {looked}, found none; {how}")
 
 
 def _digits() -> Dataset:

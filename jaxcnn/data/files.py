@@ -22,16 +22,28 @@ def places(root: str | PathLike[str] | None) -> list[Path]:
     return list(dict.fromkeys(place.expanduser() for place in [*named, cache()]))
 
 
-def located(source: Source, root: str | PathLike[str] | None) -> Path | None:
-    """The first folder of the data set that holds a file of it."""
-    folders = (place / source.folder for place in places(root))
-    return next((folder for folder in folders if _first(source, folder)), None)
+def located(source: Source, root: str | PathLike[str] | None) -> list[Path]:
+    """The folders that hold a file of the data set, in order."""
+    return [folder for folder in (place / source.folder for place in places(root)) if _holds_some(source, folder)]
 
 
-def _first(source: Source, folder: Path) -> str | None:
-    """The name of a file that is there."""
-    names = (file.name for file in source.files if os.path.exists(folder / file.name))
-    return next(names, None) or (next(iter(members(source.group, folder)), None) if source.group else None)
+def _holds_some(source: Source, folder: Path) -> bool:
+    try:
+        in_group = source.group is not None and len(members(source.group, folder)) > 0
+    except DataError:
+        return True  # `verify` says why it cannot be read
+    return in_group or any(os.path.exists(folder / file.name) for file in source.files)
+
+
+def is_complete(source: Source, folder: Path) -> bool:
+    """Whether all files of a data set are there, by their sizes and number; their contents are not read."""
+    paths = [(folder / file.name, file.size) for file in source.files]
+    if not all(os.path.isfile(path) and os.path.getsize(path) == size for path, size in paths):
+        return False
+    try:
+        return source.group is None or len(members(source.group, folder)) == source.group.count
+    except DataError:
+        return False
 
 
 def members(group: Group, folder: Path) -> list[str]:
