@@ -60,17 +60,19 @@ def members(group: Group, folder: Path) -> list[str]:
     return sorted(found, key=os.fsencode)
 
 
-def verify(source: Source, folder: Path) -> None:
-    """DataError unless all files of a data set are in the folder and have their digests."""
+def verify(source: Source, folder: Path, archive: Path | None = None) -> None:
+    """DataError unless all files of a data set are in the folder and have their digests. It names the archive that was
+    unpacked to this folder, if any, since the folder does not stay."""
     for file in source.files:
         path = folder / file.name
+        shown = path if archive is None else Path(f"{archive}[{file.name}]")
         if os.path.isfile(path):
             size = os.path.getsize(path)
-            expect(size == file.size, path, f"{file.size:,} bytes", f"{size:,}")
-        found = digest(path, "sha1" if len(file.digest) == 40 else "sha256")
-        expect(found == file.digest, path, f"the digest {file.digest}", found)
+            expect(size == file.size, shown, f"{file.size:,} bytes", f"{size:,}")
+        found = digest(path, "sha1" if len(file.digest) == 40 else "sha256", shown)
+        expect(found == file.digest, shown, f"the digest {file.digest}", found)
     if source.group:
-        _verify_group(source.group, folder)
+        _verify_group(source.group, folder, archive or folder)
 
 
 def is_whole(source: Source, folder: Path) -> bool:
@@ -82,24 +84,24 @@ def is_whole(source: Source, folder: Path) -> bool:
     return True
 
 
-def _verify_group(group: Group, folder: Path) -> None:
+def _verify_group(group: Group, folder: Path, shown: Path) -> None:
     names = members(group, folder)
-    where = f"{folder} ({', '.join(group.folders)})"
+    where = f"{shown} ({', '.join(group.folders)})"
     expect(len(names) == group.count, where, f"{group.count:,} files", f"{len(names):,}")
     lines = (f"{digest(folder / name)}  {name}\n".encode() for name in names)
     found = _hexadecimal(lines, "sha256")
     expect(found == group.digest, where, f"files as published, with the digest {group.digest} together", found)
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """The digest of a file."""
-    found = kind_of(path)
-    expect(found == "a file", path, "a file", found)
+def digest(path: Path, algorithm: str = "sha256", shown: Path | None = None) -> str:
+    """The digest of a file, which an error calls as `shown` says."""
+    found, shown = kind_of(path), shown or path
+    expect(found == "a file", shown, "a file", found)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: expected a file that can be read, found: {reason(error)}") from error
+        raise DataError(f"{shown}: expected a file that can be read, found: {reason(error)}") from error
 
 
 def _hexadecimal(lines: Iterable[bytes], algorithm: str) -> str:
