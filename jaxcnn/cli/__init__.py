@@ -8,7 +8,7 @@ from importlib.metadata import version
 import jax
 
 from jaxcnn.check import command as check
-from jaxcnn.cli import training, using
+from jaxcnn.cli import runs, training, using
 from jaxcnn.cli.parser import Parser
 from jaxcnn.data import command as data
 from jaxcnn.data.files import cache
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
     parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")
     commands = parser.add_subparsers(title="commands", metavar="{train,evaluate,predict,runs,data,check}")
-    for command in (training, using, data, check):
+    for command in (training, using, runs, data, check):
         command.add_to(commands)
     chosen, others = parser.parse_known_args(arguments)
     if not hasattr(chosen, "run"):

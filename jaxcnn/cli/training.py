@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxcnn import data
-from jaxcnn.cli.job import Job, OptionError
+from jaxcnn.cli.job import Job
+from jaxcnn.cli.options import OptionError
+from jaxcnn.cli.output import say
 from jaxcnn.cli.parser import folder, number, whole_number
 from jaxcnn.cli.recipes import MODELS, RECIPES, Recipe
 from jaxcnn.train.checkpoint import require_safetensors
@@ -81,6 +83,9 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="epochs between two checkpoints (default: %(default)s)",
     )
+    parser.add_argument(
+        "--save-steps", type=whole_number(1), metavar="N", help="steps between two checkpoints within an epoch"
+    )
     parser.set_defaults(run=_train, parser=parser)
 
 
@@ -95,32 +100,48 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         return 1
     given = {field.name: getattr(chosen, field.name) for field in fields(Recipe)}
     recipe = replace(RECIPES[dataset.name], **{name: value for name, value in given.items() if value is not None})
-    examples = len(dataset.train_x)
-    if recipe.batch_size > examples:
-        parser.error(f"argument --batch-size: give at most {examples}, the training examples, not {recipe.batch_size}")
     try:
         job = Job(dataset, recipe, chosen.seed)
     except OptionError as error:
         parser.error(str(error))
-    with _claimed(parser, Path(chosen.dataset).name, chosen.out) as out:
-        goes_on = f"the same command with --out {out} goes on"
+    except data.DataError as error:
+        tell(f"{parser.prog}: {error}")
+        return 1
+    name = str(Path(chosen.dataset).resolve()) if dataset.name == "folder" else dataset.name
+    config = {"dataset": name, **asdict(recipe), "seed": chosen.seed}
+    with _claimed(parser, Path(name).name or "folder", chosen.out) as out:
         try:
-            result = job.run(out, {"dataset": chosen.dataset, **asdict(recipe), "seed": chosen.seed}, chosen.save_every)
-        except KeyboardInterrupt:
-            tell(f"{parser.prog}: interrupted; {goes_on}")
+            result = job.run(out, config, chosen.save_every, chosen.save_steps)
+        except KeyboardInterrupt as error:
+            _tell_end(parser, "interrupted", out, error)
             return INTERRUPTED
-        except SystemExit as ended:
-            tell(f"{parser.prog}: terminated; {goes_on}")
-            return TERMINATED if ended.code == TERMINATED else 1
+        except SystemExit as error:
+            _tell_end(parser, "terminated", out, error)
+            return TERMINATED if error.code == TERMINATED else 1
         except (FileExistsError, BlockingIOError, ValueError) as error:
             if not str(error).startswith("train.fit: "):
                 raise
             parser.error(str(error).removeprefix("train.fit: "))
         except (FloatingPointError, OSError) as error:
-            tell(f"{parser.prog}: {str(error).removeprefix('train.fit: ')}")
+            for line in (str(error), *_notes(error)):
+                tell(f"{parser.prog}: {line.removeprefix('train.fit: ')}")
             return 1
-    print(f"{result}; the model and its metrics are in {out}")
+    say(f"{result}; the model and its metrics are in {out}")
     return 0
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What could not be saved when the error left."""
+    return getattr(error, "__notes__", [])
+
+
+def _tell_end(parser: argparse.ArgumentParser, how: str, out: Path, error: BaseException) -> None:
+    """How the run ended, and whether it can go on from there."""
+    notes = _notes(error)
+    is_saved = not notes and (out / "config.json").exists()
+    tell(f"{parser.prog}: {how}" + (f"; the same command with --out {out} goes on" if is_saved else ""))
+    for note in notes:
+        tell(f"{parser.prog}: {note.removeprefix('train.fit: ')}")
 
 
 def dataset_of(parser: argparse.ArgumentParser, name: str, root: Path | None) -> data.Dataset:

@@ -5,23 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from jaxcnn import cli
-
-
-def run(*arguments):
-    """The exit code of the command."""
-    try:
-        return cli.main(arguments)
-    except SystemExit as stop:
-        return stop.code
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
+from command import run
 
 _COMMANDS = "train,evaluate,predict,runs,data,check"
 _SETS = "digits, mnist, fashion_mnist, cifar10, fsdd, adrenalmnist3d, hippocampus"
@@ -64,6 +48,32 @@ BAD = [
         ["train", "digits", "--batch-size", "1439"],
         "argument --batch-size: give at most 1438, the training examples, not ",
     ),
+    (
+        ["train", "digits", "--batch-size", "1400", "--patience", "2"],
+        "argument --batch-size: give at most 1151, the training examples, not 1400",
+    ),
+    (
+        ["train", "digits", "--momentum", "1"],
+        "argument --momentum: train.optimizer: momentum must be a number",
+    ),
+    (
+        ["train", "digits", "--warmup", "100", "--epochs", "1"],
+        "argument --warmup: give epochs with fewer updates than the 22 of the run, not 100 with 22",
+    ),
+    (
+        ["train", "digits", "--accumulate", "1000", "--epochs", "1"],
+        "argument --accumulate: give at most 22, the steps of the run, not 1000",
+    ),
+    (
+        ["train", "digits", "--schedule", "one_cycle", "--batch-size", "1437", "--epochs", "1"],
+        "argument --schedule: give one for the run's single update of the parameters, not one_cycle",
+    ),
+    (
+        ["train", "digits", "--model", "unet(depth=1, width=1)"],
+        "argument --model: give one that makes (64, 10) of (64, 8, 8, 1), not (64, 8, 8, 10) as unet(depth=1, width=1)",
+    ),
+    (["train", "digits", "--augment", "flip:0:1:2"], "argument --augment: augment.flip: "),
+    (["train", "digits", "--save-steps", "0"], "argument --save-steps: give a whole number of at least 1, not '0'"),
     (["train", "digits", "--seed", "-1"], "argument --seed: give a whole number from 0 to 4294967295, not '-1'"),
     (["train", "digits", "--seed", "4294967296"], "argument --seed: give a whole number from 0 to 4294967295, not"),
     (["train", "digits", "--out", ""], "argument --out: give a folder, not ''"),
@@ -92,7 +102,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) or "nothing" for arguments, _ in BAD])
-def test_bad_arguments_end_in_one_line(folder, capsys, arguments, message):
+def test_bad_arguments_end_in_one_line(folder, tiny_model, capsys, arguments, message):
     Path("file").write_text("")
     Path("run").mkdir()
     Path("run/metrics.jsonl").write_text("{}\n")

@@ -1,5 +1,6 @@
 """`jaxcnn train`, and what is done with a run afterwards."""
 
+import errno
 import json
 import os
 import re
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jax.nn.initializers import zeros
+from command import run
 
-from jaxcnn import cli, data, nn, train
+from jaxcnn import data, nn, train
+from jaxcnn.cli import training
 from jaxcnn.cli.recipes import RECIPES, model_of
 
 
@@ -25,30 +27,8 @@ def _interrupts_arrive():
     signal.signal(signal.SIGINT, before)
 
 
-def run(*arguments):
-    """The exit code of the command."""
-    try:
-        return cli.main(arguments)
-    except SystemExit as stop:
-        return stop.code
-
-
 def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tiny_model(monkeypatch):
-    """One that compiles quickly in place of the digits' own."""
-    monkeypatch.setattr(
-        nn, "digits_cnn", lambda classes: nn.sequential(nn.flatten(), nn.dense(classes, initializer=zeros))
-    )
 
 
 def started(folder, *arguments):
@@ -152,6 +132,62 @@ def test_a_run_that_is_ended_goes_on(folder, tiny_model, monkeypatch, capsys, nu
     assert without_time[0] == without_time[1]
 
 
+def test_an_interrupt_whose_state_cannot_be_saved_does_not_go_on(folder, tiny_model, monkeypatch, capsys):
+    def full(path, *_):
+        if path.name != "best.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def interrupted(self, epoch):
+        if epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+        return call(self, epoch)
+
+    call = data.Batches.__call__
+    monkeypatch.setattr(data.Batches, "__call__", interrupted)
+    monkeypatch.setattr("jaxcnn.train.folder.write", full)
+    assert run("train", "digits", "--out", "run", "--save-every", "9") == 130
+    lines = capsys.readouterr().err.splitlines()[-2:]
+    assert lines[0] == "jaxcnn train: interrupted"
+    assert re.fullmatch(
+        r"jaxcnn train: 'run/.*' cannot be written \(No space left on device\); there is no .*", lines[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--class-weights"], "argument --class-weights: not allowed for a segmentation, whose loss has none"),
+        (["--label-smoothing", "0.1"], "argument --label-smoothing: not allowed for a segmentation, whose loss has"),
+        (
+            ["--augment", "shift:1,mixup"],
+            "argument --augment: give names that mix no labels, as this is a segm",
+        ),
+        (["--model", "plain_cnn"], "argument --model: "),
+        (["--patience", "2"], "argument --patience: give none, not 2, as there are too few examples to keep some of"),
+    ],
+)
+def test_options_that_a_segmentation_has_not(folder, monkeypatch, capsys, options, message):
+    x, y = np.ones((4, 8, 8, 8, 1), np.float32), np.zeros((4, 8, 8, 8), np.int32)
+    scans = data.Dataset("hippocampus", x, y, x, y, 2, "segmentation")
+    monkeypatch.setattr(training, "dataset_of", lambda *_: scans)
+    assert run("train", "hippocampus", "--model", "unet(depth=1, width=1)", *options) == 2
+    assert re.fullmatch(f"jaxcnn train: {message}.*\n", capsys.readouterr().err)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".", "../pets", "/"])
+def test_the_folder_of_a_run_is_named_after_the_folder_of_the_data(folder, monkeypatch, capsys, name):
+    x, y = np.ones((1, 1, 1, 1), np.uint8), np.zeros(1, np.int32)
+    monkeypatch.setattr(training, "dataset_of", lambda *_: data.Dataset("folder", x, y, x, y, 2))
+    monkeypatch.setattr(training.Job, "__init__", lambda *_: None)
+    monkeypatch.setattr(training.Job, "run", lambda self, out, *_: "done")
+    (folder / "pets").mkdir()
+    monkeypatch.chdir(folder / "pets")
+    assert run("train", name) == 0
+    expected = "folder-1" if name == "/" else "pets-1"
+    assert capsys.readouterr().out == f"done; the model and its metrics are in {Path('runs', expected)}\n"
+
+
 def test_an_interrupt_during_compilation(tmp_path):
     process = started(tmp_path, "train", "digits", "--out", "run")
     while not (tmp_path / "run" / "config.json").exists() and process.poll() is None:
@@ -171,7 +207,7 @@ def test_a_run_that_diverges_ends_in_one_line(folder, tiny_model, capsys):
     assert re.fullmatch(rf"jaxcnn train: the training loss of epoch \d+ is (nan|inf|\d.*): {unless}", last)
 
 
-def test_a_folder_without_permission_to_write(folder, monkeypatch, capsys):
+def test_a_folder_without_permission_to_write(folder, tiny_model, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert run("train", "digits", "--out", "closed") == 2
     assert capsys.readouterr().err == "jaxcnn train: argument --out: give a folder that can be written, not 'closed'\n"
