@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -64,3 +65,5 @@ def _keep_compiled() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        # Nobody asked for the cache: where it cannot be, for instance on a full disk, all is computed as without it.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")

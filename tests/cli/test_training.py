@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,8 +60,13 @@ def test_the_main_job(tmp_path):
     found = trained.predict(digits.test_x).argmax(-1)
     assert np.mean(found == digits.test_y) == lines[-1]["test_accuracy"]
     np.save(tmp_path / "digit.npy", digits.test_x[3])
+    cache = tmp_path / "cache" / "jaxcnn" / "compiled"
+    shutil.rmtree(cache)
+    cache.touch()  # a cache that can be neither read nor written
     process = started(tmp_path, "predict", str(where), "digit.npy", "--json")
-    (line,) = process.communicate(timeout=300)[0].splitlines()
+    out, err = process.communicate(timeout=300)
+    (line,) = out.splitlines()
+    assert err == ""
     assert json.loads(line)["class"] == str(found[3])
     assert sum(json.loads(line)["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
