@@ -54,17 +54,17 @@ _GLANDS = "plain_cnn(stem=(32, 4, 2, 1), stages=((32,), (64,), (64,)), rate=0.3,
 _IMAGES = "plain_cnn(stages=((64, 64), (128, 128)), rate=0.2)"
 _ADAMW = {"optimizer": "adamw", "learning_rate": 0.003, "schedule": "one_cycle"}
 _CLOTHES = {"augment": "flip,shift:2,cutout:8", "label_smoothing": 0.1, "weight_decay": 0.05, **_ADAMW}
-_SOUNDS = {"augment": "scale:0.15,time_shift:1500,cutout:1000,gain:9,noise:0.01", "label_smoothing": 0.1, **_ADAMW}
+_SOUNDS = {"augment": "scale:0.15,time_shift:1500,cutout:1000,gain:9", "label_smoothing": 0.1, **_ADAMW}
 _VOLUMES = {"augment": "flip:0:1:2,shift:2", "label_smoothing": 0.1, "weight_decay": 0.05, "ema": 0.99, **_ADAMW}
 RECIPES = {
     "digits": Recipe("digits_cnn", 20, weight_decay=5e-4),
-    "mnist": Recipe(_IMAGES, 15, 128, augment="rotate:11,scale:0.1,shift:2", **_ADAMW),
+    "mnist": Recipe(_IMAGES, 12, 128, augment="rotate:11,scale:0.1,shift:2", **_ADAMW),
     "fashion_mnist": Recipe(_IMAGES, 40, 128, **_CLOTHES),
     "cifar10": Recipe("resnet_cifar(20)", 60, 128, augment="flip,crop:4,cutout:8", weight_decay=0.05, **_ADAMW),
     "fsdd": Recipe(_SPEECH, 80, 32, **_SOUNDS),
     "adrenalmnist3d": Recipe(_GLANDS, 24, 32, **_VOLUMES),
     "hippocampus": Recipe(
-        "unet(depth=3, width=16, batch_norm=True)", 12, 4, augment="shift:6", per_example=True, **_ADAMW
+        "unet(depth=3, width=16, batch_norm=True)", 12, 4, augment="crop:0:32x48x32", per_example=True, **_ADAMW
     ),
     "folder": Recipe("plain_cnn", 60, 32, augment="flip", **_ADAMW),
 }

@@ -148,6 +148,8 @@ class Epoch(Sequence[Any]):
     @overload
     def __getitem__(self, item: slice) -> Epoch: ...
     def __getitem__(self, item: int | slice) -> tuple[Any, ...] | Epoch:
+        if not isinstance(item, slice):
+            item = arguments.integer("data.Batches", "item", item, expected="the number of a batch or a slice")
         where = None if self._where is None else self._where[item]
         if isinstance(item, slice):
             return Epoch(self._gathered, self._index[item], where, ahead=self._ahead)

@@ -9,8 +9,8 @@ from typing import Any
 
 from jaxcnn.data.datasets import NAMES, Dataset, fetched, load, published, verified
 from jaxcnn.data.errors import DataError
-from jaxcnn.data.files import located, megabytes
-from jaxcnn.data.sources import SOURCES
+from jaxcnn.data.files import is_complete, located, megabytes
+from jaxcnn.data.sources import SOURCES, Source
 
 _PUBLISHED = tuple(source.name for source in SOURCES)
 
@@ -56,14 +56,21 @@ def _folder(text: str) -> Path:
 def _list(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
     rows = [("digits", "1,797 handwritten digits, 8x8", "", "CC BY 4.0", "part of scikit-learn")]
     for source in SOURCES:
-        where = located(source, chosen.root)
-        there = str(where) if where else f"not here: jaxcnn data fetch {source.name}"
-        rows.append((source.name, source.about, megabytes(source.size), source.licence, there))
+        rows.append((source.name, source.about, megabytes(source.size), source.licence, _place(source, chosen.root)))
     rows.append(("folder", "your images in class folders", "", "", "the folder that you name"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     _tell("\n".join(lines))
     return 0
+
+
+def _place(source: Source, root: Path | None) -> str:
+    """Where a data set is; its files are counted, not compared."""
+    folders = located(source, root)
+    whole = next((folder for folder in folders if is_complete(source, folder)), None)
+    if whole is not None:
+        return str(whole)
+    return (f"incomplete in {folders[0]}" if folders else "not here") + f": jaxcnn data fetch {source.name}"
 
 
 def _fetch(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:

@@ -1,5 +1,7 @@
 """Data sets by name."""
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -11,7 +13,7 @@ from jaxcnn.contract import arguments
 from jaxcnn.data.download import fetch
 from jaxcnn.data.errors import DataError, expect
 from jaxcnn.data.files import is_whole, located, megabytes, members, places, verify
-from jaxcnn.data.folders import read_folder
+from jaxcnn.data.folders import find_examples, read_examples
 from jaxcnn.data.readers.cifar import read_cifar10
 from jaxcnn.data.readers.idx import read_idx
 from jaxcnn.data.readers.nifti import read_nifti
@@ -36,6 +38,8 @@ class Dataset:
         task: "classification" or "segmentation"; of a segmentation, places labelled -1 do not count.
         class_names: of each class.
         validation_x, validation_y: a third set, where the publisher has one.
+        names: of a folder, the file of each example in it, by set: "train", "test" and "validation".
+        sizes: of a folder, the (height, width) that each image had before it was resized, by set.
     """
 
     name: str
@@ -48,10 +52,13 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     validation_x: np.ndarray | None = None
     validation_y: np.ndarray | None = None
+    names: dict[str, tuple[str, ...]] | None = None
+    sizes: dict[str, tuple[tuple[int, int], ...]] | None = None
 
 
 def load(name: str, root: str | PathLike[str] | None = None, download: bool = False) -> Dataset:
-    """Loads a data set. Its files are looked for in `root`, in $JAXCNN_DATA and in ~/.cache/jaxcnn, and verified.
+    """Loads a data set from the first of `root`, $JAXCNN_DATA and ~/.cache/jaxcnn that has all of its files as they
+    were published.
 
     Args:
         name: which one:
@@ -74,8 +81,8 @@ def load(name: str, root: str | PathLike[str] | None = None, download: bool = Fa
         A `Dataset`.
 
     Raises:
-        TypeError: root is no path, download no bool.
-        ValueError: there is no data set of this name, or "folder" has no root.
+        TypeError: root is no path, or None for "folder"; download is no bool.
+        ValueError: there is no data set of this name.
         DataError: the files are not there, cannot be fetched, or are not those that were published. It is a ValueError.
         ImportError: a package of the extra `train` is not installed.
 
@@ -107,27 +114,32 @@ def published(name: str) -> Source:
 
 
 def fetched(source: Source, root: str | PathLike[str] | None) -> Path:
-    """The folder of a data set: where it is whole, or else in the first place, to which what is missing is brought."""
-    there, folder = located(source, root), places(root)[0] / source.folder
-    if there is not None and is_whole(source, there):
-        return there
+    """The first folder of a data set that is whole, or else that in the first place, to which what is missing is
+    brought."""
+    whole = next((folder for folder in located(source, root) if is_whole(source, folder)), None)
+    if whole is not None:
+        return whole
+    folder = places(root)[0] / source.folder
     fetch(source, folder)
     return folder
 
 
 def verified(source: Source, root: str | PathLike[str] | None) -> Path:
-    """The folder of a data set, whose files are those that were published."""
-    folder = located(source, root)
-    size = megabytes(source.download)
-    how = f"`jaxcnn data fetch {source.name}` or download=True fetches {size} (licence: {source.licence})"
-    if folder is None:
-        looked = ", ".join(str(place / source.folder) for place in places(root))
-        raise DataError(f"{source.name}: expected its files in one of {looked}, found none; {how}")
-    try:
-        verify(source, folder)
-    except DataError as error:
-        raise DataError(f"{error}; {how}") from error
-    return folder
+    """The first folder of a data set whose files are those that were published."""
+    errors = []
+    for folder in located(source, root):
+        try:
+            verify(source, folder)
+        except DataError as error:
+            errors.append(error)
+        else:
+            return folder
+    size, where = megabytes(source.download), "" if root is None else f" --root {shlex.quote(os.fspath(root))}"
+    how = f"`jaxcnn data fetch {source.name}{where}` or download=True fetches {size} (licence: {source.licence})"
+    if errors:
+        raise DataError(f"{errors[0]}; {how}") from errors[0]
+    looked = ", ".join(str(place / source.folder) for place in places(root))
+    raise DataError(f"{source.name}: expected its files in one of {looked}, found none; {how}")
 
 
 def _digits() -> Dataset:
@@ -222,14 +234,25 @@ def _group(name: str) -> Group:
 
 
 def _folder(root: Path) -> Dataset:
-    parts, names = read_folder(root)
-    if "all" in parts:
-        x, y = parts["all"]
+    examples, classes = find_examples(root)
+    if "all" in examples:
+        y = np.array([label for _, label in examples["all"]])
         test = held_out_fifth(y)
         expect(bool(test.any()), root, "a class of at least 3 images, to hold one out", np.bincount(y).tolist())
-        return Dataset("folder", x[~test], y[~test], x[test], y[test], len(names), class_names=names)
-    validation = parts.get("validation", (None, None))
-    return Dataset("folder", *parts["train"], *parts["test"], len(names), "classification", names, *validation)
+        both = list(zip(examples["all"], test, strict=True))
+        examples = {part: [each for each, out in both if out == (part == "test")] for part in ("train", "test")}
+    parts = read_examples(root, examples)
+    train, test, validation = parts["train"], parts["test"], parts.get("validation")
+    return Dataset(
+        "folder",
+        *(train.x, train.y, test.x, test.y),
+        classes=len(classes),
+        class_names=classes,
+        validation_x=validation and validation.x,
+        validation_y=validation and validation.y,
+        names={part: images.names for part, images in parts.items()},
+        sizes={part: images.sizes for part, images in parts.items()},
+    )
 
 
 _DIGITS = tuple("0123456789")

@@ -80,7 +80,7 @@ def download(
         address: http or https.
         target: the file; beside it, TARGET.part has what came until now.
         size, sha256: what the file must have, if known.
-        pauses: seconds to wait before another try, for each try but the first.
+        pauses: seconds to wait before another try, for each try in a row that brings nothing new.
         timeout: seconds without a byte until a connection counts as broken.
 
     Raises:
@@ -101,13 +101,17 @@ def download(
 
 
 def _receive_all(address: str, part: Path, size: int | None, pauses: Sequence[float], timeout: float) -> None:
-    for pause in (*pauses, None):
+    most, left = 0, list(pauses)
+    while True:
         try:
             return _receive(address, part, size, timeout)
         except _Broken as error:
-            if pause is None:
+            found = part.stat().st_size if part.exists() else 0
+            if found > most:  # tries are counted anew only where a file grows that cannot grow for ever
+                most, left = found, list(pauses)
+            if not left:
                 raise DataError(f"{address}: expected a file, found: {error}") from error
-            time.sleep(pause)
+        time.sleep(left.pop(0))
 
 
 def _receive(address: str, part: Path, size: int | None, timeout: float) -> None:

@@ -1,5 +1,6 @@
 """What is said of a file, a folder or a download that is not what it should be."""
 
+import os
 from os import PathLike
 
 
@@ -14,6 +15,17 @@ def expect(ok: bool, path: str | PathLike[str], expected: str, found: object) ->
     """Raises the one sentence that a bad file gets; does nothing where `ok` is true."""
     if not ok:
         raise DataError(f"{path}: expected {expected}, found {' '.join(str(found).split())}")
+
+
+def kind_of(path: str | PathLike[str]) -> str:
+    """What is at a path, in words. Unlike pathlib, it has an answer also where the system has none."""
+    if os.path.isfile(path):
+        return "a file"
+    if os.path.isdir(path):
+        return "a folder"
+    if os.path.exists(path):
+        return "something else"
+    return "a link to nothing" if os.path.islink(path) else "nothing"
 
 
 def reason(error: BaseException) -> str:

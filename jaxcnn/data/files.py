@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.errors import DataError, expect, kind_of, reason
 from jaxcnn.data.sources import Group, Source
 
 
@@ -22,16 +22,28 @@ def places(root: str | PathLike[str] | None) -> list[Path]:
     return list(dict.fromkeys(place.expanduser() for place in [*named, cache()]))
 
 
-def located(source: Source, root: str | PathLike[str] | None) -> Path | None:
-    """The first folder of the data set that holds a file of it."""
-    folders = (place / source.folder for place in places(root))
-    return next((folder for folder in folders if _first(source, folder)), None)
+def located(source: Source, root: str | PathLike[str] | None) -> list[Path]:
+    """The folders that hold a file of the data set, in order."""
+    return [folder for folder in (place / source.folder for place in places(root)) if _holds_some(source, folder)]
 
 
-def _first(source: Source, folder: Path) -> str | None:
-    """The name of a file that is there."""
-    names = (file.name for file in source.files if (folder / file.name).exists())
-    return next(names, None) or (next(iter(members(source.group, folder)), None) if source.group else None)
+def _holds_some(source: Source, folder: Path) -> bool:
+    try:
+        in_group = source.group is not None and len(members(source.group, folder)) > 0
+    except DataError:
+        return True  # `verify` says why it cannot be read
+    return in_group or any(os.path.exists(folder / file.name) for file in source.files)
+
+
+def is_complete(source: Source, folder: Path) -> bool:
+    """Whether all files of a data set are there, by their sizes and number; their contents are not read."""
+    paths = [(folder / file.name, file.size) for file in source.files]
+    if not all(os.path.isfile(path) and os.path.getsize(path) == size for path, size in paths):
+        return False
+    try:
+        return source.group is None or len(members(source.group, folder)) == source.group.count
+    except DataError:
+        return False
 
 
 def members(group: Group, folder: Path) -> list[str]:
@@ -48,16 +60,19 @@ def members(group: Group, folder: Path) -> list[str]:
     return sorted(found, key=os.fsencode)
 
 
-def verify(source: Source, folder: Path) -> None:
-    """DataError unless all files of a data set are in the folder and have their digests."""
+def verify(source: Source, folder: Path, archive: Path | None = None) -> None:
+    """DataError unless all files of a data set are in the folder and have their digests. It names the archive that was
+    unpacked to this folder, if any, since the folder does not stay."""
     for file in source.files:
         path = folder / file.name
-        if path.is_file():
-            expect(path.stat().st_size == file.size, path, f"{file.size:,} bytes", f"{path.stat().st_size:,}")
-        found = digest(path, "sha1" if len(file.digest) == 40 else "sha256")
-        expect(found == file.digest, path, f"the digest {file.digest}", found)
+        shown = path if archive is None else Path(f"{archive}[{file.name}]")
+        if os.path.isfile(path):
+            size = os.path.getsize(path)
+            expect(size == file.size, shown, f"{file.size:,} bytes", f"{size:,}")
+        found = digest(path, "sha1" if len(file.digest) == 40 else "sha256", shown)
+        expect(found == file.digest, shown, f"the digest {file.digest}", found)
     if source.group:
-        _verify_group(source.group, folder)
+        _verify_group(source.group, folder, archive or folder)
 
 
 def is_whole(source: Source, folder: Path) -> bool:
@@ -69,25 +84,24 @@ def is_whole(source: Source, folder: Path) -> bool:
     return True
 
 
-def _verify_group(group: Group, folder: Path) -> None:
+def _verify_group(group: Group, folder: Path, shown: Path) -> None:
     names = members(group, folder)
-    where = f"{folder} ({', '.join(group.folders)})"
+    where = f"{shown} ({', '.join(group.folders)})"
     expect(len(names) == group.count, where, f"{group.count:,} files", f"{len(names):,}")
     lines = (f"{digest(folder / name)}  {name}\n".encode() for name in names)
     found = _hexadecimal(lines, "sha256")
     expect(found == group.digest, where, f"files as published, with the digest {group.digest} together", found)
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """The digest of a file."""
-    is_file = path.is_file()
-    found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
-    expect(is_file, path, "a file", found)
+def digest(path: Path, algorithm: str = "sha256", shown: Path | None = None) -> str:
+    """The digest of a file, which an error calls as `shown` says."""
+    found, shown = kind_of(path), shown or path
+    expect(found == "a file", shown, "a file", found)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: expected a file that can be read, found: {reason(error)}") from error
+        raise DataError(f"{shown}: expected a file that can be read, found: {reason(error)}") from error
 
 
 def _hexadecimal(lines: Iterable[bytes], algorithm: str) -> str:

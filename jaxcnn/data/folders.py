@@ -2,19 +2,32 @@
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from jaxcnn.contract import arguments
-from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.errors import DataError, expect, kind_of, reason
 from jaxcnn.data.readers.image import FORMATS, describe_image, read_image, two_sizes
 
 _SPLITS = ("train", "test", "val", "validation")
-_OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini")
+_OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
 _LIMIT = 2**33  # bytes of all pixels
 Examples = list[tuple[Path, int]]
+_FUNCTION = "data.read_folder"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a part: pixels x [N, H, W, C], classes y [N], the files' names in the folder, and the (height,
+    width) that each had."""
+
+    x: np.ndarray
+    y: np.ndarray
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
 
 
 def read_folder(
@@ -39,27 +52,55 @@ def read_folder(
         DataError: there is no such folder, it has fewer than two classes, a class without images, or a file in it that
             is no whole image.
     """
-    function = "data.read_folder"
-    arguments.path(function, "path", path)
-    path = Path(path)
-    expect(
-        path.is_dir(), path, "a folder with a folder of images for each class", "a file" if path.exists() else "nothing"
-    )
+    arguments.path(_FUNCTION, "path", path)
+    examples, names = find_examples(Path(path))
+    parts = read_examples(Path(path), examples, size, channels)
+    return {part: (images.x, images.y) for part, images in parts.items()}, names
+
+
+def find_examples(path: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
+    """The files of each part with their classes, and the names of these. No file is opened."""
+    found = kind_of(path)
+    expect(found == "a folder", path, "a folder with a folder of images for each class", found)
     parts = _parts(path)
     names = _folders(next(iter(parts.values())))
     expect(len(names) > 1, path, "a folder of images for each of at least 2 classes", names or "no folder")
-    examples = {part: _examples(folder, names) for part, folder in parts.items()}
-    height, width, channels = _shape(function, [each for part in examples.values() for each in part], size, channels)
-    count = sum(map(len, examples.values())) * height * width * channels
+    return {part: _examples(folder, names) for part, folder in parts.items()}, tuple(names)
+
+
+def read_examples(
+    path: Path, examples: dict[str, Examples], size: tuple[int, int] | None = None, channels: int | None = None
+) -> dict[str, Images]:
+    """The images of each part, of one size, and of one colour or three."""
+    if channels is not None:
+        channels = arguments.one_of(_FUNCTION, "channels", channels, (1, 3))
+    if size is not None:
+        size = two_sizes(_FUNCTION, size)
+    heads = {part: [describe_image(file) for file, _ in each] for part, each in examples.items()}
+    seen = [head for part in heads.values() for head in part]
+    sizes = Counter(size for size, _ in seen)
+    height, width = size or min(sizes, key=lambda each: (-sizes[each], each))
+    channels = channels or max(channels for _, channels in seen)
+    count = len(seen) * height * width * channels
     expect(count <= _LIMIT, path, f"at most {_LIMIT:,} bytes of pixels", f"{count:,} at {height} x {width}")
-    return {part: _read(each, height, width, channels) for part, each in examples.items()}, tuple(names)
+    result = {}
+    for part, each in examples.items():
+        x = np.empty((len(each), height, width, channels), np.uint8)
+        for image, (file, _) in zip(x, each, strict=True):
+            image[:] = read_image(file, channels=channels, size=(height, width))
+        y = np.array([label for _, label in each], np.int32)
+        names = tuple(str(file.relative_to(path)) for file, _ in each)
+        result[part] = Images(x, y, names, tuple(size for size, _ in heads[part]))
+    return result
 
 
 def _parts(path: Path) -> dict[str, Path]:
     """The folders of training and test set, if they hold folders themselves; else `all` images."""
-    split = [name for name in _SPLITS if (path / name).is_dir() and _folders(path / name)]
+    split = [name for name in _SPLITS if os.path.isdir(path / name) and _folders(path / name)]
     if not split:
         return {"all": path}
+    twice = {"val", "validation"} <= set(split)
+    expect(not twice, path, "one of the folders val and validation, which mean the same", "both")
     held_out = [name for name in split if name != "train"]
     whole = "train" in split and len(held_out) > 0
     expect(whole, path, "the folders train and test, both with a folder for each class", " and ".join(split))
@@ -71,7 +112,7 @@ def _parts(path: Path) -> dict[str, Path]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, without hidden files."""
+    """What is in a folder, sorted by name, without what is hidden or of the system."""
     try:
         with os.scandir(folder) as entries:
             seen = [each for each in entries if not each.name.startswith(".") and each.name not in _OF_THE_SYSTEM]
@@ -81,7 +122,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return [each.name for each in _entries(folder) if each.is_dir()]
+    return [each.name for each in _entries(folder) if os.path.isdir(each.path)]
 
 
 def _examples(folder: Path, names: list[str]) -> Examples:
@@ -90,36 +131,15 @@ def _examples(folder: Path, names: list[str]) -> Examples:
     expect(not unknown, folder, f"the classes {', '.join(names)}", unknown[:10])
     result: Examples = []
     for label, name in enumerate(names):
-        if not (folder / name).is_dir():
+        if not os.path.isdir(folder / name):
             continue
         entries = _entries(folder / name)
         expect(len(entries) > 0, folder / name, "images", "none")
         for entry in entries:
-            is_image = entry.is_file() and Path(entry.name).suffix.lower() in FORMATS
-            expect(
-                is_image, entry.path, f"an image ({', '.join(FORMATS)})", "a folder" if entry.is_dir() else "no image"
-            )
+            found = kind_of(entry.path)
+            is_image = found == "a file" and Path(entry.name).suffix.lower() in FORMATS
+            found = "no image" if found == "a file" else found
+            expect(is_image, entry.path, f"an image ({', '.join(FORMATS)})", found)
             result.append((Path(entry.path), label))
     expect(len(result) > 0, folder, "images", "none")
     return result
-
-
-def _shape(
-    function: str, examples: Examples, size: tuple[int, int] | None, channels: int | None
-) -> tuple[int, int, int]:
-    """(height, width, channels) of all images, from the heads of the files where they are not given."""
-    if channels is not None:
-        channels = arguments.one_of(function, "channels", channels, (1, 3))
-    if size is not None:
-        size = two_sizes(function, size)
-    if size is None or channels is None:
-        heads = [describe_image(path) for path, _ in examples]
-        sizes = Counter(size for size, _ in heads)
-        size = size or min(sizes, key=lambda each: (-sizes[each], each))
-        channels = channels or max(channels for _, channels in heads)
-    return *size, channels
-
-
-def _read(examples: Examples, height: int, width: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    images = [read_image(path, channels=channels, size=(height, width)) for path, _ in examples]
-    return np.stack(images), np.array([label for _, label in examples], np.int32)

@@ -33,7 +33,8 @@ def inspect(dataset: Dataset) -> Report:
 
     Raises:
         TypeError: dataset is no `Dataset`, an x is no array of real numbers, a y none of integers.
-        ValueError: a set has not one label per image, or one per place in a segmentation; task or classes is none.
+        ValueError: a set has not one label per image, or one per place in a segmentation; not one name or size per
+            image, where it has them; task or classes is none.
 
     >>> x, y = np.array([[[1], [2]], [[3], [4]], [[1], [2]]]), np.array([0, 1, 0])
     >>> report = inspect(Dataset("three", x, y, x[:1] + 9, y[:1], classes=2))
@@ -47,8 +48,10 @@ def inspect(dataset: Dataset) -> Report:
         summary, found = _summary(name, x, y, dataset.classes)
         summaries.append(summary)
         findings += [*found, *_labels_outside(name, y, dataset), *_repeated(name, hashes[name], y)]
+        findings += _resized(name, x, (dataset.sizes or {}).get(name, ()))
     findings += [*_shared(hashes, sets), *_unlike(summaries)]
-    return Report(dataset.name, dataset.task, dataset.classes, tuple(summaries), tuple(findings))
+    named = tuple(_named(finding, dataset.names or {}) for finding in findings)
+    return Report(dataset.name, dataset.task, dataset.classes, tuple(summaries), named)
 
 
 def clean(dataset: Dataset) -> Dataset:
@@ -77,9 +80,14 @@ def clean(dataset: Dataset) -> Dataset:
     for name, dropped in inspect(dataset).dropped.items():
         x, y = getattr(dataset, f"{name}_x"), getattr(dataset, f"{name}_y")
         left = len(x) - len(dropped)
-        arguments.require(left > 0, "data.clean", f"dataset.{name}_x", "an example that is not dropped", left)
+        expected = "images of which at least one is sound; data.inspect says what is wrong with each"
+        arguments.require(left > 0, "data.clean", f"dataset.{name}_x", expected, f"{len(x)} that are all dropped")
         kept = np.delete(np.arange(len(x)), dropped)
         changed |= {f"{name}_x": x[kept], f"{name}_y": y[kept]}
+        for of in ("names", "sizes"):
+            known = changed.get(of) or getattr(dataset, of) or {}
+            if name in known:
+                changed[of] = known | {name: tuple(known[name][i] for i in kept)}
     return dataclasses.replace(dataset, **changed) if changed else dataset
 
 
@@ -100,6 +108,9 @@ def _sets(function: str, dataset: Any) -> dict[str, tuple[np.ndarray, np.ndarray
         shape = x.shape[:-1] if dataset.task == "segmentation" else x.shape[:1]
         expected, got = f"labels {list(shape)}", arguments.describe(y)
         arguments.require(y.shape == shape, function, f"dataset.{name}_y", expected, got)
+        for of in ("names", "sizes"):
+            count = len((getattr(dataset, of) or {}).get(name, x))
+            arguments.require(count == len(x), function, f"dataset.{of}[{name!r}]", f"{len(x)}, one per image", count)
         sets[name] = np.asanyarray(x), np.asanyarray(y)
     return sets
 
@@ -185,6 +196,25 @@ def _shared(hashes: dict[str, Hashes], sets: dict[str, Any]) -> Iterator[Finding
 def _pairs(kind: str, name: str, indices: Any, of: str, others: Any) -> Finding:
     in_order = sorted(zip(indices, others, strict=True))
     return Finding(kind, name, tuple(i for i, _ in in_order), of, tuple(other for _, other in in_order))
+
+
+def _resized(name: str, x: np.ndarray, sizes: tuple[tuple[int, int], ...]) -> Iterator[Finding]:
+    """Images whose files have another size than the set."""
+    indices = tuple(i for i, size in enumerate(sizes) if tuple(size) != x.shape[1:-1])
+    if indices:
+        yield Finding("resized", name, indices, sizes=tuple(sizes[i] for i in indices))
+
+
+def _named(finding: Finding, names: dict[str, tuple[str, ...]]) -> Finding:
+    """The finding with the names of its files, if there are any; the indices of missing classes are no files."""
+    if finding.kind in ("missing class", "empty set"):
+        return finding
+    own, others = names.get(finding.set), names.get(finding.of)
+    return dataclasses.replace(
+        finding,
+        names=tuple(own[i] for i in finding.indices) if own else (),
+        other_names=tuple(others[i] for i in finding.others) if others else (),
+    )
 
 
 def _unlike(summaries: list[Summary]) -> Iterator[Finding]:

@@ -19,7 +19,8 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             the memory.
 
     Returns:
-        (mean, std), each [C] in the dtype of x, float32 for images of integers; std is 1 for a constant channel.
+        (mean, std), each [C] float64 if x is, else float32, also for half precision, in which a small std would be 0;
+        std is 1 for a constant channel, and for one whose std is 0 in that dtype.
 
     Raises:
         TypeError: x is no array of real numbers.
@@ -45,8 +46,8 @@ def fit_standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     std = np.where(low == high, 1.0, np.sqrt(squares / count))
     expected, got = "of values whose squares float64 can hold", f"one of {np.maximum(-low, high).max():g}"
     arguments.require(bool(np.isfinite(std).all()), function, "x", expected, got)
-    dtype = _float_dtype(x)
-    return mean.astype(dtype), std.astype(dtype)
+    mean, std = mean.astype(_wide_dtype(x)), std.astype(_wide_dtype(x))
+    return mean, np.where(std == 0, np.ones_like(std), std)
 
 
 def _rows(part: np.ndarray) -> np.ndarray:
@@ -64,7 +65,7 @@ def _require_finite(function: str, part: np.ndarray, start: int) -> None:
 
 
 def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Shifts and scales every channel, (x - mean) / std.
+    """Shifts and scales every channel, (x - mean) / std, in float32 if x is of half precision.
 
     Args:
         x: images [N, *S, C], a NumPy or JAX array.
@@ -74,16 +75,16 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         An array as x is, of the same shape and dtype, float32 for images of integers.
 
     Raises:
-        TypeError: an argument is no array.
-        ValueError: mean or std is not [C] or not finite, std is not above 0.
+        TypeError: an argument is no array of real numbers.
+        ValueError: mean or std is not [C] or not finite, std is not above 0 in the dtype that is computed in.
 
     >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
     >>> standardize(x, *fit_standardization(x)).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    arguments.array("data.standardize", "x", x)
+    require_numbers("data.standardize", "x", x)
     for argument, value in (("mean", mean), ("std", std)):
-        arguments.array("data.standardize", argument, value)
+        require_numbers("data.standardize", argument, value)
         fits = value.shape == x.shape[-1:]
         arguments.require(
             fits, "data.standardize", argument, f"{list(x.shape[-1:])} as x has", arguments.describe(value)
@@ -91,12 +92,19 @@ def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         is_known = not isinstance(value, jax.core.Tracer)
         is_finite = not is_known or bool(np.isfinite(np.asarray(value, np.float64)).all())
         arguments.require(is_finite, "data.standardize", argument, "finite", value)
+    dtype, shape = _wide_dtype(x), (1,) * (x.ndim - 1) + (-1,)
+    mean, std = mean.astype(dtype), std.astype(dtype)
     arguments.positive("data.standardize", "std", std)
-    dtype, shape = _float_dtype(x), (1,) * (x.ndim - 1) + (-1,)
     y = x.astype(dtype)
-    y -= mean.astype(dtype).reshape(shape)
-    y /= std.astype(dtype).reshape(shape)
-    return y
+    y -= mean.reshape(shape)
+    y /= std.reshape(shape)
+    return y if y.dtype == _float_dtype(x) else y.astype(_float_dtype(x))
+
+
+def _wide_dtype(x: np.ndarray) -> np.dtype:
+    """The dtype of floating-point x if that has 32 bits or more, else float32."""
+    dtype = _float_dtype(x)
+    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
 def _float_dtype(x: np.ndarray) -> np.dtype:

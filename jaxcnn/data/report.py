@@ -12,6 +12,7 @@ _SENTENCES = {
     "not finite": "have an entry that is NaN or infinite",
     "constant": "are constant: all entries of a channel are equal",
     "label out of range": "have a label that is no class",
+    "resized": "had other sizes and were resized",
 }
 
 
@@ -21,11 +22,13 @@ class Finding:
 
     Attributes:
         kind: "duplicate", "contrary labels" (equal images of different labels), "not finite", "constant", "label out of
-            range", "missing class", "empty set", "other size" or "other dtype".
+            range", "resized", "missing class", "empty set", "other size" or "other dtype".
         set: "train", "validation" or "test".
         indices: the examples in order; the classes of "missing class"; nothing for what concerns the whole set.
         of: the set that others are in.
         others: for each example one that it repeats.
+        names, other_names: the files of these examples and of the others, where the data set has them.
+        sizes: of "resized", the (height, width) that each image had.
     """
 
     kind: str
@@ -33,6 +36,9 @@ class Finding:
     indices: tuple[int, ...]
     of: str = ""
     others: tuple[int, ...] = ()
+    names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    other_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    sizes: tuple[tuple[int, int], ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
         if self.kind == "missing class":
@@ -42,11 +48,19 @@ class Finding:
         if self.kind not in _SENTENCES:
             return f"{self.set}: images of an{self.kind.removeprefix('an')} than those of {self.of}"
         where = f" of {self.of}" if self.of not in ("", self.set) else ""
-        named = [str(i) for i in self.indices[:SHOWN]]
+        named = [_printed(each) for each in (self.names or self.indices)[:SHOWN]]
         if self.others:
-            named = [f"{i} as {other}" for i, other in zip(named, self.others, strict=False)]
+            others = map(_printed, self.other_names or self.others)
+            named = [f"{name} as {other}" for name, other in zip(named, others, strict=False)]
+        if self.sizes:
+            named = [f"{name} of {h}x{w}" for name, (h, w) in zip(named, self.sizes, strict=False)]
         more = ", ..." if len(self.indices) > SHOWN else ""
         return f"{self.set}: {len(self.indices)} {_SENTENCES[self.kind]}{where} ({', '.join(named)}{more})"
+
+
+def _printed(example: int | str) -> str:
+    """A number, or the name of a file, in which any character may be."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(example))
 
 
 @dataclasses.dataclass(frozen=True)

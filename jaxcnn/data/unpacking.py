@@ -32,7 +32,7 @@ def disk(path: Path, *, discard: bool = False) -> Iterator[None]:
         if discard:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        where = error.filename or path
+        where = error.filename2 or path
         raise DiskError(f"{where}: expected a place that can be written, found: {reason(error)}") from error
 
 
@@ -59,7 +59,7 @@ def unpack(path: Path, source: Source, limit: int, folder: Path) -> None:
                 _unpack_members(path, packed, source, limit, new)
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, OverflowError) as error:
             raise DataError(f"{path}: expected a whole tar archive, found a damaged one: {reason(error)}") from error
-        verify(source, new)
+        verify(source, new, path)
         names = [file.name for file in source.files]
         for name in names + (members(source.group, new) if source.group else []):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -166,7 +166,7 @@ def test_an_interrupt_whose_state_cannot_be_saved_does_not_go_on(folder, tiny_mo
         (["--label-smoothing", "0.1"], "argument --label-smoothing: not allowed for a segmentation, whose loss has"),
         (
             ["--augment", "shift:1,mixup"],
-            "argument --augment: give names that mix no labels, as this is a segm",
+            "argument --augment: augment.mixup: y must be labels \\[N\\] or distributions",
         ),
         (["--model", "plain_cnn"], "argument --model: "),
         (["--patience", "2"], "argument --patience: give none, not 2, as there are too few examples to keep some of"),

@@ -141,6 +141,8 @@ def test_an_error_of_the_thread_reaches_the_consumer():
         (lambda: data.Batches(X, Y, 2, last="keep"), ValueError, "last must be one of 'drop', 'wrap', 'mask', got"),
         (lambda: data.Batches(X, Y, 2, device_bytes=-1), ValueError, "device_bytes must be an int of at least 0"),
         (lambda: data.Batches(X, Y, 2)(1.0), TypeError, "epoch must be an int of at least 0"),
+        (lambda: data.Batches(X, Y, 2)(0)[True], TypeError, "item must be the number of a batch or a slice, got bool"),
+        (lambda: data.Batches(X, Y, 2)(0)[[0, 1]], TypeError, "item must be the number of a batch or a slice, got lis"),
     ],
 )
 def test_bad_arguments(call, error, message):

@@ -30,14 +30,20 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_list_says_what_there_is_and_where(places, capsys):
+def test_list_says_what_there_is_and_where(places, small, monkeypatch, capsys):
     (places / "data" / "fsdd" / "recordings").mkdir(parents=True)
     (places / "data" / "fsdd" / "recordings" / "0_theo_0.wav").write_bytes(b"")
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(jaxcnn.data.NAMES)
     assert re.fullmatch(r"mnist .* 11.6 MB +CC BY-SA 3.0 +not here: jaxcnn data fetch mnist", lines[1])
-    assert lines[4].endswith(f"  {places / 'data' / 'fsdd'}")
+    assert lines[4].endswith(f"  incomplete in {places / 'data' / 'fsdd'}: jaxcnn data fetch fsdd")
+    monkeypatch.setattr(command, "SOURCES", (small,))
+    for place, size in (("data", 6), ("cache/jaxcnn", 7)):
+        (places / place / "small").mkdir(parents=True)
+        (places / place / "small" / "a").write_bytes(bytes(size))
+    assert run("list") == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {places / 'cache' / 'jaxcnn' / 'small'}")
 
 
 @pytest.fixture
@@ -57,6 +63,7 @@ def test_verify_and_fetch_of_what_is_there(places, small, capsys):
         each.mkdir(parents=True)
     (folder / "a").write_bytes(CONTENT)
     assert run("verify", "mnist") == 0
+    (places / "root" / "small" / "a").write_bytes(b"damaged")  # does not hide the one that is whole
     assert run("fetch", "mnist", "--root", places / "root") == 0
     out, err = capsys.readouterr()
     assert out == f"mnist: 1 file in {folder} as published\nmnist is in {folder} (MIT)\n"

@@ -71,7 +71,7 @@ def test_what_is_missing_is_told_where_it_was_looked_for_and_how_it_is_fetched(a
     message = (
         f"^mnist: expected its files in one of {alone}/root/mnist, {alone}/mnist, {alone}/cache/jaxcnn/mnist, "
         "found none; "
-        r"`jaxcnn data fetch mnist` or download=True fetches 11.6 MB \(licence: CC BY-SA 3.0\)$"
+        rf"`jaxcnn data fetch mnist --root {alone}/root` or download=True fetches 11.6 MB \(licence: CC BY-SA 3.0\)$"
     )
     with pytest.raises(data.DataError, match=message):
         data.load("mnist", alone / "root")
@@ -138,7 +138,7 @@ def published(name):
     if not os.environ.get("JAXCNN_DATA"):
         pytest.skip("set JAXCNN_DATA to the folder that has the folders of the data sets")
     source = datasets.published(name)
-    if files.located(source, None) is None:
+    if not files.located(source, None):
         pytest.skip(f"$JAXCNN_DATA has no folder {source.folder}")
     return data.load(name)
 

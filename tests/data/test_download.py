@@ -84,6 +84,7 @@ def fetch(address, path, **options):
         (["no length"], [None]),
         ([("drop", 4000), "whole"], [None, "bytes=4000-"]),
         ([("drop", 4000), ("drop", 1000), ("drop", 0), "whole"], [None, "bytes=4000-", "bytes=5000-", "bytes=5000-"]),
+        ([("drop", 2000)], [None, *(f"bytes={start}-" for start in range(2000, 10240, 2000))]),
         ([("drop", 4000), "no range"], [None, "bytes=4000-"]),
         ([500, 503, ("drop", 100), "whole"], [None, None, None, "bytes=100-"]),
         ([("slow", 0.3), "whole"], [None, None]),

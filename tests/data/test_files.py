@@ -21,12 +21,13 @@ def test_places_are_root_then_the_variable_then_the_cache(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("JAXCNN_DATA", "~/data")
     assert files.places("here") == [files.Path("here"), home / "data", tmp_path / "xdg" / "jaxcnn"]
-    assert files.located(SOURCE, tmp_path) is None
+    found = []
     for place in (tmp_path / "xdg" / "jaxcnn", home / "data", tmp_path):
         (place / "folder").mkdir(parents=True)
-        assert files.located(SOURCE, tmp_path) != place / "folder"  # it is empty
+        assert files.located(SOURCE, tmp_path) == found  # without what is empty
         (place / "folder" / "a").write_bytes(CONTENT)
-        assert files.located(SOURCE, tmp_path) == place / "folder"
+        found.insert(0, place / "folder")
+        assert files.located(SOURCE, tmp_path) == found
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,13 @@ def test_places_are_root_then_the_variable_then_the_cache(tmp_path, monkeypatch)
         ),
         (b"conten", "/a: expected 7 bytes, found 6$"),
         (None, "/a: expected a file, found nothing$"),
+        ("a", "/a: expected a file, found a link to nothing$"),
     ],
 )
 def test_a_file_that_is_not_what_was_published(tmp_path, content, message):
-    if content is not None:
+    if isinstance(content, str):
+        (tmp_path / "a").symlink_to(content)
+    elif content is not None:
         (tmp_path / "a").write_bytes(content)
     with pytest.raises(data.DataError, match=f"^{tmp_path}{message}"):
         files.verify(SOURCE, tmp_path)

@@ -23,6 +23,8 @@ def animals(tmp_path):
     (tmp_path / "cat" / ".hidden").write_text("no image")
     (tmp_path / "Ant" / "Thumbs.db").write_text("no image")
     (tmp_path / "README.txt").write_text("no image")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "link").symlink_to("link")
     return tmp_path
 
 
@@ -44,6 +46,29 @@ def test_the_most_common_size_and_colours_if_one_image_has_them(animals):
     assert dataset.train_x.shape[1:] == (4, 5, 3)
     parts, names = data.read_folder(animals, size=(2, 3), channels=1)
     assert (parts["all"][0].shape, names) == ((21, 2, 3, 1), ("Ant", "cat"))
+
+
+def test_the_report_names_files_and_clean_keeps_the_names_of_those_that_are_left(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 4, 5), np.uint8)
+    for number, image in enumerate(images):
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", image)
+    save(tmp_path / "a" / "0\n.png", images[0])
+    save(tmp_path / "b" / "large.png", images[1].repeat(2, 0), size=(8, 5))
+    save(tmp_path / "b" / "grey.png", 7)
+    dataset = data.load("folder", tmp_path)
+    report = data.inspect(dataset)
+    found = {(each.kind, each.set): str(each) for each in report.findings}
+    assert found == {
+        ("duplicate", "train"): "train: 1 repeat an image of test (a/0\\n.png as a/0.png)",
+        ("constant", "train"): "train: 1 are constant: all entries of a channel are equal (b/grey.png)",
+        ("resized", "train"): "train: 1 had other sizes and were resized (b/large.png of 8x5)",
+    }
+    cleaned = data.clean(dataset)
+    assert (len(dataset.train_x), len(cleaned.train_x)) == (12, 10)
+    for name, x in (("train", cleaned.train_x), ("test", cleaned.test_x)):
+        assert [size == (8, 5) for size in cleaned.sizes[name]] == ["large" in file for file in cleaned.names[name]]
+        for file, image in zip(cleaned.names[name], x, strict=True):
+            np.testing.assert_array_equal(image, data.read_image(tmp_path / file, size=(4, 5)))
 
 
 @pytest.mark.parametrize("other", ["test", "val"])
@@ -77,6 +102,7 @@ def text(path):
     ("change", "message"),
     [
         (lambda path: text(path / "cat" / "notes.txt"), "cat/notes.txt: expected an image (.png, .jpg"),
+        (lambda path: (path / "cat" / "x.png").symlink_to("x.png"), "cat/x.png: expected an image (.png, .jpg"),
         (lambda path: text(path / "cat" / "x.png"), "cat/x.png: expected a whole image"),
         (
             lambda path: save(path / "cat" / "more" / "x.png", 1),
@@ -87,6 +113,10 @@ def text(path):
         (
             lambda path: [save(path / part / "a" / "x.png", 1) for part in ("train", "test")],
             ": expected no classes beside the folders train and test, found ['Ant', 'cat']",
+        ),
+        (
+            lambda path: [save(path / part / "a" / "x.png", 1) for part in ("train", "val", "validation")],
+            ": expected one of the folders val and validation, which mean the same, found both",
         ),
     ],
 )

@@ -113,8 +113,9 @@ def test_sets_that_differ_in_kind():
         (lambda: data.inspect(dataset(train_x=np.ones(20))), ValueError, r"dataset.train_x must be \[N, \*S, C\]"),
         (lambda: data.inspect(dataset(validation_y=None)), TypeError, "dataset.validation_y must be an array"),
         (lambda: data.inspect(dataset(task="regression")), ValueError, "dataset.task must be one of 'classification'"),
+        (lambda: data.inspect(dataset(names={"test": ("a",)})), ValueError, r"dataset.names\['test'\] must be 8, one"),
         (lambda: data.inspect(dataset(classes=0)), ValueError, "dataset.classes must be an int of at least 1"),
-        (lambda: data.clean(dataset(train_x=np.ones((20, 2)))), ValueError, "clean: dataset.train_x must be an exam"),
+        (lambda: data.clean(dataset(train_x=np.ones((20, 2)))), ValueError, "clean: .* got 20 that are all"),
     ],
 )
 def test_bad_arguments(call, error, message):

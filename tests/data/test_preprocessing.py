@@ -54,9 +54,17 @@ def test_a_set_is_standardized_in_parts(monkeypatch):
 
 
 def test_standardization_of_half_precision():
-    x = jnp.array([[1.0], [3.0]], jnp.bfloat16)
+    """The std of one entry of 6e-8 among 20,000 is 4e-10, which is 0 in float16."""
+    x = np.zeros((20_000, 1), np.float16)
+    x[7] = 6e-8
     mean, std = data.fit_standardization(x)
-    assert mean.dtype == std.dtype == data.standardize(x, mean, std).dtype == jnp.bfloat16
+    y = data.standardize(x, mean, std)
+    assert (mean.dtype, std.dtype, y.dtype) == (np.float32, np.float32, np.float16)
+    np.testing.assert_allclose(y[7], np.sqrt(20_000), rtol=1e-3)
+    x = jnp.array([[1.0], [3.0]], jnp.bfloat16)
+    y = data.standardize(x, *data.fit_standardization(x))
+    assert (y.dtype, y.tolist()) == (jnp.bfloat16, [[-1], [1]])
+    assert data.fit_standardization(x.astype(jnp.float64) * 1e-200)[1] == 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -93,8 +101,17 @@ def test_class_weights_are_those_of_scikit_learn():
         (lambda: data.fit_standardization(np.ones((0, 3))), ValueError, r"x must be \[N, \*S, C\] with at least one"),
         (lambda: data.fit_standardization([[1.0]]), TypeError, r"x must be an array of real numbers, got list"),
         (lambda: data.fit_standardization(np.array([["a"]])), TypeError, r"x must be an array of real numbers, got <U"),
-        (lambda: data.standardize("x", np.ones(2), np.ones(3)), TypeError, "x must be an array, got str 'x'"),
-        (lambda: data.standardize(np.ones((2, 3)), 1.0, np.ones(3)), TypeError, "mean must be an array, got float 1.0"),
+        (
+            lambda: data.standardize("x", np.ones(2), np.ones(3)),
+            TypeError,
+            "x must be an array of real numbers, got str 'x'",
+        ),
+        (lambda: data.standardize(np.ones((2, 3)), 1.0, np.ones(3)), TypeError, "mean must be an array of real .* 1.0"),
+        (
+            lambda: data.standardize(np.ones((2, 3), complex), np.ones(3), np.ones(3)),
+            TypeError,
+            "x must be an array of real",
+        ),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(2), np.ones(3)), ValueError, r"mean must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 3)), np.ones(3), np.ones(1)), ValueError, r"std must be \[3\] as x has"),
         (lambda: data.standardize(np.ones((2, 1)), np.ones(1), np.zeros(1)), ValueError, "std must be above 0"),

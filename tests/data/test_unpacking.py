@@ -53,12 +53,12 @@ def test_only_the_files_of_the_data_set_come_out(tmp_path, mode):
     [
         (b"", "set.tar: expected a whole tar archive, found a damaged one: "),
         (b"text" * 500, "set.tar: expected a whole tar archive, found a damaged one: "),
-        (tarred(TOP)[:-30], r"set.tar: expected a whole tar archive|\(recordings\): expected 3 files, found"),
+        (tarred(TOP)[:-30], r"set.tar: expected a whole tar archive|set.tar \(recordings\): expected 3 files, found"),
         (tarred(TOP, "w")[:1500], "set.tar: expected a whole tar archive, found a damaged one: "),
-        (tarred(dict(list(TOP.items())[:2])), r"\(recordings\): expected 3 files, found 2"),
+        (tarred(dict(list(TOP.items())[:2])), r"set.tar \(recordings\): expected 3 files, found 2"),
         (
             tarred(TOP | {"set-1.0/recordings/0_a_0.wav": bytes(1000) + b"x"}),
-            r"\(recordings\): expected files as published",
+            r"set.tar \(recordings\): expected files as published",
         ),
         (tarred(TOP | {"/etc/passwd": b"x"}), "set.tar: expected names of files in one folder, found '/etc/passwd'"),
         (tarred(TOP | {"set-1.0/../x": b"x"}), "set.tar: expected names of files in one folder, found 'set-1.0/../x'"),
@@ -72,7 +72,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path, content, message):
     archive, folder = tmp_path / "set.tar", tmp_path / "set"
     archive.write_bytes(content)
     folder.mkdir()
-    with pytest.raises(data.DataError, match=message):
+    with pytest.raises(data.DataError, match=f"^{tmp_path}/({message})"):
         unpack(archive, source(), 200_000, folder)
     assert os.listdir(folder) == []
 
@@ -115,6 +115,10 @@ def test_files_that_have_names_of_their_own_are_unpacked_too(tmp_path):
     content = b"batch"
     file = File("test_batch.bin", 5, hashlib.sha1(content).hexdigest())
     archive = tmp_path / "set.tar"
+    for other, message in (({}, "a file, found nothing"), ({"top/test_batch.bin": b"x"}, "5 bytes, found 1")):
+        archive.write_bytes(tarred({"top/readme.html": b""} | other))
+        with pytest.raises(data.DataError, match=rf"^{archive}\[test_batch.bin\]: expected {message}$"):
+            unpack(archive, Source("set", "", "set", "", files=(file,)), 100_000, tmp_path)
     archive.write_bytes(tarred({"top/test_batch.bin": content, "top/readme.html": b""}))
     unpack(archive, Source("set", "", "set", "", files=(file,)), 100_000, tmp_path)
     assert (tmp_path / "test_batch.bin").read_bytes() == content

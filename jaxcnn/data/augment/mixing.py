@@ -22,8 +22,9 @@ def mixup(alpha: float, classes: int | None = None) -> Augmentation:
 
     Args:
         alpha: the larger, the nearer is λ to 1/2.
-        classes: how many classes there are. Labels [N] or maps [N, *S] of integers become distributions over these,
-            with one axis more, NaN for a label that is no class; None for labels that are numbers or distributions.
+        classes: how many classes there are. Labels [N] of integers become distributions [N, classes], NaN for a label
+            that is no class; None for labels that are numbers or distributions. Label maps are refused, since places
+            of -1, which the loss leaves out, have no distribution; `cutmix` takes them.
 
     Returns:
         The augmentation; x keeps its dtype, distributions have that, too.
@@ -31,8 +32,8 @@ def mixup(alpha: float, classes: int | None = None) -> Augmentation:
     Raises:
         TypeError: alpha is no number, classes no int nor None.
         ValueError: alpha is not from 0.01 to 100, classes is less than 1.
-        TypeError, ValueError: from its call, if x is no batch of floating-point images, y no single array, or y are
-            integers and classes is None.
+        TypeError, ValueError: from its call, if x is no batch of floating-point images, y no single array or label
+            maps [N, *S], or y are integers and classes is None.
 
     Source: Zhang, Cisse, Dauphin, Lopez-Paz, mixup: beyond empirical risk minimization, 2018.
     """
@@ -41,6 +42,9 @@ def mixup(alpha: float, classes: int | None = None) -> Augmentation:
 
 def _mixup(key, x, y, alpha, classes):
     require_floats("mixup", x)
+    if arguments.is_array(y) and is_map(y, x) and not jnp.issubdtype(y.dtype, jnp.floating):
+        expected = "labels [N] or distributions; label maps have places that are no class, and cutmix takes these"
+        arguments.require(False, "augment.mixup", "y", expected, arguments.describe(y))
     u = jax.random.uniform(key, (1 + len(x),), jnp.float32)
     partner, share = _partners(u[:1], len(x)), _beta(u[1:], alpha)
     return _mean(x, partner, share), _mean(_distributions("mixup", y, classes, x), partner, share)

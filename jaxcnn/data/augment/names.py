@@ -33,9 +33,9 @@ def by_names(names: str, classes: int | None = None) -> Augmentation | Compositi
 
     Args:
         names: names of functions of `data.augment`, separated by commas; behind a name its first argument, after a
-            colon, or several for several axes: "flip,shift:2,cutout:8:4". Without it flip takes the last axis, shift 2
-            pixels, crop 4, rotate 10 degrees, scale 0.1, cutout 8, noise 0.1, mixup 0.2, cutmix 1, time_shift 800
-            samples, gain 6 decibels.
+            colon, or several for several axes, "flip,shift:2,cutout:8:4"; of a crop the size, too, "crop:4:32x32".
+            Without it flip takes the last axis, shift 2 pixels, crop 4, rotate 10 degrees, scale 0.1, cutout 8, noise
+            0.1, mixup 0.2, cutmix 1, time_shift 800 samples, gain 6 decibels.
         classes: how many classes there are, for mixup and cutmix.
 
     Returns:
@@ -46,6 +46,8 @@ def by_names(names: str, classes: int | None = None) -> Augmentation | Compositi
         ValueError: there is no augmentation of a name, or what stands behind one is no number.
         TypeError, ValueError: those of the augmentation that a number does not fit.
 
+    >>> by_names("crop:0:32x24")
+    augment.crop(padding=0, size=(32, 24))
     >>> by_names("flip,shift:2", classes=10)
     augment.compose(augment.flip(axes=-1), augment.shift(pixels=2))
     """
@@ -59,9 +61,10 @@ def _part(entry: str, classes: int | None) -> Augmentation:
     name, *values = entry.split(":")
     arguments.choice("augment.by_names", "names", name, NAMES)
     maker, usual = _MAKERS[name]
-    numbers = [_number(entry, value) for value in values] or [usual]
+    sizes = [tuple(_number(entry, side) for side in value.split("x")) for value in values if "x" in value]
+    numbers = [_number(entry, value) for value in values if "x" not in value] or [usual]
     options: dict[str, Any] = {"classes": classes} if name in ("mixup", "cutmix") else {}
-    return maker(numbers[0] if len(numbers) == 1 else tuple(numbers), **options)
+    return maker(numbers[0] if len(numbers) == 1 else tuple(numbers), *sizes[:1], **options)
 
 
 def _number(entry: str, text: str) -> int | float:

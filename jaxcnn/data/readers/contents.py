@@ -5,6 +5,7 @@ A header is believed only as far as bytes follow: memory grows with what was rea
 
 import contextlib
 import gzip
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from jaxcnn.contract import arguments
-from jaxcnn.data.errors import DataError, expect, reason
+from jaxcnn.data.errors import DataError, expect, kind_of, reason
 
 LIMIT = 2**30  # bytes that a reader takes from a file, unless told otherwise
 _PIECE = 2**20
@@ -83,12 +84,11 @@ def binary(function: str, path: str | PathLike[str], limit: int) -> Iterator[IO[
     """An open file, whose size is at most the limit. What the system refuses is a DataError."""
     arguments.path(function, "path", path)
     arguments.integer(function, "limit", limit, 1)
-    path = Path(path)
-    found = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
-    expect(path.is_file(), path, "a file", found)
+    found = kind_of(path)
+    expect(found == "a file", path, "a file", found)
     try:
         with open(path, "rb") as file:
-            size = path.stat().st_size
+            size = os.stat(path).st_size
             expect(size <= limit, path, f"a file of at most {limit:,} bytes (`limit` says how many)", f"{size:,}")
             yield file
     except OSError as error:
@@ -104,5 +104,7 @@ def strictly(path: str | PathLike[str], kind: str) -> Iterator[None]:
             yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{path}: expected {kind} that fits into the memory, found one that does not") from error
     except Exception as error:
         raise DataError(f"{path}: expected {kind}, found a damaged one: {reason(error)}") from error

@@ -11,6 +11,7 @@ from jaxcnn.data.readers.contents import LIMIT, opened, strictly
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _BITS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}
+_UNKNOWN = 2**32 - 1
 _NAMES = [b"fmt ", b"data"]
 _GUID_END = bytes.fromhex("000000001000800000aa00389b71")
 
@@ -42,6 +43,8 @@ def read_wav(path: str | PathLike[str], *, limit: int = LIMIT) -> tuple[np.ndarr
         expect(is_wav, path, "a wav file, which begins with RIFF, a size and WAVE", bytes(head))
         (size,) = struct.unpack("<I", head[4:8])
         expect(size >= 4, path, "a size of at least 4 in the header", size)
+        unknown = f"{size:,}, which a program writes to a pipe, where it cannot know the size: let it write to a file"
+        expect(size != _UNKNOWN, path, "the file's size in the header", unknown)
         body = contents.take(size - 4, "chunks")
         contents.end()
     chunks = _chunks(path, body)

@@ -26,8 +26,8 @@ def test_mixup_mixes_labels_as_it_mixes_images():
     np.testing.assert_allclose(again, y, atol=1e-7)
     _, y = mixed(KEY, x, np.where(np.arange(count) == 7, count, 0))
     assert np.isnan(np.asarray(y)).all(1).sum() == 2
-    _, y = augment.mixup(1.0, 3)(KEY, x, np.zeros((count, 10, 5), np.int32))
-    assert y.shape == (count, 10, 5, 3)
+    with pytest.raises(ValueError, match=r"^augment.mixup: y must be labels \[N\] or .* cutmix takes these, got int32"):
+        mixed(KEY, x, np.zeros((count, 10, 5), np.int32))
 
 
 def test_cutmix_counts_the_places_of_each_image():

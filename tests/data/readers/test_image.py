@@ -63,6 +63,10 @@ def test_channels_and_sizes_as_asked(tmp_path):
     halves[:, 2:] = 200
     small = read(path, written(Image.fromarray(halves)), channels=3, size=(2, 2))
     assert small[0, 0, 0] < 60 < 140 < small[0, 1, 0]
+    with pytest.raises(data.DataError, match=r"expected pixels of at most 30,.* found 9 x 1000000 after 4 x 4$"):
+        data.read_image(path, size=(9, 10**6), limit=3 * 10**7)
+    with pytest.raises(data.DataError, match=r"found 1 x 8000000 after 4 x 4$"):  # 4 rows as wide at first
+        data.read_image(path, size=(1, 8 * 10**6), limit=10**8)
     for options, message in (
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
         ({"size": (3,)}, r"size must be a height and a width, got tuple \(3,\)"),
@@ -84,9 +88,25 @@ GOOD = written(Image.fromarray(PIXELS))
 DATA = GOOD.index(b"IDAT") + 12
 
 
-def headed(width, height, depth=8, colour=2):
-    head = b"IHDR" + struct.pack(">II5B", width, height, depth, colour, 0, 0, 0)
-    return GOOD[:12] + head + struct.pack(">I", zlib.crc32(head)) + GOOD[33:]
+def headed(width, height, depth=8, colour=2, interlaced=0, body=GOOD[33:]):
+    return GOOD[:8] + chunk(b"IHDR", struct.pack(">II5B", width, height, depth, colour, 0, 0, interlaced)) + body
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def filled(count):
+    """The chunks of a PNG whose rows have so many bytes together, all 1, in two parts."""
+    packed = zlib.compress(b"\1" * count)
+    return chunk(b"IDAT", packed[:5]) + chunk(b"IDAT", packed[5:]) + GOOD[-12:]
+
+
+def test_an_interlaced_image_has_seven_parts(tmp_path):
+    """5 rows of 7 pixels are 11 rows of 35 pixels together, each with a byte for its filter."""
+    read(tmp_path / "image.png", headed(7, 5, colour=0, interlaced=1, body=filled(46)))
+    with pytest.raises(data.DataError, match="expected 5 rows, 46 bytes, found 45 bytes"):
+        read(tmp_path / "image.png", headed(7, 5, colour=0, interlaced=1, body=filled(45)))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +125,9 @@ def headed(width, height, depth=8, colour=2):
             written(Image.fromarray(np.zeros((2, 2), np.uint16))),
             "expected 8 bits per channel, .* found pillow's mode I;16",
         ),
+        (headed(7, 5, 16, 6), "expected 8 bits per channel, grey or in colours, found 16"),
+        (headed(7, 6), "expected 6 rows, 132 bytes, found 110 bytes"),
+        (headed(7, 5, body=filled(88)), "expected 5 rows, 110 bytes, found 88 bytes"),
         (written(Image.fromarray(PIXELS), "TIFF"), "expected a whole image .* found a damaged one: cannot identify"),
     ],
 )
