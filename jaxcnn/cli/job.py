@@ -37,7 +37,7 @@ class Job:
         self._optimizer = options.optimizer(recipe, self._schedule)
         self._loss = options.training_loss(dataset, recipe, dataset.train_y[~held])
         self._model = options.model(dataset, recipe)
-        augment = options.augmentation(dataset, recipe)
+        augment = options.augmentation(dataset, recipe, self._model)
         mean, std = self._standardization = _standardization(dataset, recipe)
         x, y = data.standardize(dataset.train_x, mean, std), dataset.train_y
         self._validation = (x[held], y[held]) if held.any() else None

@@ -13,6 +13,7 @@ from jaxcnn import data, nn, train
 from jaxcnn.cli.recipes import Recipe, model_of
 from jaxcnn.cli.task import loss_of, output_of
 from jaxcnn.data.datasets import held_out_fifth
+from jaxcnn.nn.inspection import abstract_init, applied_shape
 from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 
 
@@ -94,15 +95,17 @@ def model(dataset: data.Dataset, recipe: Recipe) -> nn.Layer:
     return made
 
 
-def augmentation(dataset: data.Dataset, recipe: Recipe) -> Callable[..., Any] | None:
-    """The augmentation of raw values, which fits the examples and leaves labels that the loss takes."""
+def augmentation(dataset: data.Dataset, recipe: Recipe, model: nn.Layer) -> Callable[..., Any] | None:
+    """The augmentation of raw values: it takes the examples, and the model and the loss take what comes of it."""
     names = recipe.augment
     if names in (None, "", "none"):
         return None
     augment = _made("--augment", lambda: data.augment.by_names(names, dataset.classes))
     x, y = dataset.train_x[: recipe.batch_size], dataset.train_y[: recipe.batch_size]
     types = jax.ShapeDtypeStruct(x.shape, jnp.float32), jax.ShapeDtypeStruct(y.shape, y.dtype)
-    _, labels = _made("--augment", lambda: jax.eval_shape(augment, jax.random.key(0), *types))
+    images, labels = _made("--augment", lambda: jax.eval_shape(augment, jax.random.key(0), *types))
     fits = dataset.task == "classification" or labels.dtype == y.dtype
     require(fits, "--augment", "names that mix no labels, as this is a segmentation", repr(names))
+    if images.shape != x.shape:
+        _made("--augment", lambda: applied_shape(model, *abstract_init(model, x.shape), images.shape))
     return augment

@@ -73,6 +73,7 @@ BAD = [
         "argument --model: give one that makes (64, 10) of (64, 8, 8, 1), not (64, 8, 8, 10) as unet(depth=1, width=1)",
     ),
     (["train", "digits", "--augment", "flip:0:1:2"], "argument --augment: augment.flip: "),
+    (["train", "digits", "--augment", "crop:0:4x4"], "argument --augment: nn.dense: x must be [N, 64]"),
     (["train", "digits", "--save-steps", "0"], "argument --save-steps: give a whole number of at least 1, not '0'"),
     (["train", "digits", "--seed", "-1"], "argument --seed: give a whole number from 0 to 4294967295, not '-1'"),
     (["train", "digits", "--seed", "4294967296"], "argument --seed: give a whole number from 0 to 4294967295, not"),
