@@ -41,6 +41,7 @@ def test_every_public_function_has_an_example():
     assert public <= shown
 
 
+QUICK = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONWARNINGS": "error"}
 READMES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "jaxcnn").rglob("README.md"))]
 PROGRAMS = """
 import json, sys
@@ -61,8 +62,7 @@ def name(readme):
 def test_examples_of_a_readme(readme, tmp_path):
     """They run, each by itself, and print what the comments behind `print` say."""
     examples = blocks(readme, "python")
-    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment = {**os.environ, **quick, "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, **QUICK}
     options = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}
     ran = subprocess.run([sys.executable, "-c", PROGRAMS], input=json.dumps(examples), check=False, **options)
     assert ran.returncode == 0, ran.stderr
@@ -79,12 +79,12 @@ def test_the_script_of_a_whole_training(tmp_path):
     assert len(scripts["predict.py"].splitlines()) <= 5
     smaller = {
         "55_000": "400",
-        "epochs, model = 30, nn.resnet_cifar(20)": "epochs, model = 2, nn.resnet_cifar(8, width=4)",
+        "30, nn.resnet_cifar(20)": "2, nn.plain_cnn(stem=(4, 5, 4, 2), stages=((4,),))",
     }
     for text, other in smaller.items():
         assert text in scripts["fashion.py"]
         scripts["fashion.py"] = scripts["fashion.py"].replace(text, other)
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, **QUICK}
     for script in scripts.values():
         code = f"{DRAWN}{script}"
         options = {"capture_output": True, "text": True, "env": environment, "cwd": tmp_path}

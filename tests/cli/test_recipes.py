@@ -14,14 +14,15 @@ NAMES = ["mnist", "fashion_mnist", "fsdd", "adrenalmnist3d", "hippocampus"]
 
 
 def few(dataset):
-    """Examples from all over the data set, of volumes a corner: 16 to train on, in two batches, and 12 to evaluate."""
+    """Examples from all over the data set, of volumes a corner: 16 to train on, in two batches, and 12 or 2 to evaluate."""
 
     def part(name, count):
         array = getattr(dataset, name)
         corner = (slice(None), slice(32), slice(48), slice(32)) if dataset.task == "segmentation" else ()
         return None if array is None else array[:: len(array) // count][:count][corner]
 
-    counts = {"train": 16, "validation": 12, "test": 12}
+    held_out = 2 if dataset.task == "segmentation" else 12
+    counts = {"train": 16, "validation": held_out, "test": held_out}
     arrays = {f"{name}_{each}": part(f"{name}_{each}", count) for name, count in counts.items() for each in "xy"}
     return dataclasses.replace(dataset, **arrays)
 
