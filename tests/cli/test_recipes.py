@@ -14,7 +14,7 @@ NAMES = ["mnist", "fashion_mnist", "fsdd", "adrenalmnist3d", "hippocampus"]
 
 
 def few(dataset):
-    """Examples from all over the data set, of volumes a corner: 16 to train on, in two batches, and 12 or 2 to evaluate."""
+    """Examples from all over the data set, of volumes a corner: 16 to train on, and 12 or 2 to evaluate."""
 
     def part(name, count):
         array = getattr(dataset, name)
