@@ -166,7 +166,7 @@ def held_out_fifth(y: np.ndarray) -> np.ndarray:
     return test
 
 
-def _of_idx(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Dataset]:
+def _idx_loader(name: str, class_names: tuple[str, ...]) -> Callable[[Path], Dataset]:
     def images_and_labels(folder: Path, part: str) -> Pair:
         x = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
         return x[..., None], read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int32)
@@ -269,8 +269,8 @@ _CLOTHES = (
     "Ankle boot",
 )
 _LOADERS = {
-    "mnist": _of_idx("mnist", _DIGITS),
-    "fashion_mnist": _of_idx("fashion_mnist", _CLOTHES),
+    "mnist": _idx_loader("mnist", _DIGITS),
+    "fashion_mnist": _idx_loader("fashion_mnist", _CLOTHES),
     "cifar10": _cifar10,
     "fsdd": _fsdd,
     "adrenalmnist3d": _adrenalmnist3d,

@@ -163,7 +163,8 @@ def read(function: str, path: Path) -> tuple[dict[str, np.ndarray], dict[str, st
     try:
         with safe_open(path, "numpy") as file:
             metadata = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            names = file.keys()
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, AttributeError, TypeError, UnicodeError) as error:
         raise refused(error) from None
     digest = metadata.pop(_DIGEST, None)

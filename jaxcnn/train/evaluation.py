@@ -113,7 +113,7 @@ def evaluate(
     if metrics is None:
         return float(value), _accuracy(output, y, loss)
     y = jax.tree.map(np.asarray, y)
-    return float(value), {name: _as_number(metric(output, y)) for name, metric in metrics.items()}
+    return float(value), {name: _plain(metric(output, y)) for name, metric in metrics.items()}
 
 
 def _require_metrics(function: str, metrics: Any) -> None:
@@ -179,7 +179,7 @@ def _accuracy(output: Any, y: Any, loss: Loss) -> float:
     return float(np.mean(right)) if right.size else math.nan
 
 
-def _as_number(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 else value
 
 

@@ -153,9 +153,9 @@ class RunFolder:
             try:
                 return *self._read(path), damaged
             except (ValueError, OSError) as error:
-                damaged.append(str(error))
+                damaged.append(f"{error}; the checkpoint before it is used")
         if damaged:
-            raise ValueError(f"train.fit: every checkpoint is damaged; {damaged[0]}")
+            raise ValueError(f"train.fit: every checkpoint is damaged; {damaged[0].partition('; ')[0]}")
         return None
 
     def newest_progress(self) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def fit(
     with contextlib.nullcontext() if folder is None else folder:
         run = Run(step, state, folder)
         for damaged in run.resume():
-            tell(f"{damaged}; the checkpoint before it is used")
+            tell(damaged)
         if run.progress.complete:
             tell(f"the run in {out} is complete")
         else:

@@ -78,7 +78,7 @@ class Run:
         try:
             self._best = self._folder.best()
         except ValueError as error:  # the best of the epochs to come is as good as can be
-            damaged.append(str(error))
+            damaged.append(f"{error}; the best epoch is chosen anew")
             self.progress.best, self.progress.best_epoch = None, self.progress.epoch
         self._first_step = int(self.state.step)
         return damaged

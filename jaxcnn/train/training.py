@@ -15,7 +15,6 @@ from jaxcnn.train import interrupts
 from jaxcnn.train.averaging import averaged
 from jaxcnn.train.evaluation import Metric, evaluate
 from jaxcnn.train.inputs import Batches, Inputs
-from jaxcnn.train.metrics import accuracy
 from jaxcnn.train.run import Run
 from jaxcnn.train.step import Loss, TrainState
 from jaxcnn.train.terminal import epoch_line, progress_bar, tell
@@ -35,20 +34,20 @@ class Evaluation:
 
     def names(self, inputs: Inputs) -> list[str]:
         """What the results are called."""
-        return [
-            f"{name}_{each}" for name, (x, y) in self.sets.items() for each in ("loss", *self._metrics(inputs, x, y))
-        ]
-
-    def _metrics(self, inputs: Inputs, x: Any, y: Any) -> Mapping[str, Metric]:
-        usual = {"accuracy": accuracy} if inputs.has_classes(x, y) else {}
-        return usual if self.metrics is None else self.metrics
+        names = []
+        for name, (x, y) in self.sets.items():
+            usual = ["accuracy"] if inputs.has_classes(x, y) else []
+            names += [f"{name}_{each}" for each in ("loss", *(usual if self.metrics is None else self.metrics))]
+        return names
 
     def __call__(self, state: TrainState, inputs: Inputs) -> dict[str, float]:
         """Losses and metrics, as "test_loss" and "test_accuracy"."""
         result = {}
         for name, (x, y) in self.sets.items():
-            options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": self._metrics(inputs, x, y)}
+            options = {"batch_size": self.batch_size, "loss": self.loss, "metrics": self.metrics}
             loss, values = evaluate(self.model, averaged(state), x, y, **options)
+            if self.metrics is None:
+                values = {"accuracy": values} if inputs.has_classes(x, y) else {}
             result[f"{name}_loss"] = loss
             for metric, value in values.items():
                 expected, got = "functions that give a number", f"{arguments.describe(value)} of {metric!r}"

@@ -44,7 +44,11 @@ def test_evaluation_in_batches_equals_one_big_batch(batch_size):
 
 def test_another_function_each_time_compiles_nothing():
     compiled = []
-    listener = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+
+    def listener(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
     train.evaluate(MODEL, STATE, X, Y, loss=lambda logits, y: weighted(logits, y))
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
@@ -72,7 +76,10 @@ def test_label_maps_regression_soft_labels_and_several_heads():
     maps = (x[..., 0] > 0.5).astype(np.uint8)
     same, state = nn.sequential(lambda x: x), train.TrainState({}, {}, (), 0, KEY)
     assert train.evaluate(same, state, x, maps)[1] == np.mean(np.argmax(x, axis=-1) == maps)
-    mean = lambda output, y: jnp.mean(output)  # noqa: E731
+
+    def mean(output, y):
+        return jnp.mean(output)
+
     assert train.evaluate(same, state, x[..., :1], maps, loss=mean)[1] == np.mean((x[..., 0] > 0) == maps)
     loss, accuracy = train.evaluate(same, state, x, 0 * x, loss=jaxcnn.mean_squared_error, batch_size=2)
     assert loss == pytest.approx(np.mean(x.astype(np.float64) ** 2), rel=1e-6)

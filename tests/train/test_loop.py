@@ -203,6 +203,13 @@ def test_integer_targets_of_a_regression():
     assert "test_accuracy" not in seen[0]
 
 
+def test_ignored_labels_count_in_no_set(tmp_path):
+    y = np.where(np.arange(23) < 5, -1, Y)
+    loss = functools.partial(jaxcnn.softmax_cross_entropy, ignore_index=-1)
+    state = fit(tmp_path, epochs=1, test=(X, y), loss=loss)
+    assert metrics(tmp_path)[0]["test_accuracy"] == train.evaluate(MODEL, state, X[5:], Y[5:])[1]
+
+
 def nan_in(array, place):
     result = array.copy()
     result[place] = np.nan
