@@ -18,7 +18,8 @@ def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: floa
     """
     if wrong.ndim == 0 or wrong.size == 1:
         return _likeness(got[wrong], expected[wrong], close) or "its only entry"
-    moved = _moved(got, expected, wrong, close)
+    small = np.isfinite(got).all() and _same(got, expected, close)
+    moved = "" if small else _moved(got, expected, wrong, close)
     return moved or ", ".join(filter(None, (_region(wrong, batch), _likeness(got[wrong], expected[wrong], close))))
 
 
@@ -41,14 +42,16 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
         return ""
     factor = np.vdot(expected, got) / np.vdot(expected, expected)
     if _same(got, factor * expected, close):
-        return f"by the factor {_number(float(factor))}"
+        return f"by the factor {factor_in_words(float(factor))}"
     offset = np.mean(got - expected)
     if np.max(np.abs(got - expected - offset)) <= close * np.max(np.abs(expected)):
         return f"by {offset:.3g} each"
+    if _same(got, expected, close):
+        return f"off by up to {np.max(np.abs(got - expected)) / np.max(np.abs(expected)):.0e}, in no pattern"
     return ""
 
 
-def _number(factor: float) -> str:
+def factor_in_words(factor: float) -> str:
     """A factor in words: 0.00833333 is 1/120."""
     inverse = round(1 / factor) if factor else 0
     if abs(inverse) > 1 and math.isclose(factor * inverse, 1, rel_tol=1e-6):
