@@ -28,6 +28,11 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 # _NOISE bounds how far rounding puts ⟨dy, f⟩ off, in units of eps √n times the root of the sum of its squared terms. n
 # is the length of the longest sum in f. The largest seen is 3.2, in a sum of 65,536 (experiments/tolerances.py).
 _NOISE = 8
+# The noise of values in a low precision is measured by their differences along a line, as J. J. Moré and S. M. Wild do
+# (Estimating Computational Noise, SIAM J. Sci. Comput. 33, 2011): _LINE_VALUES values, steps of _LINE of a usual entry. It
+# counts as _SIGMAS standard deviations. The best step is larger there.
+_LINE, _LINE_VALUES, _SIGMAS = 1e-3, 9, 4
+_LARGE_STEPS = (1e-1, 3e-2)
 # The slope (4 f(h) - f(2h) - 3 f(0)) / 2h of one side is off by (4 + 1 + 3)/2 times the noise of f over h; the slope of
 # both sides by less.
 _NOISE_OF_SLOPE = 4
@@ -81,7 +86,7 @@ class Slopes:
         self.outputs, self.gradients = self._by_rule()
         eps = eps_of_results(closed.jaxpr)
         self.eps = math.sqrt(longest_sum(closed.jaxpr)) * np.asarray(eps)
-        self.eps_of_args = max(eps) if max(eps) > DOUBLE else 0.0
+        self.is_narrow = max(eps) > DOUBLE
 
     def _random_dy(self, outputs: Sequence[Any]) -> list[np.ndarray]:
         if self.case.dy is not None:
@@ -123,8 +128,17 @@ class Slopes:
         y = self.values_at([a + step if k == i else a for k, a in enumerate(self.args)])
         terms = [d * y for d, y in zip(self.dy, y, strict=True)]
         noise = [e * float(np.sum(np.square(t))) ** 0.5 for e, t in zip(self.eps, terms, strict=True)]
-        of_args = self.eps_of_args * float(np.sum(np.square(self.gradients[i] * self.args[i]))) ** 0.5
-        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * math.hypot(*noise, of_args)
+        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * math.hypot(*noise)
+
+    def noise(self, i: int, u: np.ndarray) -> float:
+        """The noise of ⟨dy, f⟩ near the point, where f has to compute in a low precision: measured.
+
+        Differences of high order of values along a line hold nothing but noise.
+        """
+        values = [self.value(i, k * _LINE * u)[0] for k in range(_LINE_VALUES)]
+        orders = range(_LINE_VALUES // 2, _LINE_VALUES - 1)
+        squares = [np.mean(np.square(np.diff(values, k))) / math.comb(2 * k, k) for k in orders]
+        return _SIGMAS * float(np.max(squares)) ** 0.5
 
     def claimed(self, i: int, u: np.ndarray) -> float:
         """The slope along u by the rule."""
@@ -143,6 +157,9 @@ class Slopes:
         """
         best = Slope(0.0, 0.0, math.inf, steps[0])
         here, noise = self.value(i, 0 * u)
+        if self.is_narrow:
+            noise = self.noise(i, u)
+            steps = (*_LARGE_STEPS, *steps) if len(steps) > 1 else steps
         for h in steps:
             forward, backward = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
             differences = [a - b for a, b in zip(forward, backward, strict=True)]

@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 
+# Errors are told by their size, and are no numbers in wrong places, where they are below this share of the largest entry.
+_SMALL = 1e-3
+
 
 def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: float, batch: int | None = None) -> str:
     """Where `wrong` is true, and what happened there, in a few words.
@@ -18,7 +21,7 @@ def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: floa
     """
     if wrong.ndim == 0 or wrong.size == 1:
         return _likeness(got[wrong], expected[wrong], close) or "its only entry"
-    small = np.isfinite(got).all() and _same(got, expected, close)
+    small = np.isfinite(got).all() and _same(got, expected, max(close, _SMALL))
     moved = "" if small else _moved(got, expected, wrong, close)
     return moved or ", ".join(filter(None, (_region(wrong, batch), _likeness(got[wrong], expected[wrong], close))))
 
@@ -46,9 +49,8 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
     offset = np.mean(got - expected)
     if np.max(np.abs(got - expected - offset)) <= close * np.max(np.abs(expected)):
         return f"by {offset:.3g} each"
-    if _same(got, expected, close):
-        return f"off by up to {np.max(np.abs(got - expected)) / np.max(np.abs(expected)):.0e}, in no pattern"
-    return ""
+    off = float(np.max(np.abs(got - expected)) / np.max(np.abs(expected)))
+    return f"off by up to {off:.0e} of the largest entry, in no pattern" if off < _SMALL else ""
 
 
 def factor_in_words(factor: float) -> str:

@@ -27,24 +27,23 @@ class Points:
 
     def __init__(self, case: Case, outputs: Sequence[Any]) -> None:
         self.case, self.outputs = case, outputs
-        self.args = wide_arrays(case.floats)
         self._inside = None
         if case.domain:
             closed = jax.make_jaxpr(case.domain)(*case.floats)
             with float64_on_cpu():
                 self._inside = jax.jit(widened(closed))
                 self._pulled = jax.jit(lambda args, g: jax.vjp(widened(closed), *args)[1](list(g)))
+        self.args = self.inside(wide_arrays(case.floats))
 
-    def random_dy(self, purpose: str = "cotangent") -> Arrays:
-        """A normal cotangent in the dtypes of the outputs; one that is allowed, where the case says which are."""
-        random = generator(purpose, self.case.seed)
+    def random_dy(self) -> Arrays:
+        """A normal cotangent that the dtypes of the outputs hold; one that is allowed, where the case says which are."""
+        random = generator("cotangent", self.case.seed)
         dy = [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
-        return self._allowed(dy)
-
-    def _allowed(self, dy: Sequence[Any]) -> Arrays:
         if self.case.dy is None:
-            return list(dy)
-        return [np.asarray(d).astype(y.dtype) for d, y in zip(self.case.dy(dy), self.outputs, strict=True)]
+            return dy
+        closed = jax.make_jaxpr(self.case.dy)([jax.ShapeDtypeStruct(y.shape, y.dtype) for y in self.outputs])
+        with float64_on_cpu():
+            return list(map(np.asarray, jax.jit(widened(closed))(*wide_arrays(dy))))
 
     def other_args(self) -> Arrays:
         """Smaller arguments of the same sign, in the domain."""
@@ -81,13 +80,13 @@ def wide_arrays(arrays: Sequence[Any]) -> Arrays:
     return [np.asarray(a).astype(np.float64) for a in arrays]
 
 
-def rounded_anew(arrays: Sequence[Any]) -> Arrays:
-    """Arrays in float64 whose entries move by up to an eps of their own dtype.
+def rounded_anew(arrays: Sequence[Any], dtypes: Sequence[Any] | None = None) -> Arrays:
+    """Arrays in float64 whose entries move by up to an eps of their own dtype, or of another.
 
-    Equal entries move alike, so that what ties goes on to tie.
+    Equal entries get equal moves, so that what ties goes on to tie.
     """
     angle = generator("rounding").uniform(1e4, 1e5)
-    eps = [float(jnp.finfo(jnp.result_type(a)).eps) for a in arrays]
+    eps = [float(jnp.finfo(t).eps) for t in dtypes or map(jnp.result_type, arrays)]
     return [a * (1 + e * (2 * _scrambled(a, angle) - 1)) for a, e in zip(wide_arrays(arrays), eps, strict=True)]
 
 

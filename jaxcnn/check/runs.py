@@ -97,7 +97,7 @@ class Runs:
         self, double: Program, own: Program, dy: Arrays, expected: Arrays, results: tuple[Arrays, Arrays]
     ) -> list[RoundingEffect]:
         """What rounding does to each output and gradient."""
-        moved = double(self.points.inside(rounded_anew(self.case.floats)), rounded_anew(dy))
+        moved = double(self.points.inside(rounded_anew(self.case.floats)), rounded_anew(dy, own.dy_dtypes))
         got, derived = results
         effects = [
             RoundingEffect.measure(e, d, anew, g.dtype, eps, own.length)
