@@ -23,16 +23,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("jaxcnn", "custom differentiation rules of JAX")
     group.addoption(
         "--vjp",
-        metavar="all|PART,...",
+        metavar="all|PART|-PART,...",
         help="check the custom_vjp and custom_jvp rules that the tests reach, with the values that they are called "
-        "with: all but JAX's own, or those whose name or file contains one of the parts; all,jax: those of JAX too",
+        "with: all but JAX's own, or those whose name or file contains a PART, but for a -PART, as in "
+        "--vjp=all,-straight_through; --vjp=all,jax checks JAX's own too",
     )
     group.addoption("--vjp-limit", metavar="N", type=int, default=3, help="signatures of a rule to check (default: 3)")
     group.addoption("--vjp-report", metavar="FILE", help="with --vjp: write the verdicts to a .json or .html file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    wanted, limit, report = (config.getoption(name) for name in ("vjp", "vjp_limit", "vjp_report"))
+    # A suite that names the plugin in `pytest_plugins` of a test file has none of its options.
+    wanted, limit, report = (config.getoption(name, None) for name in ("vjp", "vjp_limit", "vjp_report"))
     if report is not None:
         if wanted is None:
             raise pytest.UsageError("--vjp-report needs --vjp, as in --vjp=all")
@@ -40,11 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--vjp-report must be a .json or .html file, got {report!r}")
         if not _path(config, report).parent.is_dir():
             raise pytest.UsageError(f"--vjp-report: there is no folder {Path(report).parent}")
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise pytest.UsageError(f"--vjp-limit must be at least 1, got {limit}")
     if wanted is not None:
         parts = [part.strip() for part in wanted.split(",")]
-        if not all(parts):
+        if any(part.strip("-") == "" for part in parts):
             raise pytest.UsageError(f"--vjp must be all, or parts of names with commas between, got {wanted!r}")
         config.pluginmanager.register(_Recording(config, parts, limit), "jaxcnn-vjp-recording")
 

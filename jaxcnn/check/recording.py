@@ -96,7 +96,7 @@ class Recorder:
 
     Args:
         wanted: "all" for all rules but those in JAX's own files; otherwise a part of the name or file of a rule. The
-            rules that one of them fits are recorded.
+            rules that one of them fits are recorded, but for those that fit a part with "-" in front.
         limit: how many signatures of one rule are recorded.
     """
 
@@ -156,6 +156,8 @@ class Recorder:
 
     def _is_wanted(self, rule: RecordedRule) -> bool:
         place = f"{rule.file}:{rule.name}"
+        if any(part[0] == "-" and part[1:] in place for part in self.wanted):
+            return False
         return any(part in place or (part == "all" and not rule.of_jax) for part in self.wanted)
 
     def _take(self, record: Record, rule: Any, args: tuple[Any, ...]) -> None:
