@@ -4,6 +4,7 @@ pytest imports this file for every suite of the environment. So it imports neith
 option asks for them, and it is no part of the package `jaxcnn`, whose import brings both.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # A suite that names the plugin in `pytest_plugins` of a test file has none of its options.
-    wanted, limit, report = (config.getoption(name, None) for name in ("vjp", "vjp_limit", "vjp_report"))
+    wanted, report = config.getoption("vjp", None), config.getoption("vjp_report", None)
+    limit: Any = config.getoption("vjp_limit", 1)
     if report is not None:
         if wanted is None:
             raise pytest.UsageError("--vjp-report needs --vjp, as in --vjp=all")
@@ -42,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--vjp-report must be a .json or .html file, got {report!r}")
         if not _path(config, report).parent.is_dir():
             raise pytest.UsageError(f"--vjp-report: there is no folder {Path(report).parent}")
-    if limit is not None and limit < 1:
+    if limit < 1:
         raise pytest.UsageError(f"--vjp-limit must be at least 1, got {limit}")
     if wanted is not None:
         parts = [part.strip() for part in wanted.split(",")]
@@ -134,8 +136,6 @@ class _Recording:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        import json
-
         from jaxcnn.check.recorded import WRONG, merged, outcome
 
         if self.recorder is not None:
@@ -145,8 +145,9 @@ class _Recording:
         if not self.outcomes:
             return
         self.outcomes = [merged(self.outcomes)]
-        if hasattr(self.config, "workeroutput"):
-            self.config.workeroutput[_OUTPUT] = json.dumps(self.outcomes[0].to_json())
+        output = getattr(self.config, "workeroutput", None)  # pytest-xdist's, in its workers
+        if output is not None:
+            output[_OUTPUT] = json.dumps(self.outcomes[0].to_json())
             return
         report = self.config.getoption("vjp_report")
         if report is not None:

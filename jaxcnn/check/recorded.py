@@ -82,17 +82,17 @@ class Outcome:
         rows = [Row(**{**row, "said": tuple(row["said"])}) for row in fields.pop("rows")]
         return cls(rows, **{name: value for name, value in fields.items() if name not in ("verdict", "totals")})
 
-    def totals(self) -> str:
-        """One line with the numbers."""
+    def totals(self) -> list[str]:
+        """The numbers, line by line."""
         count = Counter(row.verdict for row in self.rows)
         rules = len({row.identity for row in self.rows})
-        parts = [f"{count[verdict]} {verdict}" for verdict in _ORDER if count[verdict]]
-        line = f"{rules} custom rules at {len(self.rows)} signatures: {', '.join(parts) or 'none'}"
-        if self.left_out:
-            line += f"; left out: {len(self.left_out)} signatures beyond --vjp-limit"
-        if self.passed_over:
-            line += f"; not asked for: {len(self.passed_over)} rules"
-        return f"{line} ({self.run_again} tests ran once more for their values; {self.seconds:.1f} s)"
+        verdicts = ", ".join(f"{count[verdict]} {verdict}" for verdict in _ORDER if count[verdict])
+        lines = [f"{_count(rules, 'custom rule')} at {_count(len(self.rows), 'signature')}: {verdicts or 'none'}"]
+        lines[0] += f"; {_count(self.run_again, 'test')} ran once more for values of traced arguments"
+        lines[0] += f"; {self.seconds:.1f} s"
+        limit = f"{_count(len(self.left_out), 'signature')} beyond --vjp-limit" if self.left_out else ""
+        others = f"{_count(len(self.passed_over), 'rule')} that --vjp does not ask for" if self.passed_over else ""
+        return lines + ([f"left out: {', '.join(filter(None, (limit, others)))}"] if limit or others else [])
 
     def lines(self, folder: Path, every: bool = True) -> list[str]:
         """The table of the terminal, with what is wrong below; without `every`, the right rows are left out."""
@@ -101,14 +101,14 @@ class Outcome:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         failures = [f"not recorded: {name}: {why}" for name, why in sorted(self.failures.items())]
-        return [*table, *self._problems(rows, folder), *failures, self.totals()]
+        return [*table, *self._problems(rows, folder), *failures, *self.totals()]
 
     def html(self, folder: Path) -> str:
         """A page with the same."""
         columns = ("verdict", "rule", "signature", "calls", "first test", "what was found")
         body = [(*self._cells(row, folder, short=False), "\n".join(row.said)) for row in self._sorted()]
         lines = [_html_row(columns, "th"), *(_html_row(cells, "td", cells[0].lower()) for cells in body)]
-        return _PAGE.format(totals=html.escape(self.totals()), rows="\n".join(lines))
+        return _PAGE.format(totals="<br>".join(map(html.escape, self.totals())), rows="\n".join(lines))
 
     def write(self, path: Path, folder: Path) -> None:
         """A file, .json or .html."""
@@ -195,7 +195,10 @@ def _checked(record: Record) -> tuple[str, tuple[str, ...]]:
     try:
         with warnings.catch_warnings(), jax.enable_x64(record.call.x64):
             warnings.simplefilter("ignore")
-            report = gradients(record.call.rule, *record.call.args())
+            argnums = record.call.argnums()
+            if not argnums:
+                return NOT_CHECKED, ("no argument has a gradient",)
+            report = gradients(record.call.rule, *record.call.args(), argnums=argnums)
     except Exception as error:
         return NOT_CHECKED, (one_line(error),)
     found = verdict(report)
@@ -210,6 +213,10 @@ def _place(row: Row, folder: Path) -> str:
     return f"{path.relative_to(folder) if path.is_relative_to(folder) else path}:{row.line}"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _html_row(cells: Iterable[str], tag: str, kind: str = "") -> str:
     inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
     return f'<tr class="{html.escape(kind)}">{inside}</tr>'
@@ -219,7 +226,8 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8"><title>Custom rules</title>
 <style>
 body {{ font: 14px sans-serif; margin: 2em }}
-td, th {{ text-align: left; vertical-align: top; padding: 3px 10px; border-bottom: 1px solid #ddd; white-space: pre-wrap }}
+td, th {{ text-align: left; vertical-align: top; padding: 3px 10px; white-space: pre-wrap }}
+td {{ border-bottom: 1px solid #ddd }}
 .wrong td:first-child {{ color: #b00020; font-weight: bold }}
 .not td:first-child {{ color: #8a6d00 }}
 </style>

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 _OF_JAX = str(Path(jax.__file__).parent)
 # What is kept of the values that rules are called with, in bytes, of one call and of all. Both are chosen: a check of
 # more takes minutes.
 _BYTES_OF_A_CALL, _BYTES_OF_ALL = 4 << 20, 32 << 20
-_LONGEST_TEXT = 80  # of a static value
+_LONGEST_TEXT = 200  # of a static value
 _DEPTH_OF_CLOSURES = 3  # how far functions that a function closes over tell two rules apart
 
 
@@ -63,6 +64,12 @@ class Call:
         for i, implementation in self.keys.items():
             leaves[i] = jax.random.wrap_key_data(leaves[i], impl=implementation)
         return jax.tree.unflatten(self.tree, leaves)
+
+    def argnums(self) -> list[int]:
+        """The arguments that have a gradient."""
+        static = getattr(self.rule, "nondiff_argnums", ())
+        inexact = [any(map(_is_inexact, jax.tree.leaves(arg))) for arg in self.args()]
+        return [i for i, found in enumerate(inexact) if found and i not in static]
 
 
 @dataclass
@@ -134,7 +141,8 @@ class Recorder:
         return call
 
     def _see(self, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if jax.config.jax_check_tracer_leaks:  # a record would be taken for a leak
+        leaks = jax.config.jax_check_tracer_leaks  # pyright: ignore[reportAttributeAccessIssue]
+        if leaks:  # a record would be taken for one
             return
         where = located(rule)
         if not self._is_wanted(where):
@@ -164,18 +172,19 @@ class Recorder:
         """Keeps the values of a call, now or, where they are traced, when the traced program runs."""
         leaves, tree = jax.tree.flatten(args)
         leaves = [_concrete(leaf) for leaf in leaves]
-        traced = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.core.Tracer)]
+        traced = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tracer)]
         if traced and not self.capture:
             record.traced_in.add(self.test)
             return
         keys = {i: jax.random.key_impl(leaf) for i, leaf in enumerate(leaves) if _is_key(leaf)}
         leaves = [jax.random.key_data(leaf) if i in keys else leaf for i, leaf in enumerate(leaves)]
+        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
         def keep(*values: Any) -> None:
             known = dict(enumerate(leaves)) | dict(zip(traced, values, strict=True))
             if record.call is None and self._fits(record, known.values()):
                 copies = tuple(_copy(leaf) for leaf in known.values())
-                record.call = Call(rule, copies, tree, keys, jax.config.jax_enable_x64)
+                record.call = Call(rule, copies, tree, keys, x64)
 
         if traced:
             jax.debug.callback(keep, *[leaves[i] for i in traced])
@@ -271,14 +280,18 @@ def _name(*functions: Any) -> str:
 
 def _concrete(leaf: Any) -> Any:
     """The value of a tracer that has one, as under `jax.grad` without `jax.jit`; the leaf itself otherwise."""
-    if not isinstance(leaf, jax.core.Tracer):
+    if not isinstance(leaf, Tracer):
         return leaf
     value = getattr(leaf, "to_concrete_value", lambda: None)()
     return leaf if value is None else value
 
 
 def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return not _is_key(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def _copy(leaf: Any) -> Any:
