@@ -6,6 +6,7 @@ option asks for them, and it is no part of the package `jaxcnn`, whose import br
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,8 +123,10 @@ class _Recording:
             jax.clear_caches()  # what was traced before has no callback
         self.run_again += 1
         self.recorder.test = item.nodeid
-        runtestprotocol(item, log=False)
-        jax.effects_barrier()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runtestprotocol(item, log=False)
+            jax.effects_barrier()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -140,6 +143,7 @@ class _Recording:
 
         if self.recorder is not None:
             self.recorder.stop()
+            self.since = self.since or time.perf_counter()
             if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 self.outcomes.append(outcome(self.recorder, self.run_again, self.since))
         if not self.outcomes:
