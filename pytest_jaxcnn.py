@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 if TYPE_CHECKING:
     from jaxcnn.check.recorded import Outcome
@@ -77,51 +76,52 @@ class _Recording:
         self.config, self.wanted, self.limit = config, wanted, limit
         self.recorder: Recorder | None = None
         self.seconds: dict[str, float] = {}
-        self.run_again = 0
+        self.run_again: set[str] = set()
         self.since = 0.0
         self.outcomes: list[Outcome] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self) -> None:
         """Not before all tests are imported: they may set what JAX reads when it is imported."""
-        from jaxcnn.check.recording import Recorder
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from jaxcnn.check.recording import Recorder
 
         self.recorder = Recorder(self.wanted, self.limit)
         self.recorder.start()
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         if self.recorder is not None:
             self.recorder.test = item.nodeid
         start = time.perf_counter()
-        try:
-            return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.perf_counter() - start
+        yield
+        self.seconds[item.nodeid] = time.perf_counter() - start
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """Runs the quickest test of each call that was traced only once more, when nothing of the suite follows."""
-        result = yield
+        outcome: Any = yield
         self.since = time.perf_counter()
-        if self.recorder is None or session.shouldstop or session.shouldfail or self.config.getoption("usepdb"):
-            return result
+        stopped = outcome.excinfo or session.shouldstop or session.shouldfail
+        if self.recorder is None or stopped or self.config.getoption("usepdb"):
+            return
         items = {item.nodeid: item for item in session.items}
         self.recorder.capture = True
         for record in list(self.recorder.records.values()):
-            tests = [test for test in record.traced_in if test in items]
+            tests = record.traced_in & items.keys() - self.run_again
             if record.call is None and not record.missing and tests:
-                self._run_again(items[min(tests, key=lambda test: self.seconds[test])])
-        return result
+                self._run_again(items[min(tests, key=lambda test: (self.seconds[test], test))])
 
     def _run_again(self, item: pytest.Item) -> None:
         """Its outcome counts for nothing: it is only to give values."""
         import jax
+        from _pytest.runner import runtestprotocol  # which is made for plugins that run a test again
 
         assert self.recorder is not None
         if not self.run_again:
             jax.clear_caches()  # what was traced before has no callback
-        self.run_again += 1
+        self.run_again.add(item.nodeid)
         self.recorder.test = item.nodeid
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -145,7 +145,7 @@ class _Recording:
             self.recorder.stop()
             self.since = self.since or time.perf_counter()
             if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-                self.outcomes.append(outcome(self.recorder, self.run_again, self.since))
+                self.outcomes.append(outcome(self.recorder, len(self.run_again), self.since))
         if not self.outcomes:
             return
         self.outcomes = [merged(self.outcomes)]
@@ -159,10 +159,10 @@ class _Recording:
         if self.outcomes[0].verdict == WRONG and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for found in self.outcomes:
             terminalreporter.section(f"custom rules (--vjp={','.join(self.wanted)})")
-            for line in found.lines(self.config.rootpath, every=self.config.get_verbosity() >= 0):
+            for line in found.lines(self.config.rootpath, every=self.config.getoption("verbose") >= 0):
                 terminalreporter.line(line, red="WRONG" in line)
 
 
