@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxcnn.check.gradients import gradients
 from jaxcnn.check.recording import Record, Recorder
 from jaxcnn.check.report import Report, one_line
@@ -193,7 +191,7 @@ def _checked(record: Record) -> tuple[str, tuple[str, ...]]:
     if record.call is None:
         return NOT_CHECKED, (record.missing or "it was traced only, and no run of the program gave its values",)
     try:
-        with warnings.catch_warnings(), jax.enable_x64(record.call.x64):
+        with warnings.catch_warnings(), record.call.as_set():
             warnings.simplefilter("ignore")
             argnums = record.call.argnums()
             if not argnums:

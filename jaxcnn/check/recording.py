@@ -1,8 +1,9 @@
 """The custom rules that a program reaches, with the values that it calls them with."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,10 @@ from jaxcnn.check.identity import RecordedRule, located, name_of, signature
 
 # What is kept of the values that rules are called with, in bytes, of one call and of all. Both are chosen: a check of
 # more takes minutes.
-_BYTES_OF_A_CALL, _BYTES_OF_ALL = 4 << 20, 32 << 20
+_BYTES_OF_A_CALL, _BYTES_OF_ALL = 4 << 20, 64 << 20
+
+
+_SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,28 @@ class Call:
         leaves: copies of the leaves of its arguments.
         tree: their structure.
         keys: which leaves are the data of random keys, with the implementation of the keys.
-        x64: whether JAX had 64-bit numbers.
+        settings: what `jax.enable_x64` and the like were set to.
     """
 
     rule: Any
     leaves: tuple[Any, ...]
     tree: Any
     keys: dict[int, Any]
-    x64: bool
+    settings: dict[str, Any]
 
     def args(self) -> tuple[Any, ...]:
         leaves = [jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in self.leaves]
         for i, implementation in self.keys.items():
             leaves[i] = jax.random.wrap_key_data(leaves[i], impl=implementation)
         return jax.tree.unflatten(self.tree, leaves)
+
+    @contextlib.contextmanager
+    def as_set(self) -> Iterator[None]:
+        """With JAX set as it was in the call."""
+        with contextlib.ExitStack() as stack:
+            for name, value in self.settings.items():
+                stack.enter_context(getattr(jax, name)(value))
+            yield
 
     def argnums(self) -> list[int]:
         """The arguments that have a gradient."""
@@ -158,13 +170,13 @@ class Recorder:
             return
         keys = {i: jax.random.key_impl(leaf) for i, leaf in enumerate(leaves) if _is_key(leaf)}
         leaves = [jax.random.key_data(leaf) if i in keys else leaf for i, leaf in enumerate(leaves)]
-        x64 = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+        settings = {name: getattr(jax.config, f"jax_{name}") for name in _SETTINGS}
 
         def keep(*values: Any) -> None:
             known = dict(enumerate(leaves)) | dict(zip(traced, values, strict=True))
             if record.call is None and self._fits(record, known.values()):
                 copies = tuple(_copy(leaf) for leaf in known.values())
-                record.call = Call(rule, copies, tree, keys, x64)
+                record.call = Call(rule, copies, tree, keys, settings)
 
         if traced:
             jax.debug.callback(keep, *[leaves[i] for i in traced])
@@ -197,7 +209,9 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _is_inexact(leaf: Any) -> bool:
-    return not _is_key(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    if isinstance(leaf, (float, complex)):
+        return True
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _copy(leaf: Any) -> Any:
