@@ -111,10 +111,14 @@ class _Recording:
         for record in list(self.recorder.records.values()):
             tests = record.traced_in & items.keys() - self.run_again
             if record.call is None and not record.missing and tests:
-                self._run_again(items[min(tests, key=lambda test: (self.seconds[test], test))])
+                test = min(tests, key=lambda test: (self.seconds[test], test))
+                passed = self._run_again(items[test])
+                if record.call is None and not record.missing:
+                    why = "never computed the call" if passed else "failed with callbacks in its programs"
+                    record.missing = f"{test}, which ran once more for its values, {why}"
 
-    def _run_again(self, item: pytest.Item) -> None:
-        """Its outcome counts for nothing: it is only to give values."""
+    def _run_again(self, item: pytest.Item) -> bool:
+        """Whether it passed, which counts for nothing: it is only to give values."""
         import jax
         from _pytest.runner import runtestprotocol  # which is made for plugins that run a test again
 
@@ -125,8 +129,9 @@ class _Recording:
         self.recorder.test = item.nodeid
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            runtestprotocol(item, log=False)
+            reports = runtestprotocol(item, log=False)
             jax.effects_barrier()
+        return not any(report.failed for report in reports)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -162,7 +167,7 @@ class _Recording:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for found in self.outcomes:
             terminalreporter.section(f"custom rules (--vjp={','.join(self.wanted)})")
-            for line in found.lines(self.config.rootpath, every=self.config.getoption("verbose") >= 0):
+            for line in found.lines(self.config.rootpath, every=self.config.option.verbose >= 0):
                 terminalreporter.line(line, red="WRONG" in line)
 
 

@@ -1,6 +1,7 @@
 """Where a custom rule is, and what tells it, and the arguments of its calls, from others."""
 
 import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import jax
 
-_OF_JAX = str(Path(jax.__file__).parent)
+_OF_JAX = f"{Path(jax.__file__).parent}{os.sep}"
 _LONGEST_TEXT = 200  # of a static value
 _DEPTH_OF_CLOSURES = 3  # how far functions that a function closes over tell two rules apart
 
@@ -30,17 +31,19 @@ class RecordedRule:
 
     @property
     def of_jax(self) -> bool:
-        return self.file.startswith(_OF_JAX)
+        """Whether all of it is JAX's own: its function, and what is written of its derivative."""
+        return _is_of_jax(self.file)
 
 
 def located(rule: Any) -> RecordedRule:
-    """Where a custom rule is."""
-    function = _original(rule.fun)
-    code = getattr(function, "__code__", None)
-    file, line = (code.co_filename, code.co_firstlineno) if code else ("", 0)
-    kind = "custom_vjp" if isinstance(rule, jax.custom_vjp) else "custom_jvp"
+    """Where a custom rule is: its function, or its derivative where the function is one of JAX's."""
     parts = [rule.fun, *(getattr(rule, part, None) for part in ("fwd", "bwd", "jvp"))]
-    return RecordedRule(name_of(rule, function), file, line, kind, " ".join([kind, *map(_text, parts)]))
+    functions = [_original(part) for part in parts]
+    function = next((f for f in functions if hasattr(f, "__code__") and not _is_of_jax(_file(f))), functions[0])
+    line = function.__code__.co_firstlineno if hasattr(function, "__code__") else 0
+    kind = "custom_vjp" if isinstance(rule, jax.custom_vjp) else "custom_jvp"
+    identity = " ".join([kind, *map(_text, parts)])
+    return RecordedRule(name_of(rule, functions[0]), _file(function), line, kind, identity)
 
 
 def signature(rule: Any, args: tuple[Any, ...]) -> str:
@@ -81,11 +84,10 @@ def _original(function: Any) -> Any:
         if inner is None:
             break
         function = inner
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_filename.startswith(_OF_JAX):
-        others = [cell for cell in _closure(function) if not _text_file(cell).startswith(_OF_JAX) and callable(cell)]
-        return others[0] if others and hasattr(others[0], "__code__") else function
-    return function
+    if not _is_of_jax(_file(function)):
+        return function
+    inside = [cell for cell in _closure(function) if hasattr(cell, "__code__") and not _is_of_jax(_file(cell))]
+    return inside[0] if inside else function
 
 
 def _closure(function: Any) -> list[Any]:
@@ -99,8 +101,12 @@ def _closure(function: Any) -> list[Any]:
     return values
 
 
-def _text_file(value: Any) -> str:
-    return getattr(getattr(value, "__code__", None), "co_filename", "")
+def _file(function: Any) -> str:
+    return getattr(getattr(function, "__code__", None), "co_filename", "")
+
+
+def _is_of_jax(file: str) -> bool:
+    return file.startswith(_OF_JAX)
 
 
 def name_of(*functions: Any) -> str:

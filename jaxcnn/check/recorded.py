@@ -189,7 +189,9 @@ def _row(record: Record) -> Row:
 def _checked(record: Record) -> tuple[str, tuple[str, ...]]:
     """The verdict on a record, and what is to be said about it."""
     if record.call is None:
-        return NOT_CHECKED, (record.missing or "it was traced only, and no run of the program gave its values",)
+        return NOT_CHECKED, (
+            record.missing or "it was traced only, outside the tests or in tests that could not run once more",
+        )
     try:
         with warnings.catch_warnings(), record.call.as_set():
             warnings.simplefilter("ignore")

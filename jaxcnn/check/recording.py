@@ -187,7 +187,9 @@ class Recorder:
         """Whether there is room for these arrays; the record says why not."""
         size = sum(getattr(leaf, "nbytes", 0) for leaf in leaves)
         if size > _BYTES_OF_A_CALL:
-            record.missing = f"{size >> 20} MiB of arguments, more than {_BYTES_OF_A_CALL >> 20}, are not kept"
+            record.missing = (
+                f"{size / 2**20:.0f} MiB of arguments; no more than {_BYTES_OF_A_CALL >> 20} MiB of a call are kept"
+            )
         elif self._bytes + size > _BYTES_OF_ALL:
             record.missing = f"no more than {_BYTES_OF_ALL >> 20} MiB of arguments are kept for all rules together"
         else:

@@ -3,11 +3,14 @@
 import json
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from rules import with_rule
 
 from jaxcnn.check.recorded import Outcome, Row, merged
+from jaxcnn.check.recording import Recorder
 
 pytest_plugins = ("pytester", "pytest_jaxcnn")
 
@@ -130,7 +133,8 @@ def test_every_rule_of_a_suite_is_checked(pytester, monkeypatch):
             f"WRONG * product (test_suite.py:{product}) * float32[[]2,3], float32[[]2,3] * test_suite.py::test_grad",
             f"test_suite.py:{product}: custom_vjp of product is WRONG for float32[[]2,3], float32[[]2,3]",
             "*gradient of w: WRONG: 6 of 6 entries; *",
-            "not checked: noisy (test_suite.py:*): it was traced only, and no run of the program gave its values",
+            "not checked: noisy (test_suite.py:*): *::test_lowered_only, which ran once more for its values, never "
+            "computed the call",
             "5 custom rules at 8 signatures: 1 wrong, 1 not checked, 6 right; *",
             "left out: 1 signature beyond --vjp-limit, 2 rules that --vjp does not ask for",
         ]
@@ -148,6 +152,31 @@ def test_every_rule_of_a_suite_is_checked(pytester, monkeypatch):
         ("test_key", "noisy", "float32[2,3], key<fry>[]"): "right",
         ("test_lowered_only", "noisy", "float32[3], key<fry>[]"): "not checked",
     }
+
+
+def test_recorder():
+    """Arrays are kept as they were, large ones are not, and JAX is left as it was."""
+    f = with_rule(jnp.sin, lambda x, dy: (dy * jnp.cos(x),))
+    x, before = np.ones(3), jax.custom_vjp.__call__
+    recorder = Recorder(["rules.py:sin"], limit=2)
+    recorder.start()
+    try:
+        f(x)
+        x[:] = 0
+        f(jnp.zeros(1 << 20))
+        f(jnp.zeros(4))
+    finally:
+        recorder.stop()
+    assert jax.custom_vjp.__call__ is before
+    f(x)
+    kept, large = recorder.records.values()
+    assert kept.call.args()[0].tolist() == [1, 1, 1]
+    assert (kept.count, large.call, large.missing) == (
+        1,
+        None,
+        "8 MiB of arguments; no more than 4 MiB of a call are kept",
+    )
+    assert [signature for _, signature in recorder.left_out] == ["float64[4]"]
 
 
 ROW = Row("f", "/a/rules.py", 7, "custom_vjp", "f@rules.py:7", "float32[2]", "right", (), 3, "test_a")
