@@ -17,8 +17,6 @@ from jaxcnn.check.identity import RecordedRule, located, name_of, signature
 # What is kept of the values that rules are called with, in bytes, of one call and of all. Both are chosen: a check of
 # more takes minutes.
 _BYTES_OF_A_CALL, _BYTES_OF_ALL = 4 << 20, 64 << 20
-
-
 _SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
 
 
