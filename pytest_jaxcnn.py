@@ -57,13 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def check_vjp() -> Callable[..., Any]:
     """`jaxcnn.check.gradients`, of the same arguments, that fails the test unless the verdict is right."""
     from jaxcnn import check
-    from jaxcnn.check.recorded import RIGHT, verdict
 
     def check_vjp(f: Callable[..., Any], *args: Any, **options: Any) -> check.Report:
         __tracebackhide__ = True
         report = check.gradients(f, *args, **options)
-        if (found := verdict(report)) != RIGHT:
-            pytest.fail(f"{getattr(f, '__name__', f)} is {found}\n{report}")
+        if not report:
+            pytest.fail(f"{getattr(f, '__name__', f)} is {report.verdict}\n{report}")
         return report
 
     return check_vjp
@@ -76,7 +75,7 @@ class _Recording:
         self.config, self.wanted, self.limit = config, wanted, limit
         self.recorder: Recorder | None = None
         self.seconds: dict[str, float] = {}
-        self.run_again: set[str] = set()
+        self.run_again: dict[str, bool] = {}
         self.since = 0.0
         self.outcomes: list[Outcome] = []
 
@@ -108,24 +107,25 @@ class _Recording:
             return
         items = {item.nodeid: item for item in session.items}
         self.recorder.capture = True
-        for record in list(self.recorder.records.values()):
-            tests = record.traced_in & items.keys() - self.run_again
+        records = list(self.recorder.records.values())
+        for record in records:
+            tests = record.traced_in & items.keys() - self.run_again.keys()
             if record.call is None and not record.missing and tests:
                 test = min(tests, key=lambda test: (self.seconds[test], test))
-                passed = self._run_again(items[test])
-                if record.call is None and not record.missing:
-                    why = "never computed the call" if passed else "failed with callbacks in its programs"
-                    record.missing = f"{test}, which ran once more for its values, {why}"
+                self.run_again[test] = self._passes_again(items[test])
+        for record in records:
+            for test in sorted(record.traced_in & self.run_again.keys()):
+                why = "never computed the call" if self.run_again[test] else "failed with callbacks in its programs"
+                record.missing = record.missing or f"{test}, which ran once more for its values, {why}"
 
-    def _run_again(self, item: pytest.Item) -> bool:
-        """Whether it passed, which counts for nothing: it is only to give values."""
+    def _passes_again(self, item: pytest.Item) -> bool:
+        """Whether it passes, which counts for nothing: it is only to give values."""
         import jax
         from _pytest.runner import runtestprotocol  # which is made for plugins that run a test again
 
         assert self.recorder is not None
         if not self.run_again:
             jax.clear_caches()  # what was traced before has no callback
-        self.run_again.add(item.nodeid)
         self.recorder.test = item.nodeid
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

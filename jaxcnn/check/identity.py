@@ -9,24 +9,17 @@ from typing import Any
 
 import jax
 
+from jaxcnn.check.rules import Rule
+
 _OF_JAX = f"{Path(jax.__file__).parent}{os.sep}"
 _LONGEST_TEXT = 200  # of a static value
 _DEPTH_OF_CLOSURES = 3  # how far functions that a function closes over tell two rules apart
 
 
 @dataclass(frozen=True)
-class RecordedRule:
-    """Where a custom rule is: the function that it belongs to, by name, file and line.
+class RecordedRule(Rule):
+    """A custom rule, and `identity`, which tells it from others that are written in the same place."""
 
-    Attributes:
-        kind: "custom_vjp" or "custom_jvp".
-        identity: what tells it from other rules of the same function.
-    """
-
-    name: str
-    file: str
-    line: int
-    kind: str
     identity: str
 
     @property
@@ -36,14 +29,14 @@ class RecordedRule:
 
 
 def located(rule: Any) -> RecordedRule:
-    """Where a custom rule is: its function, or its derivative where the function is one of JAX's."""
-    parts = [rule.fun, *(getattr(rule, part, None) for part in ("fwd", "bwd", "jvp"))]
-    functions = [_original(part) for part in parts]
-    function = next((f for f in functions if hasattr(f, "__code__") and not _is_of_jax(_file(f))), functions[0])
-    line = function.__code__.co_firstlineno if hasattr(function, "__code__") else 0
+    """Where a custom rule is: its backward pass or JVP or, where JAX's own files hold that, its function."""
+    parts = [getattr(rule, part, None) for part in ("bwd", "jvp", "fwd", "fun")]
+    functions = [f for f in map(_original, parts) if hasattr(f, "__code__")]
+    ours = [f for f in functions if not _is_of_jax(_file(f))]
+    code = (ours or functions)[0].__code__
     kind = "custom_vjp" if isinstance(rule, jax.custom_vjp) else "custom_jvp"
     identity = " ".join([kind, *map(_text, parts)])
-    return RecordedRule(name_of(rule, functions[0]), _file(function), line, kind, identity)
+    return RecordedRule(name_of(rule, _original(rule.fun)), code.co_filename, code.co_firstlineno, kind, identity)
 
 
 def signature(rule: Any, args: tuple[Any, ...]) -> str:

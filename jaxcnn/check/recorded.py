@@ -13,9 +13,9 @@ from typing import Any
 
 from jaxcnn.check.gradients import gradients
 from jaxcnn.check.recording import Record, Recorder
-from jaxcnn.check.report import Report, one_line
+from jaxcnn.check.report import NOT_CHECKED, RIGHT, WRONG
+from jaxcnn.check.wording import one_line
 
-WRONG, NOT_CHECKED, RIGHT = "wrong", "not checked", "right"
 _ORDER = (WRONG, NOT_CHECKED, RIGHT)
 _LONGEST_SIGNATURE = 60  # in the terminal
 
@@ -137,11 +137,6 @@ class Outcome:
         return lines + [f"not checked: {', '.join(dict.fromkeys(of))}: {why}" for why, of in reasons.items()]
 
 
-def verdict(report: Report) -> str:
-    """ "right", "wrong" or "not checked"."""
-    return getattr(report, "verdict", None) or (RIGHT if report else WRONG)
-
-
 def outcome(recorder: Recorder, run_again: int, since: float) -> Outcome:
     """Checks every call that was recorded."""
     rows = [_row(record) for record in recorder.records.values()]
@@ -192,18 +187,17 @@ def _checked(record: Record) -> tuple[str, tuple[str, ...]]:
         return NOT_CHECKED, (
             record.missing or "it was traced only, outside the tests or in tests that could not run once more",
         )
+    call = record.call
     try:
-        with warnings.catch_warnings(), record.call.as_set():
+        with warnings.catch_warnings(), call.as_set():
             warnings.simplefilter("ignore")
-            argnums = record.call.argnums()
-            if not argnums:
+            if not call.argnums():
                 return NOT_CHECKED, ("no argument has a gradient",)
-            report = gradients(record.call.rule, *record.call.args(), argnums=argnums)
+            report = gradients(call.rule, *call.args(), argnums=call.argnums(), static_argnums=call.static_argnums())
     except Exception as error:
         return NOT_CHECKED, (one_line(error),)
-    found = verdict(report)
-    lines = [str(row) for row in report.comparisons if row.problem or getattr(row, "reason", None)]
-    return found, () if found == RIGHT else tuple(lines or str(report).splitlines())
+    lines = [str(row) for row in report.comparisons if row.verdict == report.verdict]
+    return report.verdict, () if report else tuple(lines or str(report).splitlines())
 
 
 def _place(row: Row, folder: Path) -> str:

@@ -54,9 +54,11 @@ class Call:
 
     def argnums(self) -> list[int]:
         """The arguments that have a gradient."""
-        static = getattr(self.rule, "nondiff_argnums", ())
         inexact = [any(map(_is_inexact, jax.tree.leaves(arg))) for arg in self.args()]
-        return [i for i, found in enumerate(inexact) if found and i not in static]
+        return [i for i, found in enumerate(inexact) if found and i not in self.static_argnums()]
+
+    def static_argnums(self) -> tuple[int, ...]:
+        return getattr(self.rule, "nondiff_argnums", ())
 
 
 @dataclass

@@ -42,12 +42,12 @@ def with_sign(sign):
 right, wrong = with_sign(1), with_sign(-1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def power(x, n):
     return x**n
 
 
-power.defvjp(lambda x, n: (power(x, n), x), lambda n, x, dy: (n * x ** (n - 1) * dy,))
+power.defjvp(lambda n, x, dx: (x[0] ** n, n * x[0] ** (n - 1) * dx[0]))
 
 
 @jax.custom_vjp
@@ -127,11 +127,11 @@ def test_every_rule_of_a_suite_is_checked(pytester, monkeypatch):
     result = pytester.runpytest_subprocess("-p", "pytest_jaxcnn", "-n", "1", "-q", *options)
     result.assert_outcomes(passed=11)
     assert result.ret == 1  # a rule is wrong
-    product = SUITE[: SUITE.index("@jax.custom_vjp")].count("\n")
+    line = SUITE[: SUITE.index("def bwd")].count("\n")
     result.stdout.fnmatch_lines(
         [
-            f"WRONG * product (test_suite.py:{product}) * float32[[]2,3], float32[[]2,3] * test_suite.py::test_grad",
-            f"test_suite.py:{product}: custom_vjp of product is WRONG for float32[[]2,3], float32[[]2,3]",
+            f"WRONG * product (test_suite.py:{line}) * float32[[]2,3], float32[[]2,3] * test_suite.py::test_grad",
+            f"test_suite.py:{line}: custom_vjp of product is WRONG for float32[[]2,3], float32[[]2,3]",
             "*gradient of w: WRONG: 6 of 6 entries; *",
             "not checked: noisy (test_suite.py:*): *::test_lowered_only, which ran once more for its values, never "
             "computed the call",
