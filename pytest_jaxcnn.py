@@ -110,7 +110,7 @@ class _Recording:
         records = list(self.recorder.records.values())
         for record in records:
             tests = record.traced_in & items.keys() - self.run_again.keys()
-            if record.call is None and not record.missing and tests:
+            if self.recorder.lacks(record) and tests:
                 test = min(tests, key=lambda test: (self.seconds[test], test))
                 self.run_again[test] = self._passes_again(items[test])
         for record in records:

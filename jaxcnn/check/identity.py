@@ -33,7 +33,7 @@ def located(rule: Any) -> RecordedRule:
     parts = [getattr(rule, part, None) for part in ("bwd", "jvp", "fwd", "fun")]
     functions = [f for f in map(_original, parts) if hasattr(f, "__code__")]
     ours = [f for f in functions if not _is_of_jax(_file(f))]
-    code = (ours or functions)[0].__code__
+    code = [*ours, *reversed(functions)][0].__code__
     kind = "custom_vjp" if isinstance(rule, jax.custom_vjp) else "custom_jvp"
     identity = " ".join([kind, *map(_text, parts)])
     return RecordedRule(name_of(rule, _original(rule.fun)), code.co_filename, code.co_firstlineno, kind, identity)

@@ -139,10 +139,10 @@ class Outcome:
 
 def outcome(recorder: Recorder, run_again: int, since: float) -> Outcome:
     """Checks every call that was recorded."""
-    rows = [_row(record) for record in recorder.records.values()]
+    rows = [_row(record) for record in recorder.chosen()]
     return Outcome(
         rows,
-        [list(key) for key in recorder.left_out],
+        [list(key) for key in sorted(recorder.left_out)],
         sorted(recorder.passed_over),
         recorder.failures,
         run_again,

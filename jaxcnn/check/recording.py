@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from jaxcnn.check.identity import RecordedRule, located, name_of, signature
 # What is kept of the values that rules are called with, in bytes, of one call and of all. Both are chosen: a check of
 # more takes minutes.
 _BYTES_OF_A_CALL, _BYTES_OF_ALL = 4 << 20, 64 << 20
+_CANDIDATES = 3  # as many times the limit of signatures are looked out for values: some calls are never computed
 _SETTINGS = ("enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion")
 
 
@@ -99,7 +101,7 @@ class Recorder:
     def __init__(self, wanted: Sequence[str], limit: int) -> None:
         self.wanted, self.limit = tuple(wanted), limit
         self.records: dict[tuple[str, str], Record] = {}
-        self.left_out: dict[tuple[str, str], int] = {}
+        self.left_out: set[tuple[str, str]] = set()
         self.passed_over: set[str] = set()
         self.failures: dict[str, str] = {}
         self.test = ""
@@ -116,6 +118,23 @@ class Recorder:
         for kind, original in self._originals.items():
             kind.__call__ = original
         self._originals = {}
+
+    def lacks(self, record: Record) -> bool:
+        """Whether values are wanted: the record has none, and its rule has fewer calls with values than the limit."""
+        if record.call is not None or record.missing:
+            return False
+        return sum(r.call is not None for r in self.records.values() if r.rule == record.rule) < self.limit
+
+    def chosen(self) -> list[Record]:
+        """For each rule as many records as asked for, those with values first; the others are left out."""
+        chosen, count = [], Counter[RecordedRule]()
+        for key, record in sorted(self.records.items(), key=lambda item: item[1].call is None):
+            count[record.rule] += 1
+            if count[record.rule] <= self.limit:
+                chosen.append(record)
+            else:
+                self.left_out.add(key)
+        return chosen
 
     def _recorded(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -145,13 +164,13 @@ class Recorder:
         args = bound.args
         key = (where.identity, signature(rule, args))
         if key not in self.records:
-            if sum(identity == where.identity for identity, _ in self.records) >= self.limit:
-                self.left_out[key] = self.left_out.get(key, 0) + 1
+            if sum(identity == where.identity for identity, _ in self.records) >= _CANDIDATES * self.limit:
+                self.left_out.add(key)
                 return
             self.records[key] = Record(where, key[1], self.test)
         record = self.records[key]
         record.count += not self.capture
-        if record.call is None:
+        if self.lacks(record):
             self._take(record, rule, args)
 
     def _is_wanted(self, rule: RecordedRule) -> bool:
@@ -174,7 +193,7 @@ class Recorder:
 
         def keep(*values: Any) -> None:
             known = dict(enumerate(leaves)) | dict(zip(traced, values, strict=True))
-            if record.call is None and self._fits(record, known.values()):
+            if self.lacks(record) and self._fits(record, known.values()):
                 copies = tuple(_copy(leaf) for leaf in known.values())
                 record.call = Call(rule, copies, tree, keys, settings)
 

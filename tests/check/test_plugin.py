@@ -95,7 +95,7 @@ def test_key():
 
 
 def test_beyond_the_limit():
-    power(X, 4)
+    jax.jit(power, static_argnums=1)(X, 4)
 
 
 def test_rule_of_jax():
@@ -158,25 +158,27 @@ def test_recorder():
     """Arrays are kept as they were, large ones are not, and JAX is left as it was."""
     f = with_rule(jnp.sin, lambda x, dy: (dy * jnp.cos(x),))
     x, before = np.ones(3), jax.custom_vjp.__call__
-    recorder = Recorder(["rules.py:sin"], limit=2)
+    recorder = Recorder(["rules.py:sin"], limit=1)
     recorder.start()
     try:
+        f(jnp.zeros(1 << 20))
         f(x)
         x[:] = 0
-        f(jnp.zeros(1 << 20))
-        f(jnp.zeros(4))
+        f(jnp.zeros(4))  # beyond the limit of one
+        jax.eval_shape(f, jnp.zeros(5))
     finally:
         recorder.stop()
     assert jax.custom_vjp.__call__ is before
     f(x)
-    kept, large = recorder.records.values()
+    large, kept, *_ = recorder.records.values()
     assert kept.call.args()[0].tolist() == [1, 1, 1]
     assert (kept.count, large.call, large.missing) == (
         1,
         None,
         "8 MiB of arguments; no more than 4 MiB of a call are kept",
     )
-    assert [signature for _, signature in recorder.left_out] == ["float64[4]"]
+    assert recorder.chosen() == [kept]
+    assert {signature for _, signature in recorder.left_out} == {"float64[1048576]", "float64[4]", "float64[5]"}
 
 
 ROW = Row("f", "/a/rules.py", 7, "custom_vjp", "f@rules.py:7", "float32[2]", "right", (), 3, "test_a")
