@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jaxcnn.check.recording import Recorder
 
 _OUTPUT = "jaxcnn_vjp"
+_NEVER_COMPUTED = "it was traced, but never computed, also when the test ran once more for the values"
+_FAILED_AGAIN = (
+    "it was traced, and the test failed when it ran once more, with callbacks for the values in its programs"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,9 +118,9 @@ class _Recording:
                 test = min(tests, key=lambda test: (self.seconds[test], test))
                 self.run_again[test] = self._passes_again(items[test])
         for record in records:
-            for test in sorted(record.traced_in & self.run_again.keys()):
-                why = "never computed the call" if self.run_again[test] else "failed with callbacks in its programs"
-                record.missing = record.missing or f"{test}, which ran once more for its values, {why}"
+            passed = [self.run_again[test] for test in record.traced_in & self.run_again.keys()]
+            if passed and not record.missing:
+                record.missing = _NEVER_COMPUTED if all(passed) else _FAILED_AGAIN
 
     def _passes_again(self, item: pytest.Item) -> bool:
         """Whether it passes, which counts for nothing: it is only to give values."""
