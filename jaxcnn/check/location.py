@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-# Errors are told by their size, and are no numbers in wrong places, where they are below this share of the largest entry.
+# Errors are told by their size, and are no numbers in wrong places, where they are below this share of the largest
+# entry.
 _SMALL = 1e-3
 
 

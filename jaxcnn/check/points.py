@@ -33,7 +33,7 @@ class Points:
         self.args = self.inside(wide_arrays(case.floats))
 
     def random_dy(self) -> Arrays:
-        """A normal cotangent that the dtypes of the outputs hold; one that is allowed, where the case says which are."""
+        """A normal cotangent in the dtypes of the outputs; one that is allowed, where the case says which are."""
         random = generator("cotangent", self.case.seed)
         dy = [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
         if self.case.dy is None:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcnn.check.equations import CALLS, results, struct_of, variables
 from jaxcnn.check.wording import one_line
 
 _BACKWARD = {"custom_vjp_call": "bwd", "custom_jvp_call": "jvp_jaxpr_fun"}
-# These equations have the inputs and the results of their jaxpr.
-_SAME_INPUTS = {"jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr", "shard_map": "jaxpr"}
+_SAME_INPUTS = CALLS | {"shard_map": "jaxpr"}
 
 
 @dataclass(frozen=True, order=True)
@@ -116,20 +115,20 @@ def taken_at(closed: core.ClosedJaxpr, args: Sequence[Any]) -> Taken:
         found = []
 
         def value(atom: Any) -> Any:
-            return jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
+            return jnp.asarray(atom.val, struct_of(atom).dtype) if isinstance(atom, core.Literal) else values[atom]
 
         for eqn in jaxpr.eqns:
             inputs = list(map(value, eqn.invars))
             if eqn.primitive.name in ("jit", "pjit"):
                 inner = eqn.params["jaxpr"]
-                more, results = conditions(inner.jaxpr, inner.consts, inputs)
+                more, outputs = conditions(inner.jaxpr, inner.consts, inputs)
                 found += more
             else:
                 if eqn.primitive.name == "cond":
                     wanted.append(eqn)
                     found.append(inputs[0])
-                results = evaluated(eqn, inputs, jaxpr)
-            values.update(zip(eqn.outvars, results, strict=True))
+                outputs = results(eqn, inputs, jaxpr)
+            values.update(zip(eqn.outvars, outputs, strict=True))
         return found, list(map(value, jaxpr.outvars))
 
     if not any(eqn.primitive.name == "cond" and has_rule(eqn) for eqn in _top(closed.jaxpr)):
@@ -156,8 +155,8 @@ def _top(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 def raising_rule(closed: core.ClosedJaxpr) -> tuple[Rule, Exception] | None:
     """The first rule whose gradient cannot be traced at the shapes and dtypes that it is called with."""
     for rule, eqn in equations_with_rules(closed.jaxpr):
-        ins = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-        error = _error_of(lambda *args, eqn=eqn: evaluated(eqn, args, closed.jaxpr), ins)
+        ins = list(map(struct_of, eqn.invars))
+        error = _error_of(lambda *args, eqn=eqn: results(eqn, args, closed.jaxpr), ins)
         if error:
             return rule, error
     return None
@@ -186,23 +185,10 @@ def _error_of(f: Callable[..., Any], ins: Sequence[Any]) -> Exception | None:
 def without_derivative(closed: core.ClosedJaxpr) -> str:
     """In words, which primitive of a jaxpr JAX derives no gradient of; empty where it is not found."""
     for eqn in closed.jaxpr.eqns:
-        ins = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-        error = _error_of(lambda *args, eqn=eqn: evaluated(eqn, args, closed.jaxpr), ins)
+        ins = list(map(struct_of, eqn.invars))
+        error = _error_of(lambda *args, eqn=eqn: results(eqn, args, closed.jaxpr), ins)
         if error:
             inner = (core.ClosedJaxpr(j, ()) for j in core.jaxprs_in_params(eqn.params) if not j.constvars)
             own = f"{eqn.primitive.name} has none ({one_line(error)})"
             return next(filter(None, map(without_derivative, inner)), own)
     return ""
-
-
-def evaluated(eqn: core.JaxprEqn, inputs: Sequence[Any], of: core.Jaxpr, **params: Any) -> list[Any]:
-    """The results of an equation for other inputs, and other parameters; `of` is the jaxpr that it is from."""
-    variables = [core.Var(jax.typeof(x)) for x in inputs]
-    alone = eqn.replace(invars=variables, params={**eqn.params, **params})
-    jaxpr = of.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[alone])
-    return jax.core.eval_jaxpr(jaxpr, (), *inputs)
-
-
-def variables(atoms: Sequence[Any]) -> list[Any]:
-    """Those of the inputs or results that are no literals."""
-    return [atom for atom in atoms if not isinstance(atom, core.Literal)]

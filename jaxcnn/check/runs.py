@@ -79,9 +79,9 @@ class Runs:
         self.points = Points(case, traces.outputs)
 
         self.double = self._compiled_double()
-        self.own = (
-            compile_program(traces, wide=False, reference=derives, computed=False) if self._has_own_run() else None
-        )
+        self.own: Program | None = None
+        if self._has_own_run():
+            self.own = compile_program(traces, wide=False, reference=derives, computed=False)
         self.dy, self.rounding = self.points.random_dy(), []
         self._own_got = self.own(case.floats, self.dy)[0] if self.own else []
         self._look()
@@ -272,11 +272,11 @@ class Runs:
     def _within_domain(self, run: Run, got: Arrays, rows: list[Difference]) -> list[Difference]:
         """The rows with gradients compared within the domain, where that is possible."""
         count = self.output_count
-        pulled = [self.points.pulled_back(run.args, g[count:]) for g in (got, run.expected)]
-        if pulled[0] is None or pulled[1] is None:
+        pulled, expected = (self.points.pulled_back(run.args, g[count:]) for g in (got, run.expected))
+        if pulled is None or expected is None:
             return rows
-        compared = []
-        for row, g, e in zip(rows[count:], *pulled, strict=True):
+        compared: list[Difference] = []
+        for row, g, e in zip(rows[count:], pulled, expected, strict=True):
             allowed = _TURNED * np.max(row.tolerance, initial=0.0)
             along = difference(g, e, allowed, dtype=row.dtype, floor=row.floor)
             compared.append(along if np.any(e) else row)
