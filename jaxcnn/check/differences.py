@@ -113,7 +113,7 @@ def _by_a_factor(slopes: Slopes, i: int, name: str) -> Comparison | None:
     doubt = max(abs(c) * slope.uncertainty / slope.low**2 for c, slope in zip(claimed, slopes_along, strict=True))
     if max(factors) - min(factors) > 4 * doubt + 1e-6 * abs(factors[0]):
         return None
-    where = f"everywhere, by the factor {factor_in_words(float(np.mean(factors)))}"
+    where = f"everywhere, by the factor {factor_in_words(float(np.mean(factors)), doubt)}"
     worst = f"along a direction: got {claimed[0]:.9g}, expected {slopes_along[0].low:.9g}"
     return Comparison(name, "the slope along every direction", worst, where)
 
