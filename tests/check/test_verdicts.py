@@ -201,7 +201,12 @@ def cases():
             "8 of 48 entries not",
         ),
         # low precision
-        "fp8 beside a wrong rule": ("wrong", (lambda x: (sine(1.3)(x), x.astype(BESIDE["fp8"])), X), {}, "everywhere, wrong for output 0, right for output 1"),
+        "fp8 beside a wrong rule": (
+            "wrong",
+            (lambda x: (sine(1.3)(x), x.astype(BESIDE["fp8"])), X),
+            {},
+            "everywhere, wrong for output 0, right for output 1",
+        ),
         "a copy in bfloat16": (
             "wrong",
             (lambda x: sine(1.01)(x) + 0 * lax.stop_gradient(x.astype(jnp.bfloat16)).astype(x.dtype), X),
