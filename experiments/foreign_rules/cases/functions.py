@@ -1,0 +1,263 @@
+"""Rules of special functions and of geometry; most are `custom_jvp`."""
+
+import jax
+import jax.numpy as jnp
+
+from foreign_rules.case import WRONG, call, case, module, normal, submodule, uniform
+
+_JVP = {"kind": "custom_jvp"}
+
+
+def _tfp(name, *args, **options):
+    math = module("tensorflow_probability.substrates.jax").math
+    return call(getattr(math, name), *args, **options)
+
+
+@case("tfp-nightly", "math.log_cosh", **_JVP)
+def _():
+    return _tfp("log_cosh", 3 * normal(40, 50))
+
+
+@case("tfp-nightly", "math.dawsn", **_JVP)
+def _():
+    return _tfp("dawsn", 2 * normal(40, 50), rtol=1e-6)
+
+
+@case("tfp-nightly", "math.erfcx", **_JVP)
+def _():
+    return _tfp("erfcx", uniform(-2, 4, 40, 50), rtol=1e-6)
+
+
+@case("tfp-nightly", "math.betainc", **_JVP)
+def _():
+    args = uniform(1, 4, 100, seed=1), uniform(1, 4, 100, seed=2), uniform(0.1, 0.9, 100)
+    return _tfp("betainc", *args, rtol=1e-4)
+
+
+@case("tfp-nightly", "math.bessel_ive, the order fixed", **_JVP)
+def _():
+    return _tfp("bessel_ive", uniform(0.5, 3, 200, seed=1), uniform(0.5, 5, 200), argnums=1, rtol=1e-4)
+
+
+@case("tfp-nightly", "math.bessel_ive", truth=WRONG, why="no gradient of the order", **_JVP)
+def _():
+    return _tfp("bessel_ive", uniform(0.5, 3, 200, seed=1), uniform(0.5, 5, 200), rtol=1e-4).under(zero=(0,))
+
+
+@case("tfp-nightly", "math.bessel_kve, the order fixed", **_JVP)
+def _():
+    return _tfp("bessel_kve", uniform(0.5, 3, 200, seed=1), uniform(0.5, 5, 200), argnums=1, rtol=1e-4)
+
+
+@case("tfp-nightly", "math.bessel_iv_ratio, the order fixed", **_JVP)
+def _():
+    return _tfp("bessel_iv_ratio", uniform(1.5, 4, 200, seed=1), uniform(0.5, 5, 200), argnums=1, rtol=1e-4)
+
+
+def _spd(n):
+    a = normal(n, 2 * n)
+    return a @ a.T / n + jnp.eye(n)
+
+
+def _symmetric(a):
+    return (a + jnp.swapaxes(a, -1, -2)) / 2
+
+
+@case("tfp-nightly", "math.hpsd_logdet", **_JVP)
+def _():
+    return _tfp("hpsd_logdet", _spd(20), reference=lambda a: jnp.linalg.slogdet(a)[1], domain=_symmetric)
+
+
+@case("tfp-nightly", "math.hpsd_solve", **_JVP)
+def _():
+    return _tfp("hpsd_solve", _spd(20), normal(20, 5), reference=jnp.linalg.solve, domain=lambda a, b: (_symmetric(a), b))
+
+
+@case("tfp-nightly", "StudentT.cdf (stdtr)", **_JVP)
+def _():
+    tfd = module("tensorflow_probability.substrates.jax").distributions
+    return call(lambda df, x: tfd.StudentT(df, 0.0, 1.0).cdf(x), uniform(2, 8, 100), normal(100), rtol=1e-4)
+
+
+@case("tfp-nightly", "Softplus", **_JVP)
+def _():
+    tfb = module("tensorflow_probability.substrates.jax").bijectors
+    return call(lambda x: tfb.Softplus().inverse(tfb.Softplus().forward(x)), normal(40, 50))
+
+
+@case("tfp-nightly", "VonMises.cdf")
+def _():
+    tfd = module("tensorflow_probability.substrates.jax").distributions
+    args = uniform(-3, 3, 100), uniform(0.5, 5, 100, seed=1)
+    return call(lambda x, k: tfd.von_mises.von_mises_cdf(x, k), *args, rtol=1e-4)
+
+
+@case("tfp-nightly", "Gamma.sample (random_gamma)", **_JVP)
+def _():
+    tfd = module("tensorflow_probability.substrates.jax").distributions
+    return call(lambda a: tfd.Gamma(a, 1.0).sample(seed=jax.random.PRNGKey(0)), uniform(1, 4, 100))
+
+
+@case("numpyro", "distributions.util.log1mexp", **_JVP)
+def _():
+    return call(module("numpyro.distributions.util").log1mexp, uniform(-3, -0.01, 40, 50))
+
+
+@case("numpyro", "DoublyTruncatedPowerLaw.log_prob", **_JVP)
+def _():
+    numpyro = module("numpyro.distributions")
+
+    def log_prob(x, alpha, low, high):
+        return numpyro.DoublyTruncatedPowerLaw(alpha, low, high).log_prob(x)
+
+    args = uniform(1.2, 2.8, 100), uniform(0.5, 2, 100, seed=1), uniform(0.5, 1, 100, seed=2), uniform(3, 4, 100)
+    return call(log_prob, *args)
+
+
+@case("distrax", "multiply_no_nan", **_JVP)
+def _():
+    return call(module("distrax._src.utils.math").multiply_no_nan, normal(40, 50), normal(40, 50, seed=1))
+
+
+@case("distrax", "multiply_no_nan at infinity times 0", planted=None, **_JVP)
+def _():
+    x, y = normal(50).at[3].set(jnp.inf), normal(50, seed=1).at[3].set(0)
+    return call(module("distrax._src.utils.math").multiply_no_nan, x, y, argnums=0)
+
+
+@case("distrax", "power_no_nan", **_JVP)
+def _():
+    return call(module("distrax._src.utils.math").power_no_nan, uniform(0.5, 2, 40, 50), normal(40, 50))
+
+
+@case("distrax", "VonMises.cdf", **_JVP)
+def _():
+    cdf = module("distrax._src.distributions.von_mises")._von_mises_cdf
+    return call(lambda x, k: cdf(x, k, jnp.float32), uniform(-3, 3, 100), uniform(0.5, 5, 100, seed=1), rtol=1e-3)
+
+
+@case("distrax", "VonMises.sample, the key made inside", **_JVP)
+def _():
+    distrax = module("distrax")
+    return call(lambda k: distrax.VonMises(0.0, k).sample(seed=jax.random.PRNGKey(0)), uniform(0.5, 5, 100), rtol=1e-3)
+
+
+@case("e3nn-jax", "spherical_harmonics", **_JVP)
+def _():
+    e3nn = module("e3nn_jax")
+    return call(lambda x: e3nn.spherical_harmonics("1o + 2e + 3o", x, True).array, normal(50, 3))
+
+
+@case("brax", "math.safe_arccos", **_JVP)
+def _():
+    return call(module("brax.math").safe_arccos, uniform(-0.9, 0.9, 40, 50))
+
+
+@case("brax", "math.safe_arcsin", **_JVP)
+def _():
+    return call(module("brax.math").safe_arcsin, uniform(-0.9, 0.9, 40, 50))
+
+
+@case("brax", "math.safe_arccos at 1", truth=WRONG, why="bounds the slope where it is infinite", planted=None, **_JVP)
+def _():
+    arccos = module("brax.math").safe_arccos
+    return call(arccos, jnp.asarray([-1.0, -0.5, 0.25, 1.0]), reference=jnp.arccos)
+
+
+@case("jax-md", "rotation.safe_acos", **_JVP)
+def _():
+    return call(module("jax_md._nn.uma.common.rotation").safe_acos, uniform(-0.9, 0.9, 40, 50))
+
+
+@case("jax-md", "rotation.safe_atan2", **_JVP)
+def _():
+    return call(module("jax_md._nn.uma.common.rotation").safe_atan2, normal(40, 50), normal(40, 50, seed=1))
+
+
+@case("jax-md", "reaxff.safe_sqrt, zeros among the arguments", **_JVP)
+def _():
+    root = module("jax_md.mm_forcefields.reaxff.reaxff_helper").safe_sqrt
+    return call(root, uniform(0.1, 2, 40, 50).at[3, :5].set(0))
+
+
+@case("jax-md", "space.transform", truth=WRONG, why="positions get the gradient in real space on purpose", **_JVP)
+def _():
+    space = module("jax_md.space")
+
+    def claimed(box, r):
+        value = space.raw_transform(box, jax.lax.stop_gradient(r)) + r
+        return value - jax.lax.stop_gradient(r)
+
+    return call(space.transform, normal(3, 3), normal(50, 3)).under(claims=claimed)
+
+
+def _unit(q, *rest):
+    return (q / jnp.linalg.norm(q, axis=-1, keepdims=True), *rest)
+
+
+@case("jax-md", "rigid_body quaternion_rotate", truth=WRONG, why="projects dq on the sphere")
+def _():
+    body = module("jax_md.rigid_body")
+    q, v = _unit(normal(4), normal(3))
+
+    def claimed(q, v):
+        return body._quaternion_rotate_raw(_unit(q)[0], v)
+
+    return call(body._quaternion_rotate, q, v).under(claims=claimed, domain=_unit)
+
+
+@case("folx", "slogdet", **_JVP)
+def _():
+    return call(lambda a: module("folx.slogdet").slogdet(a)[1], normal(5, 12, 12), rtol=1e-8)
+
+
+@case("folx", "complex_abs, complex", **_JVP)
+def _():
+    return call(module("folx.wrapped_functions").complex_abs, normal(40, 50) + 1j * normal(40, 50, seed=1))
+
+
+@case("kfac-jax", "stable_sqrt", **_JVP)
+def _():
+    return call(submodule("kfac_jax._src.utils.math").stable_sqrt, uniform(0.1, 2, 40, 50))
+
+
+@case("brainpy", "activations.relu", **_JVP)
+def _():
+    return call(module("brainpy.math").relu, normal(40, 50))
+
+
+@case("brainunit", "math.exprel", **_JVP)
+def _():
+    return call(module("saiunit.math").exprel, normal(40, 50))
+
+
+@case("mujoco-mjx", "collision_sdf cylinder", **_JVP)
+def _():
+    return call(module("mujoco.mjx._src.collision_sdf")._cylinder, jnp.asarray([0.9, 0.5, 0.3]), jnp.asarray([0.7, 0.4]), argnums=0)
+
+
+@case("s2fft", "c_backend_spherical.ssht_inverse", x64=True)
+def _():
+    return call(lambda f: module("s2fft.transforms.c_backend_spherical").ssht_inverse(f, 6), normal(6, 11) + 0j, precision="float64")
+
+
+for _name in ("relu", "relu6", "softplus", "log_sigmoid"):
+
+    @case("jax", f"nn.{_name}", **_JVP)
+    def _(name=_name):
+        return call(getattr(jax.nn, name), normal(40, 50))
+
+
+for _name in ("xlogy", "xlog1py", "logit", "log_ndtr", "erfcx"):
+
+    @case("jax", f"scipy.special.{_name}", **_JVP)
+    def _(name=_name):
+        function = getattr(module("jax.scipy.special"), name)
+        two = name.startswith("xlog")
+        args = (uniform(0.1, 0.9, 40, 50), uniform(0.5, 2, 40, 50))[: 1 + two]
+        return call(function, *args)
+
+
+@case("jax", "scipy.special.xlogy at (0, 0)", planted=None, **_JVP)
+def _():
+    return call(module("jax.scipy.special").xlogy, jnp.zeros(3), jnp.asarray([0.0, 1.0, 2.0]), argnums=0)

@@ -1,0 +1,85 @@
+"""Checks a case as it comes, under its claim, and with faults planted; and says what came out."""
+
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from foreign_rules.case import RIGHT, WRONG, Call, Case
+from foreign_rules.plants import ENTRY, SCALE, planted, watched
+from jaxcnn import check
+
+FOUND, MISSED, UNSEEN, CRASH, MISSING = "found", "MISSED", "said to be unseen", "crash", "not installed"
+
+
+@dataclass
+class Result:
+    """What the checker said of a case; `said` holds the report of each part that did not come out as it should."""
+
+    package: str
+    name: str
+    kind: str
+    truth: str
+    why: str
+    entries: int = 0
+    rules: tuple[str, ...] = ()
+    verdict: str = ""
+    seconds: float = 0.0
+    claim: str = ""
+    claimed: str = ""
+    faults: dict[str, str] | None = None
+    said: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def result_of(case: Case, faults: bool = True) -> Result:
+    result = Result(case.package, case.name, case.kind, case.truth, case.why, faults={}, said={})
+    with jax.enable_x64(case.x64), case.within():
+        try:
+            call = case.make()
+        except ImportError as error:
+            result.verdict, result.said = MISSING, {MISSING: str(error)}
+            return result
+        except Exception:
+            result.verdict, result.said = CRASH, {"making the call": traceback.format_exc()}
+            return result
+        result.entries = max(int(np.size(leaf)) for leaf in jax.tree.leaves(call.args))
+        start = time.perf_counter()
+        with watched() as rules:
+            result.verdict = _verdict(result, "as it comes", call, call.options)
+            result.rules = tuple(sorted(rules))
+        result.seconds = time.perf_counter() - start
+        if result.verdict == case.truth:
+            result.said.pop("as it comes", None)
+        options = call.options
+        if call.claim is not None:
+            options = {**options, **call.claim}
+            result.claim = ", ".join(call.claim)
+            result.claimed = _verdict(result, "under its claim", call, options)
+        if RIGHT not in (result.claimed, result.verdict) or not faults or case.planted is None:
+            return result
+        for fault in (SCALE, ENTRY):
+            with planted(fault, case.planted):
+                verdict = _verdict(result, fault, call, options)
+            result.faults[fault] = {WRONG: FOUND, RIGHT: MISSED, CRASH: CRASH}.get(verdict, UNSEEN)
+            if verdict == WRONG:
+                result.said.pop(fault, None)
+    return result
+
+
+def _verdict(result: Result, part: str, call: Call, options: dict[str, Any]) -> str:
+    """What the checker says; its report is kept unless all is right."""
+    try:
+        report = check.gradients(call.f, *call.args, **options)
+    except Exception:
+        result.said[part] = traceback.format_exc()
+        return CRASH
+    verdict = getattr(report, "verdict", RIGHT if report else WRONG)
+    if verdict != RIGHT or part in (SCALE, ENTRY):
+        result.said[part] = str(report)
+    return verdict

@@ -1,0 +1,77 @@
+"""The results as a Markdown table, and what they add up to."""
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from foreign_rules.case import RIGHT, WRONG
+from foreign_rules.plants import ENTRY, SCALE
+from foreign_rules.results import CRASH, FOUND, MISSED, MISSING, UNSEEN, Result
+
+PATTERNS = "patterns"
+
+
+def table(results: Iterable[Result]) -> str:
+    """A line for each case; bold is what the checker got wrong."""
+    lines = [
+        "| package | function | entries | as it comes | s | on purpose, and what says so | 0.99 in all | 0.1 % in one entry |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    package = None
+    for result in results:
+        name = "" if result.package == package else _with_version(result.package)
+        package = result.package
+        claimed = result.claim and f"{result.why}; `{result.claim}`: {_marked(result.claimed, RIGHT)}"
+        faults = [_marked((result.faults or {}).get(fault, ""), FOUND, UNSEEN, "") for fault in (SCALE, ENTRY)]
+        jvp = " (jvp)" if result.kind == "custom_jvp" else ""
+        cells = [
+            name,
+            f"{result.name}{jvp}",
+            f"{result.entries:,}",
+            _marked(result.verdict, result.truth, MISSING),
+            f"{result.seconds:.1f}",
+            claimed or result.why,
+            *faults,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _marked(word: str, *good: str) -> str:
+    return word if word in good else f"**{word}**"
+
+
+def _with_version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package
+
+
+def totals(results: list[Result]) -> str:
+    """How many rules, false alarms, faults that were found, and crashes."""
+    ran = [r for r in results if r.verdict != MISSING]
+    words = [word for r in ran for word in (r.faults or {}).values()]
+    verdicts = [(r.verdict, r.truth) for r in ran] + [(r.claimed, RIGHT) for r in ran if r.claimed]
+    counts = {
+        "functions": len(ran),
+        "rules that they reach": len({name for r in ran for name in r.rules}),
+        "functions with a custom_vjp": sum(r.kind == "custom_vjp" for r in ran),
+        "packages": len({r.package for r in ran} - {PATTERNS}),
+        "false alarms": sum(got == WRONG and truth != WRONG for got, truth in verdicts),
+        "right ones not checked": sum(got == "not checked" and truth == RIGHT for got, truth in verdicts),
+        "wrong ones called right": sum(got == RIGHT and truth == WRONG for got, truth in verdicts),
+        "crashes": sum(got == CRASH for got, _ in verdicts) + words.count(CRASH),
+        "faults planted": len(words),
+        "found": words.count(FOUND),
+        "said to be unseen": words.count(UNSEEN),
+        "missed": words.count(MISSED),
+        "not installed": len(results) - len(ran),
+    }
+    return "\n".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def machine() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
+    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}"
