@@ -59,7 +59,7 @@ def wrap_definitions() -> None:
         return jvp
 
     jax.custom_vjp.defvjp, jax.custom_jvp.defjvp = defining_vjp, defining_jvp  # defjvps calls defjvp
-    for rule in {*vars(jax.nn).values(), *vars(special).values()}:
+    for rule in (*vars(jax.nn).values(), *vars(special).values()):
         if isinstance(rule, jax.custom_jvp):
             rule.defjvp(rule.jvp)
 

@@ -198,9 +198,19 @@ def _():
     return call(lambda x: base._softmax(x, True)[0], normal(40, 100))
 
 
-@case("recurrentgemma", "scan.linear_scan")
+@case("recurrentgemma", "pallas.lru_pallas_scan, interpreted", within=_interpreted)
 def _():
-    scan = module("recurrentgemma.jax.scan")
-    x, a = normal(2, 40, 16), jax.nn.sigmoid(normal(2, 40, 16, seed=1))
-    return call(lambda x, a: scan.linear_scan(x, a)[0], x, a)
+    pallas = module("recurrentgemma.jax.pallas")
 
+    def scanned(x, a):
+        return pallas.lru_pallas_scan(x, a)[0]
+
+    def plain(x, a):
+        def step(h, xa):
+            h = xa[1] * h + xa[0]
+            return h, h
+
+        x, a = jnp.swapaxes(x, 0, 1), jnp.swapaxes(a, 0, 1)
+        return jnp.swapaxes(jax.lax.scan(step, jnp.zeros_like(x[0]), (x, a))[1], 0, 1)
+
+    return call(scanned, normal(2, 16, 128), jax.nn.sigmoid(normal(2, 16, 128, seed=1)), reference=plain)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from foreign_rules.case import WRONG, call, case, module, normal, submodule, uniform
+from foreign_rules.case import WRONG, call, case, module, normal, straight_through, submodule, uniform
 
 _JVP = {"kind": "custom_jvp"}
 
@@ -63,26 +63,31 @@ def _symmetric(a):
     return (a + jnp.swapaxes(a, -1, -2)) / 2
 
 
+def _of_symmetric(a, *rest):
+    return (_symmetric(a), *rest)
+
+
 @case("tfp-nightly", "math.hpsd_logdet", **_JVP)
 def _():
     return _tfp("hpsd_logdet", _spd(20), reference=lambda a: jnp.linalg.slogdet(a)[1], domain=_symmetric)
 
 
-@case("tfp-nightly", "math.hpsd_solve", **_JVP)
+@case("tfp-nightly", "math.hpsd_solve", truth=WRONG, why="the gradient of symmetric matrices is symmetric", **_JVP)
 def _():
-    return _tfp("hpsd_solve", _spd(20), normal(20, 5), reference=jnp.linalg.solve, domain=lambda a, b: (_symmetric(a), b))
+    reference = jnp.linalg.solve
+
+    def claimed(a, b):
+        return jnp.linalg.solve(_symmetric(a), b)
+
+    return _tfp("hpsd_solve", _spd(20), normal(20, 5), reference=reference).under(
+        reference=None, claims=claimed, domain=_of_symmetric
+    )
 
 
 @case("tfp-nightly", "StudentT.cdf (stdtr)", **_JVP)
 def _():
     tfd = module("tensorflow_probability.substrates.jax").distributions
     return call(lambda df, x: tfd.StudentT(df, 0.0, 1.0).cdf(x), uniform(2, 8, 100), normal(100), rtol=1e-4)
-
-
-@case("tfp-nightly", "Softplus", **_JVP)
-def _():
-    tfb = module("tensorflow_probability.substrates.jax").bijectors
-    return call(lambda x: tfb.Softplus().inverse(tfb.Softplus().forward(x)), normal(40, 50))
 
 
 @case("tfp-nightly", "VonMises.cdf")
@@ -92,10 +97,28 @@ def _():
     return call(lambda x, k: tfd.von_mises.von_mises_cdf(x, k), *args, rtol=1e-4)
 
 
-@case("tfp-nightly", "Gamma.sample (random_gamma)", **_JVP)
+def _implicit(sample, cdf, density):
+    """The sample, with the gradient that keeps its cumulative probability as it is."""
+
+    def claimed(parameter):
+        z = jax.lax.stop_gradient(sample(parameter))
+        return straight_through(z, -cdf(z, parameter) / jax.lax.stop_gradient(density(z, parameter)))
+
+    return claimed
+
+
+@case("tfp-nightly", "Gamma.sample (random_gamma)", truth=WRONG, why="implicit reparameterisation", **_JVP)
 def _():
     tfd = module("tensorflow_probability.substrates.jax").distributions
-    return call(lambda a: tfd.Gamma(a, 1.0).sample(seed=jax.random.PRNGKey(0)), uniform(1, 4, 100))
+
+    def sample(a):
+        return tfd.Gamma(a, 1.0).sample(seed=jax.random.PRNGKey(0))
+
+    def density(z, a):
+        return jnp.exp((a - 1) * jnp.log(z) - z - jax.lax.lgamma(a))
+
+    claimed = _implicit(sample, lambda z, a: jax.lax.igamma(a, z), density)
+    return call(sample, uniform(1, 4, 100)).under(claims=claimed, rtol=1e-4)
 
 
 @case("numpyro", "distributions.util.log1mexp", **_JVP)
@@ -103,15 +126,37 @@ def _():
     return call(module("numpyro.distributions.util").log1mexp, uniform(-3, -0.01, 40, 50))
 
 
-@case("numpyro", "DoublyTruncatedPowerLaw.log_prob", **_JVP)
+def _power_law(method, **options):
+    law = module("numpyro.distributions").DoublyTruncatedPowerLaw
+
+    def f(x, alpha, low, high):
+        return getattr(law(alpha, low, high, validate_args=False), method)(x)
+
+    x = uniform(0.1, 0.9, 100) if method == "icdf" else uniform(1.2, 2.8, 100)
+    return call(f, x, uniform(0.5, 2, 100, seed=1), uniform(0.5, 1, 100, seed=2), uniform(3, 4, 100), **options)
+
+
+for _name in ("cdf", "icdf"):
+
+    @case("numpyro", f"DoublyTruncatedPowerLaw.{_name}", **_JVP)
+    def _(name=_name):
+        return _power_law(name)
+
+
+@case("numpyro", "DoublyTruncatedPowerLaw.log_prob, of x and alpha", **_JVP)
 def _():
-    numpyro = module("numpyro.distributions")
+    return _power_law("log_prob", argnums=(0, 1))
 
-    def log_prob(x, alpha, low, high):
-        return numpyro.DoublyTruncatedPowerLaw(alpha, low, high).log_prob(x)
 
-    args = uniform(1.2, 2.8, 100), uniform(0.5, 2, 100, seed=1), uniform(0.5, 1, 100, seed=2), uniform(3, 4, 100)
-    return call(log_prob, *args)
+@case(
+    "numpyro",
+    "DoublyTruncatedPowerLaw.log_prob",
+    truth=WRONG,
+    why="bounds: the density's gradient, not its log's",
+    **_JVP,
+)
+def _():
+    return _power_law("log_prob")
 
 
 @case("distrax", "multiply_no_nan", **_JVP)
@@ -136,10 +181,19 @@ def _():
     return call(lambda x, k: cdf(x, k, jnp.float32), uniform(-3, 3, 100), uniform(0.5, 5, 100, seed=1), rtol=1e-3)
 
 
-@case("distrax", "VonMises.sample, the key made inside", **_JVP)
+@case("distrax", "VonMises.sample, the key made inside", truth=WRONG, why="implicit reparameterisation", **_JVP)
 def _():
     distrax = module("distrax")
-    return call(lambda k: distrax.VonMises(0.0, k).sample(seed=jax.random.PRNGKey(0)), uniform(0.5, 5, 100), rtol=1e-3)
+    cdf = module("distrax._src.distributions.von_mises")._von_mises_cdf
+
+    def sample(k):
+        return distrax.VonMises(jnp.zeros_like(k), k).sample(seed=jax.random.PRNGKey(0))
+
+    def density(z, k):
+        return jnp.exp(k * jnp.cos(z)) / (2 * jnp.pi * jax.scipy.special.i0(k))
+
+    claimed = _implicit(sample, lambda z, k: cdf(z, k, z.dtype), density)
+    return call(sample, uniform(0.5, 5, 100)).under(claims=claimed, rtol=1e-3)
 
 
 @case("e3nn-jax", "spherical_harmonics", **_JVP)
@@ -233,29 +287,58 @@ def _():
 
 @case("mujoco-mjx", "collision_sdf cylinder", **_JVP)
 def _():
-    return call(module("mujoco.mjx._src.collision_sdf")._cylinder, jnp.asarray([0.9, 0.5, 0.3]), jnp.asarray([0.7, 0.4]), argnums=0)
+    return call(
+        module("mujoco.mjx._src.collision_sdf")._cylinder,
+        jnp.asarray([0.9, 0.5, 0.3]),
+        jnp.asarray([0.7, 0.4]),
+        argnums=0,
+    )
 
 
 @case("s2fft", "c_backend_spherical.ssht_inverse", x64=True)
 def _():
-    return call(lambda f: module("s2fft.transforms.c_backend_spherical").ssht_inverse(f, 6), normal(6, 11) + 0j, precision="float64")
+    return call(
+        lambda f: module("s2fft.transforms.c_backend_spherical").ssht_inverse(f, 6),
+        normal(6, 11) + 0j,
+        precision="float64",
+    )
 
 
-for _name in ("relu", "relu6", "softplus", "log_sigmoid"):
+for _name in ("relu", "relu6", "log1mexp"):
 
     @case("jax", f"nn.{_name}", **_JVP)
     def _(name=_name):
-        return call(getattr(jax.nn, name), normal(40, 50))
+        return call(getattr(jax.nn, name), uniform(0.1, 3, 40, 50) if name == "log1mexp" else normal(40, 50))
 
 
-for _name in ("xlogy", "xlog1py", "logit", "log_ndtr", "erfcx"):
+def _special(name, *args, **options):
+    return call(getattr(module("jax.scipy.special"), name), *args, **options)
+
+
+for _name in ("logit", "log_ndtr", "expi"):
 
     @case("jax", f"scipy.special.{_name}", **_JVP)
     def _(name=_name):
-        function = getattr(module("jax.scipy.special"), name)
-        two = name.startswith("xlog")
-        args = (uniform(0.1, 0.9, 40, 50), uniform(0.5, 2, 40, 50))[: 1 + two]
-        return call(function, *args)
+        return _special(name, uniform(0.1, 0.9, 40, 50))
+
+
+for _name in ("xlogy", "xlog1py", "poch"):
+
+    @case("jax", f"scipy.special.{_name}", **_JVP)
+    def _(name=_name):
+        return _special(name, uniform(0.1, 0.9, 40, 50), uniform(0.5, 2, 40, 50))
+
+
+for _name in ("fresnel", "sici"):
+
+    @case("jax", f"scipy.special.{_name}", **_JVP)
+    def _(name=_name):
+        return _special(name, uniform(0.1, 3, 40, 50))
+
+
+@case("jax", "scipy.special.hyp1f1", **_JVP)
+def _():
+    return _special("hyp1f1", *(uniform(0.5, 2, 100, seed=i) for i in range(3)))
 
 
 @case("jax", "scipy.special.xlogy at (0, 0)", planted=None, **_JVP)

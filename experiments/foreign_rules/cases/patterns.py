@@ -34,7 +34,9 @@ def _():
         shape = jax.ShapeDtypeStruct(x.shape, jnp.float32)
         return pallas.pallas_call(kernel, out_shape=shape, interpret=True)(x)
 
-    return call(_rule(f, lambda x, dy: (dy * (2 - jnp.square(f(x)) / 2),)), normal(40, 50), reference=lambda x: 2 * jnp.tanh(x))
+    return call(
+        _rule(f, lambda x, dy: (dy * (2 - jnp.square(f(x)) / 2),)), normal(40, 50), reference=lambda x: 2 * jnp.tanh(x)
+    )
 
 
 @pattern("the same without a reference")

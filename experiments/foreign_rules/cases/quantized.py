@@ -45,15 +45,26 @@ def _dequantized(axes):
 
     def rounded(x):
         scale = jnp.max(jnp.abs(x), axes, keepdims=True) / 127.5
-        return jnp.clip(jnp.round(x / scale), -128, 127) * scale
+        return jnp.clip(jnp.round(x / scale), -127, 127) * scale
 
     return lambda x: straight_through(rounded(x), x)
+
+
+def _qwix_dequantized(axis):
+    """int8 by a scale for each index of the axis, and back, as qwix does both."""
+
+    def dequantized(x):
+        array = module("qwix._src.core.qarray")
+        how = array.HowToQuantize(qtype="int8", channelwise_axes=[axis])
+        return straight_through(array.dequantize(array.quantize(x, how)).astype(x.dtype), x)
+
+    return dequantized
 
 
 @case("qwix", "conv_general_qt, int8", truth=WRONG, why="straight through")
 def _():
     def dequantized(x, w):
-        x, w = _dequantized((1, 2, 3))(x), _dequantized((0, 1, 2))(w)
+        x, w = _qwix_dequantized(0)(x), _qwix_dequantized(3)(w)
         return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=_NHWC)
 
     x, w = normal(4, 8, 8, 8), normal(3, 3, 8, 16)
@@ -75,7 +86,7 @@ def _():
 @case("qwix", "dot_general_qt, int8", truth=WRONG, why="straight through")
 def _():
     def dequantized(x, w):
-        return _dequantized(1)(x) @ _dequantized(0)(w)
+        return _qwix_dequantized(0)(x) @ _qwix_dequantized(1)(w)
 
     x, w = normal(32, 64), normal(64, 48)
     return call(_qwix_dot("int8", (((1,), (0,)), ((), ()))), x, w).under(claims=dequantized, rtol=1e-4)
@@ -87,7 +98,7 @@ def _():
     config, sizes = qwix.RaggedDotQtConfig(lhs_qtype="int8", rhs_qtype="int8"), jnp.asarray([10, 0, 15, 7], jnp.int32)
 
     def dequantized(x, w, sizes):
-        return lax.ragged_dot(_dequantized(1)(x), _dequantized(1)(w), sizes)
+        return lax.ragged_dot(_qwix_dequantized(0)(x), _qwix_dequantized(2)(w), sizes)
 
     x, w = normal(32, 24), normal(4, 24, 20)
     return call(lambda x, w, n: qwix.ragged_dot_qt(x, w, n, config), x, w, sizes).under(claims=dequantized, rtol=1e-4)
