@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.gradients import gradients
-from jaxcnn.check.report import one_line
+from jaxcnn.check.wording import one_line
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 

@@ -9,9 +9,13 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxcnn.check.difference import difference
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.programs import Arrays, float64_on_cpu
-from jaxcnn.check.report import Comparison, difference, one_line
+from jaxcnn.check.report import Comparison
+from jaxcnn.check.runs import Run
+from jaxcnn.check.widening import widened
+from jaxcnn.check.wording import one_line
 
 Gradients = Callable[[Sequence[Any], Sequence[Any]], Any]
 
@@ -19,36 +23,58 @@ Gradients = Callable[[Sequence[Any], Sequence[Any]], Any]
 def consistency(examination: Examination) -> tuple[list[Comparison], list[str]]:
     """The rule under each transform against the rule under plain `jit`, and notes on what was not looked at.
 
-    `vmap` and `scan` run over two points.
+    Each is traced in the dtypes of the arguments, and evaluated in float64. `vmap` and `scan` run over two points.
     """
-    f, rows, notes = examination.f, [], []
+    f, rows, notes = examination.case.f, [], []
     double, elsewhere = examination.double_run, examination.elsewhere_run
     one, both = [double], [double, elsewhere]
-    ways: dict[str, tuple[Gradients, list[Any]]] = {
-        "without jit": (_pullback(f), one),
+    ways: dict[str, tuple[Gradients, list[Run]]] = {
         "jit": (_pullback(jax.jit(f)), one),
-        "remat": (jax.jit(_pullback(jax.checkpoint(f))), one),
-        "vmap": (jax.jit(jax.vmap(_pullback(f))), both),
-        "grad of vmap": (jax.jit(_pullback(jax.vmap(f))), both),
-        "scan": (jax.jit(_scan_pullback(f)), both),
+        "remat": (_pullback(jax.checkpoint(f)), one),
+        "vmap": (jax.vmap(_pullback(f)), both),
+        "grad of vmap": (_pullback(jax.vmap(f)), both),
+        "scan": (_scan_pullback(f), both),
     }
-    with float64_on_cpu():
-        mesh, why = _mesh(examination)
-        if mesh is None:
-            notes.append(f"not looked at: sharded, as {why}")
+    mesh, why = _mesh(examination)
+    if mesh is None:
+        notes.append(f"not looked at: sharded, as {why}")
+    else:
+        ways[f"sharded over {mesh.size} devices"] = (_pullback(f), one)
+    rows.append(_without_jit(examination))
+    for name, (gradients, runs) in ways.items():
+        split = mesh if name.startswith("sharded") else None
+        try:
+            got = _evaluated(examination, gradients, runs, split)
+        except Exception as error:
+            rows.append(Comparison(f"under {name}", one_line(error)))
         else:
-            ways[f"sharded over {mesh.size} devices"] = (_sharded(f, mesh, examination), one)
-        for name, (gradients, runs) in ways.items():
-            args = [_stacked(leaves) for leaves in zip(*(run.args for run in runs), strict=True)]
-            dy = [_stacked(leaves) for leaves in zip(*(run.dy for run in runs), strict=True)]
-            dy = [d.astype(y.dtype) for d, y in zip(dy, double.program.outputs, strict=True)]
-            try:
-                got = list(map(np.asarray, gradients(args, dy)))
-            except Exception as error:
-                rows.append(Comparison(f"under {name}", one_line(error)))
-            else:
-                rows.append(_compare(f"under {name}", examination, got, runs))
+            rows.append(_compare(f"under {name}", examination, got, runs))
     return rows, notes
+
+
+def _without_jit(examination: Examination) -> Comparison:
+    """The rule step by step, in the dtype of the arguments."""
+    name, case = "under without jit", examination.case
+    run = examination.own_run or examination.double_run
+    dy = [jnp.asarray(d).astype(y.dtype) for d, y in zip(run.dy, examination.traces.outputs, strict=True)]
+    try:
+        got = _pullback(case.f)(list(map(jnp.asarray, case.floats)), dy)
+    except Exception as error:
+        return Comparison(name, one_line(error))
+    return _compare(name, examination, list(map(np.asarray, got)), [run])
+
+
+def _evaluated(examination: Examination, gradients: Gradients, runs: Sequence[Run], mesh: Any) -> Arrays:
+    """The gradients in float64 at the points of some runs; split over a mesh, if there is one."""
+    points = [_stacked(leaves) for leaves in zip(*([*run.args, *run.dy] for run in runs), strict=True)]
+    dtypes = [*examination.dtypes, *(y.dtype for y in examination.traces.outputs)]
+    own = [jax.ShapeDtypeStruct(a.shape, dtype) for a, dtype in zip(points, dtypes, strict=True)]
+    count = len(examination.dtypes)
+    closed = jax.make_jaxpr(gradients)(own[:count], own[count:])
+    with float64_on_cpu():
+        if mesh is not None:
+            points = [_placed(a, mesh, examination.batch) for a in points]
+        return list(map(np.asarray, jax.jit(widened(closed))(*points)))
 
 
 def _stacked(points: Sequence[Any]) -> np.ndarray:
@@ -89,14 +115,9 @@ def _is_split(a: Any, batch: int | None) -> bool:
     return np.ndim(a) > 0 and np.shape(a)[0] == batch
 
 
-def _sharded(f: Callable[..., Any], mesh: Any, examination: Examination) -> Gradients:
-    """The gradient with the batch of each array split over the devices of the mesh."""
-
-    def placed(a: np.ndarray) -> Any:
-        spec = P("batch") if _is_split(a, examination.batch) else P()
-        return jax.device_put(jnp.asarray(a), NamedSharding(mesh, spec))
-
-    return lambda args, dy: jax.jit(_pullback(f))(list(map(placed, args)), list(map(placed, dy)))
+def _placed(a: np.ndarray, mesh: Any, batch: int | None) -> Any:
+    """An array with its batch split over the devices of the mesh."""
+    return jax.device_put(jnp.asarray(a), NamedSharding(mesh, P("batch") if _is_split(a, batch) else P()))
 
 
 def _compare(name: str, examination: Examination, got: Arrays, runs: Sequence[Any]) -> Comparison:
@@ -109,7 +130,7 @@ def _compare(name: str, examination: Examination, got: Arrays, runs: Sequence[An
         for k, run in enumerate(runs):
             plain = examination.differences(run, run.got)[count + i]
             row = difference(g[k] if len(runs) > 1 else g, run.got[count + i], plain.tolerance)
-            if row.wrong.any():
+            if row.is_wrong:
                 return row.comparison(f"{examination.names[count + i]} {name}", examination.batch)
             last = row
     return Comparison(name, None, "as without it", seen=last.comparison("").seen if last else "")

@@ -4,18 +4,22 @@ The slope that the rule claims along u is ⟨J'dy, u⟩, and the function's own 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxcnn.check.arguments import Arguments
-from jaxcnn.check.examination import OTHER_DY, SHRINKING
-from jaxcnn.check.programs import float64_on_cpu, generator
-from jaxcnn.check.report import Comparison, difference
-from jaxcnn.check.tolerance import DOUBLE, longest_sum, usual
+from jaxcnn.check.difference import difference
+from jaxcnn.check.examination import LARGEST_SEEN, ZERO
+from jaxcnn.check.location import factor_in_words
+from jaxcnn.check.points import OTHER_DY, Points, wide_arrays
+from jaxcnn.check.programs import Traces, compile_program, evaluator, float64_on_cpu, generator
+from jaxcnn.check.report import Comparison
+from jaxcnn.check.tolerance import DOUBLE, eps_of_results, longest_sum, usual
+from jaxcnn.check.widening import widened
+from jaxcnn.check.wording import share
 
 # Each argument is looked at along so many random directions: an error of a gradient may be orthogonal to one of them.
 DIRECTIONS = 4
@@ -24,6 +28,11 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 # _NOISE bounds how far rounding puts ⟨dy, f⟩ off, in units of eps √n times the root of the sum of its squared terms. n
 # is the length of the longest sum in f. The largest seen is 3.2, in a sum of 65,536 (experiments/tolerances.py).
 _NOISE = 8
+# The noise of values in a low precision is measured by their differences along a line, as J. J. Moré and S. M. Wild do
+# (Estimating Computational Noise, SIAM J. Sci. Comput. 33, 2011): _LINE_VALUES values, steps of _LINE of a usual entry. It
+# counts as _SIGMAS standard deviations. The best step is larger there.
+_LINE, _LINE_VALUES, _SIGMAS = 1e-3, 9, 4
+_LARGE_STEPS = (1e-1, 3e-2)
 # The slope (4 f(h) - f(2h) - 3 f(0)) / 2h of one side is off by (4 + 1 + 3)/2 times the noise of f over h; the slope of
 # both sides by less.
 _NOISE_OF_SLOPE = 4
@@ -53,27 +62,41 @@ class Slope(NamedTuple):
     uncertainty: float
     step: float
 
-    def excess(self, claimed: float) -> float:
-        """How far a claimed slope is out of the range."""
-        return max(self.low - claimed, claimed - self.high) - self.uncertainty
+    def excess(self, claimed: float, allowed: float = 0.0) -> float:
+        """How far a claimed slope is out of the range, beyond the uncertainty and what is allowed."""
+        return max(self.low - claimed, claimed - self.high) - self.uncertainty - allowed
 
 
 class Slopes:
-    """A function and its rule, in float64."""
+    """A function and its rule in float64.
 
-    def __init__(self, arguments: Arguments, f: Callable[..., Any], seed: Any) -> None:
-        ours = arguments.function_of_floats(f)
-        self.args = [np.asarray(a, np.float64) for a in arguments.floats]
-        self.random = generator("differences", seed)
+    Where the function has to compute in a lower precision, the noise of its values is that of this precision.
+    """
+
+    def __init__(self, traces: Traces) -> None:
+        case = traces.case
+        self.case, self.points = case, Points(case, traces.outputs)
+        self.args, self.random = self.points.args, generator("differences", case.seed)
         with float64_on_cpu():
-            jaxpr, outputs = jax.make_jaxpr(ours, return_shape=True)(*self.args)
-            if not outputs:
-                raise TypeError(f"{arguments.caller}: f must return a floating-point array, got none")
-            self.dy = [np.asarray(self.random.normal(size=y.shape)).astype(y.dtype) for y in outputs]
-            self.values = jax.jit(ours).lower(*self.args).compile()
-            self.pullback = jax.jit(_value_and_pullback(ours))
-            self.outputs, self.gradients = jax.tree.map(np.asarray, self.pullback(self.args, self.dy))
-        self.eps = DOUBLE * math.sqrt(longest_sum(jaxpr.jaxpr))
+            dy = self._random_dy(traces.outputs)
+            self.dy = [np.zeros_like(d) if i in case.ignores else d for i, d in enumerate(dy)]
+            closed = jax.make_jaxpr(widened(traces.claims))(*self.args)
+            self.values = jax.jit(evaluator(closed)).lower(*self.args).compile()
+        self.rule = compile_program(traces, wide=True, reference=False)
+        self.outputs, self.gradients = self._by_rule()
+        eps = eps_of_results(closed.jaxpr)
+        self.eps = math.sqrt(longest_sum(closed.jaxpr)) * np.asarray(eps)
+        self.is_narrow = max(eps) > DOUBLE
+
+    def _random_dy(self, outputs: Sequence[Any]) -> list[np.ndarray]:
+        if self.case.dy is not None:
+            return wide_arrays(self.points.random_dy())
+        return [self.random.normal(size=y.shape) for y in outputs]
+
+    def _by_rule(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Outputs and gradients by the rule; those that are zero by a claim are zero."""
+        results, count = self.rule(self.args, self.dy)[0], len(self.dy)
+        return results[:count], results[count:]
 
     def positive(self) -> "Slopes":
         """The same with dy nowhere negative, where one kink does not cancel another."""
@@ -86,29 +109,45 @@ class Slopes:
         return self._moved_to([a + move for a, move in zip(self.args, moves, strict=True)], self.dy)
 
     def rescaled(self) -> "Slopes":
-        """The same at smaller arguments of the same sign, for a dy of another size and sign."""
-        args = [a * (1 - SHRINKING * self.random.random(size=a.shape)) for a in self.args]
-        return self._moved_to(args, [OTHER_DY * d for d in self.dy])
+        """The same at the other point, for a dy of another size and sign."""
+        return self._moved_to(self.points.other_args(), [OTHER_DY * d for d in self.dy])
 
     def _moved_to(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         moved = copy(self)
         moved.args, moved.dy = list(args), list(dy)
-        with float64_on_cpu():
-            moved.outputs, moved.gradients = jax.tree.map(np.asarray, self.pullback(moved.args, moved.dy))
+        moved.outputs, moved.gradients = moved._by_rule()
         return moved
+
+    def values_at(self, args: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of the function."""
+        with float64_on_cpu():
+            return [np.asarray(y, np.float64) for y in self.values(*args)]
 
     def value(self, i: int, step: np.ndarray) -> tuple[float, float]:
         """⟨dy, f⟩ with a step added to argument i, and its noise: how far rounding may put it off."""
-        with float64_on_cpu():
-            moved = [a + step if k == i else a for k, a in enumerate(self.args)]
-            y = [np.asarray(y, np.float64) for y in self.values(*moved)]
-        terms = [np.asarray(d, np.float64) * y for d, y in zip(self.dy, y, strict=True)]
-        size = math.sqrt(sum(float(np.sum(np.square(t))) for t in terms))
-        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * self.eps * size
+        y = self.values_at([a + step if k == i else a for k, a in enumerate(self.args)])
+        terms = [d * y for d, y in zip(self.dy, y, strict=True)]
+        noise = [e * float(np.sum(np.square(t))) ** 0.5 for e, t in zip(self.eps, terms, strict=True)]
+        return math.fsum(float(np.sum(t)) for t in terms), _NOISE * math.hypot(*noise)
+
+    def noise(self, i: int, u: np.ndarray) -> float:
+        """The noise of ⟨dy, f⟩ near the point, where f has to compute in a low precision: measured.
+
+        Differences of high order of values along a line hold nothing but noise.
+        """
+        values = [self.value(i, k * _LINE * u)[0] for k in range(_LINE_VALUES)]
+        orders = range(_LINE_VALUES // 2, _LINE_VALUES - 1)
+        squares = [np.mean(np.square(np.diff(values, k))) / math.comb(2 * k, k) for k in orders]
+        return _SIGMAS * float(np.max(squares)) ** 0.5
 
     def claimed(self, i: int, u: np.ndarray) -> float:
         """The slope along u by the rule."""
-        return float(np.vdot(np.asarray(self.gradients[i], np.float64), u))
+        return float(np.vdot(self.gradients[i], u))
+
+    def allowed(self, i: int, u: np.ndarray) -> float:
+        """How far the slope that the rule claims may be off, by the relative tolerance of its entries."""
+        terms = self.gradients[i] * u
+        return self.case.rtol * (abs(float(np.sum(terms))) + float(np.sum(np.square(terms))) ** 0.5)
 
     def measured(self, i: int, u: np.ndarray, steps: Sequence[float] = _STEPS) -> Slope:
         """The slope along u by differences, at the step for which two differences agree best.
@@ -118,6 +157,9 @@ class Slopes:
         """
         best = Slope(0.0, 0.0, math.inf, steps[0])
         here, noise = self.value(i, 0 * u)
+        if self.is_narrow:
+            noise = self.noise(i, u)
+            steps = (*_LARGE_STEPS, *steps) if len(steps) > 1 else steps
         for h in steps:
             forward, backward = ([self.value(i, sign * k * h * u)[0] - here for k in (1, 2, 4)] for sign in (1, -1))
             differences = [a - b for a, b in zip(forward, backward, strict=True)]
@@ -141,29 +183,26 @@ class Slopes:
         return self.random.normal(size=a.shape) * (usual(a) or 1.0)
 
 
-def compare_differences(arguments: Arguments, f: Callable[..., Any], seed: Any) -> list[Comparison]:
-    """One comparison for each argument, and more where an output, or a gradient at another point, is wrong."""
-    slopes = Slopes(arguments, f, seed)
-    rows = [compare_slopes(slopes, i, f"gradient of {name}") for i, name in enumerate(arguments.names)]
-    with float64_on_cpu():
-        values = list(map(np.asarray, slopes.values(*slopes.args)))
-    more = [
-        difference(got, value, _OUTPUT * slopes.eps * (np.abs(value) + usual(value))).comparison("output")
-        for got, value in zip(slopes.outputs, values, strict=True)
+def compare_differences(slopes: Slopes) -> list[Comparison]:
+    """One comparison for each argument; that at another point where the rule is wrong there only."""
+    names = [f"gradient of {name}" for name in slopes.case.arguments.names]
+    rows = [compare_slopes(slopes, i, name) for i, name in enumerate(names)]
+    if any(row.problem or row.kink or row.reason for row in rows):
+        return rows
+    other = slopes.rescaled()
+    there = [
+        compare_slopes(other, i, f"{name}, at another point and for {OTHER_DY} dy") for i, name in enumerate(names)
     ]
-    if not any(row.problem or row.kink for row in rows):
-        rescaled = slopes.rescaled()
-        names = (f"gradient of {name}, for smaller arguments and {OTHER_DY} dy" for name in arguments.names)
-        more += [compare_slopes(rescaled, i, name) for i, name in enumerate(names)]
-    return rows + [row for row in more if row.problem]
+    return [far if far.problem else near for near, far in zip(rows, there, strict=True)]
 
 
-def _value_and_pullback(f: Callable[..., Any]) -> Callable[..., Any]:
-    def value_and_pullback(args: Sequence[Any], dy: Any) -> tuple[Any, Any]:
-        y, vjp = jax.vjp(f, *args)
-        return y, list(vjp(dy))
-
-    return value_and_pullback
+def outputs_by_rule(slopes: Slopes) -> list[Comparison]:
+    """The outputs of the forward pass of the rule against those of the function."""
+    rows = []
+    for got, value, eps in zip(slopes.outputs, slopes.values_at(slopes.args), slopes.eps, strict=True):
+        allowed = np.maximum(_OUTPUT * eps, slopes.case.rtol) * (np.abs(value) + usual(value))
+        rows.append(difference(got, value, allowed).comparison("output"))
+    return rows
 
 
 def compare_slopes(
@@ -173,9 +212,10 @@ def compare_slopes(
 
     At a kink there is a range of slopes: a point beside it is looked at as well.
     """
-    if not slopes.args[i].size:
-        return Comparison(name, None, "no entries")
-    kink, seen = "", 0.0
+    known = _without_slopes(slopes, i, name)
+    if known:
+        return known
+    kink, seen, steepest = "", 0.0, 0.0
     size = usual(slopes.gradients[i]) * (usual(slopes.args[i]) or 1.0)
     for _ in range(DIRECTIONS):
         u = slopes.direction(i)
@@ -183,35 +223,78 @@ def compare_slopes(
         if slope.high > slope.low and not kink:
             kink, slopes = KINK, slopes.positive()
             slope = slopes.measured(i, u, steps)
-        if not slope.excess(slopes.claimed(i, u)) <= 0:
-            return _bisect(slopes, i, name, u, slope.step)
-        seen = max(seen, slope.uncertainty / size if size else slope.uncertainty)
-    said = Comparison(name, None, f"along {DIRECTIONS} random directions", kink=kink, seen=f"{seen:.0e} of an entry")
+        if not slope.excess(slopes.claimed(i, u), slopes.allowed(i, u)) <= 0:
+            return _by_a_factor(slopes, i, name) or _bisect(slopes, i, name, u, slope.step)
+        allowed = slope.uncertainty + slopes.allowed(i, u)
+        seen, steepest = (
+            max(seen, allowed / size if size else allowed),
+            max(steepest, abs(slope.low) + slope.uncertainty),
+        )
+    along = f"along {DIRECTIONS} random directions"
+    if not size and steepest <= seen:
+        return Comparison(name, None, along, reason=ZERO, optional=True)
+    reason = f"an error of {share(seen)} of a usual entry would not have been seen" if seen > LARGEST_SEEN else ""
+    said = Comparison(name, None, along, kink=kink, seen=f"{seen:.0e} of an entry", reason=reason)
     if not kink or elsewhere:
         return said
     neighbour = compare_slopes(slopes.moved_aside(), i, f"{name}, beside the kink", steps, elsewhere=True)
     return neighbour if neighbour.problem else said
 
 
+def _without_slopes(slopes: Slopes, i: int, name: str) -> Comparison | None:
+    """What can be said without a difference, or None."""
+    gradient = slopes.gradients[i]
+    if not slopes.args[i].size:
+        return Comparison(name, None, "no entries", reason="it has no entries", optional=True)
+    if i in slopes.case.zero:
+        wrong = np.count_nonzero(gradient)
+        problem = f"{wrong} of {gradient.size} entries are not zero, as was claimed" if wrong else None
+        return Comparison(name, problem, "" if wrong else "zero, as claimed")
+    values = slopes.values_at(slopes.args)
+    if not all(np.isfinite(y).all() for y in values):
+        return Comparison(name, None, reason="f is not finite in every entry")
+    if not np.isfinite(gradient).all():
+        place = _index(int(np.flatnonzero(~np.isfinite(gradient))[0]), gradient)
+        wrong = np.count_nonzero(~np.isfinite(gradient))
+        return Comparison(name, f"{wrong} of {gradient.size} entries are not finite", f"the first at {place}")
+    return None
+
+
+def _by_a_factor(slopes: Slopes, i: int, name: str) -> Comparison | None:
+    """The common factor that all slopes of the rule are off by, or None."""
+    directions = [slopes.direction(i) for _ in range(DIRECTIONS)]
+    slopes_along = [slopes.measured(i, u) for u in directions]
+    claimed = [slopes.claimed(i, u) for u in directions]
+    if any(slope.low != slope.high or abs(slope.low) <= 2 * slope.uncertainty for slope in slopes_along):
+        return None
+    factors = [c / slope.low for c, slope in zip(claimed, slopes_along, strict=True)]
+    doubt = max(abs(c) * slope.uncertainty / slope.low**2 for c, slope in zip(claimed, slopes_along, strict=True))
+    if max(factors) - min(factors) > 4 * doubt + 1e-6 * abs(factors[0]):
+        return None
+    where = f"everywhere, by the factor {factor_in_words(float(np.mean(factors)))}"
+    worst = f"along a direction: got {claimed[0]:.9g}, expected {slopes_along[0].low:.9g}"
+    return Comparison(name, "the slope along every direction", worst, where)
+
+
 def _bisect(slopes: Slopes, i: int, name: str, u: np.ndarray, step: float) -> Comparison:
     """Halves the direction until one entry is left, keeping the half whose slope is further off."""
 
-    def part(places: np.ndarray) -> tuple[Slope, float]:
+    def part(places: np.ndarray) -> tuple[Slope, float, float]:
         kept = np.zeros(u.size)
         kept[places] = u.ravel()[places]
         kept = kept.reshape(u.shape)
-        return slopes.measured(i, kept, [step]), slopes.claimed(i, kept)
+        return slopes.measured(i, kept, [step]), slopes.claimed(i, kept), slopes.allowed(i, kept)
 
     places = np.arange(u.size)
-    slope, claimed = part(places)
+    slope, claimed, _ = part(places)
     while len(places) > 1:
         halves = np.array_split(places, 2)
         both = [part(half) for half in halves]
-        excess = [slope.excess(claimed) for slope, claimed in both]
+        excess = [slope.excess(claimed, allowed) for slope, claimed, allowed in both]
         worse = int(excess[1] > excess[0])
         if not excess[worse] > 0:
             break
-        places, (slope, claimed) = halves[worse], both[worse]
+        places, (slope, claimed, _) = halves[worse], both[worse]
     expected = slope.low if abs(slope.low - claimed) < abs(slope.high - claimed) else slope.high
     if len(places) > 1:
         where = f"among {len(places)} entries from {_index(places[0], u)} on"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxcnn.check.difference import difference
 from jaxcnn.check.programs import generator
-from jaxcnn.check.report import difference
 from jaxcnn.check.tolerance import usual
 
 Arrays = Sequence[np.ndarray]
@@ -164,3 +164,55 @@ def _slopes_lie_between(surroundings: _Surroundings, got: Arrays, step: float) -
 def _first_wins(args: Arrays) -> Arrays:
     """A direction along which the first one of entries that tie becomes the largest."""
     return [np.linspace(1, 0, a.size).reshape(a.shape) for a in args]
+
+
+# Derived gradients close by have one limit where they differ by less than _LIMIT of their size and of a usual entry. It
+# is far above what a gradient changes by in a step, and below any error that would matter. There are limits, one or one on
+# each side, where the gradients are the same _FARTHER times as far away; those of log x at 0 are not.
+_LIMIT, _FARTHER = 1e-4, 100
+
+
+def _sides(surroundings: _Surroundings) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The smallest and the largest of each derived gradient at random points close by; NaN where none is finite."""
+    random = generator("limits")
+    low, high = ([np.full(e.shape, np.nan) for e in surroundings.expected] for _ in range(2))
+    for _ in range(_POINTS):
+        direction = [random.uniform(-1, 1, size=a.shape) for a in surroundings.args]
+        for sign in (1, -1):
+            _, close_by = surroundings.look([sign * u for u in direction])
+            close_by = [np.where(np.isfinite(c), c, np.nan) for c in close_by]
+            low, high = list(map(np.fmin, low, close_by)), list(map(np.fmax, high, close_by))
+    return list(zip(low, high, strict=True))
+
+
+def limits(
+    run: Run, gradients: Arrays, args: Arrays, dy: Arrays, missing: Arrays, step: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Expected numbers where JAX derives NaN or infinity: the limit of what it derives at points close by.
+
+    Args:
+        run: gives the gradients of the rule and the derived ones.
+        gradients: what the rule gives at the point.
+        args, dy: the point, and the cotangent.
+        missing: where an expected number is missing, for each argument.
+        step: how far away the points close by are, relative to a usual entry.
+
+    Returns:
+        The expected gradients, and where they stay unknown. If the derived gradient has another limit on each side, as
+        that of a norm at 0, a number between them is as expected, and any other is the nearest side.
+    """
+    near, far = (_sides(_Surroundings(run, args, dy, k * step)) for k in (1, _FARTHER))
+    expected = [np.array(e, np.float64) for e in run(args, dy)[1]]
+    unknown = []
+    for e, g, (below, above), (lower, higher), m in zip(expected, gradients, near, far, missing, strict=True):
+        got, size = np.asarray(g, np.float64), usual(e)
+        with np.errstate(invalid="ignore"):
+            spread = above - below
+            slack = np.where(spread <= _LIMIT * (np.abs(above) + size), _LIMIT * (np.abs(above) + size), spread)
+            held = (got >= below - slack) & (got <= above + slack)
+            steady = np.maximum(np.abs(below - lower), np.abs(above - higher)) <= slack / 2
+            known = m & np.isfinite(spread) & steady
+        nearest = np.where(held, got, np.clip(got, below, above))
+        e[known] = np.where(np.isfinite(nearest), nearest, below)[known]
+        unknown.append(m & ~known)
+    return expected, unknown

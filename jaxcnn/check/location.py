@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 
+# Errors are told by their size, and are no numbers in wrong places, where they are below this share of the largest entry.
+_SMALL = 1e-3
+
 
 def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: float, batch: int | None = None) -> str:
     """Where `wrong` is true, and what happened there, in a few words.
@@ -18,7 +21,8 @@ def locate(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: floa
     """
     if wrong.ndim == 0 or wrong.size == 1:
         return _likeness(got[wrong], expected[wrong], close) or "its only entry"
-    moved = _moved(got, expected, wrong, close)
+    small = np.isfinite(got).all() and _same(got, expected, max(close, _SMALL))
+    moved = "" if small else _moved(got, expected, wrong, close)
     return moved or ", ".join(filter(None, (_region(wrong, batch), _likeness(got[wrong], expected[wrong], close))))
 
 
@@ -41,14 +45,15 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
         return ""
     factor = np.vdot(expected, got) / np.vdot(expected, expected)
     if _same(got, factor * expected, close):
-        return f"by the factor {_number(float(factor))}"
+        return f"by the factor {factor_in_words(float(factor))}"
     offset = np.mean(got - expected)
     if np.max(np.abs(got - expected - offset)) <= close * np.max(np.abs(expected)):
         return f"by {offset:.3g} each"
-    return ""
+    off = float(np.max(np.abs(got - expected)) / np.max(np.abs(expected)))
+    return f"off by up to {off:.0e} of the largest entry, in no pattern" if off < _SMALL else ""
 
 
-def _number(factor: float) -> str:
+def factor_in_words(factor: float) -> str:
     """A factor in words: 0.00833333 is 1/120."""
     inverse = round(1 / factor) if factor else 0
     if abs(inverse) > 1 and math.isclose(factor * inverse, 1, rel_tol=1e-6):

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.arguments import checked_seed, checked_tolerance, floating_arguments
 from jaxcnn.check.breakages import BREAKAGES, Call
-from jaxcnn.check.examination import Examination, Run
+from jaxcnn.check.examination import Examination, examined
+from jaxcnn.check.options import case_of
 from jaxcnn.check.programs import Arrays, Program
-from jaxcnn.check.report import Report
+from jaxcnn.check.report import WRONG, Report
+from jaxcnn.check.runs import Run
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Mutants:
     equivalent: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.report) and not self.missed
+        return self.report.verdict != WRONG and not self.missed
 
     def __str__(self) -> str:
-        if not self.report:
+        if self.report.verdict == WRONG:
             return f"the rule is wrong before it is broken\n{self.report}"
         total = len(self.caught) + len(self.missed)
         lines = [f"caught {len(self.caught)} of {total} broken rules; {len(self.equivalent)} more change nothing here"]
@@ -82,13 +83,11 @@ def mutants(
     >>> len(broken.missed)
     0
     """
-    arguments = floating_arguments("mutants", f, args, argnums)
-    seed, rtol = checked_seed("mutants", key), checked_tolerance("mutants", rtol)
-    ours, theirs = (arguments.function_of_floats(g) for g in (f, reference or f))
-    examination = Examination(arguments, ours, theirs, rtol, seed)
+    case, names = case_of("mutants", f, args, argnums=argnums, functions={"reference": reference}, rtol=rtol, key=key)
+    examination, arguments = examined(case, names), case.arguments
     report = Report(tuple(examination.comparisons()))
     outcome: dict[str, list[str]] = {"caught": [], "missed": [], "equivalent": []}
-    if report:
+    if report.verdict != WRONG:
         for i, argument in enumerate(arguments.names):
             for name, broken in BREAKAGES.items():
                 rule = _Broken(broken, i, examination)
@@ -126,7 +125,7 @@ def _changed(wrong: np.ndarray, right: np.ndarray, program: Program) -> bool:
     if wrong.dtype != right.dtype:
         return True
     a, b = np.asarray(wrong, np.float64), np.asarray(right, np.float64)
-    eps = max(float(jnp.finfo(right.dtype).eps), program.eps)
+    eps = max(float(jnp.finfo(right.dtype).eps), *program.eps)
     slack = _ROUNDINGS * eps * np.sqrt(program.length) * np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
     same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= slack)
     return not same.all()

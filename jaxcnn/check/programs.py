@@ -1,9 +1,14 @@
-"""The rule and its reference as one compiled program, in float64 or in the arguments' own dtype."""
+"""The rule and its reference, traced in the dtypes of the arguments, and compiled as one program.
+
+A program is evaluated in these dtypes, or in float64 (`widening`). JAX's 64-bit mode is on around the evaluation only,
+never around f.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,11 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcnn.check.report import one_line
-from jaxcnn.check.tolerance import coarsest_eps, longest_sum
-from jaxcnn.transforms import derived
+from jaxcnn.check.case import Case
+from jaxcnn.check.rules import Rule, raising_rule, variables, without_derivative
+from jaxcnn.check.tolerance import eps_of_results, longest_sum
+from jaxcnn.check.widening import wide_type, widened
+from jaxcnn.check.wording import one_line
+from jaxcnn.transforms.derived import without_rules
 
 Arrays = list[np.ndarray]
+Pullback = Callable[[Sequence[Any], Sequence[Any]], list[Any]]  # (args, dy) -> outputs, then gradients of ⟨dy, f⟩
 
 
 def generator(purpose: str, seed: Any = 0) -> np.random.Generator:
@@ -28,11 +37,91 @@ class CannotDerive(ValueError):
     """JAX derives no gradient of the reference; the message says why."""
 
 
+class RuleRaises(ValueError):
+    """The gradient of f cannot be computed by its rules, though f can; `rule` is the one that raises, if it is known."""
+
+    def __init__(self, rule: Rule | None, error: BaseException) -> None:
+        which = f"the rule of {rule}" if rule else "the gradient by the rule"
+        super().__init__(f"{which} raises {one_line(error)}")
+        self.rule, self.error = rule, error
+
+
 @contextmanager
 def float64_on_cpu() -> Iterator[None]:
     """Inside, JAX computes in float64 on the CPU, whatever dtype and device the session has."""
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         yield
+
+
+class Traces:
+    """A function, its rule and its reference as jaxprs, in the dtypes of the arguments.
+
+    Attributes:
+        function: f.
+        outputs: the shapes and dtypes of its outputs.
+        rule: (args, dy) -> outputs and gradients, by the rule.
+        keeps_state: whether what the rule gives for one call depends on another call.
+        reference, claims: functions without rules: what f should return, and what its gradient should be that of.
+    """
+
+    def __init__(self, case: Case, kinds: Sequence[str] = ("custom_vjp", "custom_jvp")) -> None:
+        self.case = case
+        self.function, outputs = jax.make_jaxpr(case.f, return_shape=True)(*case.floats)
+        if not outputs:
+            raise TypeError(f"{case.arguments.caller}: f must return a floating-point array, got none")
+        self.outputs = tuple(outputs)
+        self.reference = self._plain("reference", case.reference, self.function, kinds)
+        self.claims = self._plain("claims", case.claims, self.reference, kinds)
+
+    def _plain(self, name: str, f: Any, default: core.ClosedJaxpr, kinds: Sequence[str]) -> core.ClosedJaxpr:
+        """The jaxpr of a function of the caller, or the default, without rules."""
+        if f is None:
+            return without_rules(default, kinds)
+        closed, outputs = jax.make_jaxpr(f, return_shape=True)(*self.case.floats)
+        got, expected = ([list(y.shape) for y in ys] for ys in (outputs, self.outputs))
+        if got != expected:
+            raise ValueError(
+                f"{self.case.arguments.caller}: {name} must return what f returns, arrays of shape {expected}, got {got}"
+            )
+        return without_rules(closed, kinds)
+
+    @cached_property
+    def traced_rule(self) -> tuple[core.ClosedJaxpr, bool]:
+        """The rule, and whether it keeps state. RuleRaises if it cannot be traced."""
+        dy = [np.zeros(y.shape, y.dtype) for y in self.outputs]
+        try:
+            return _traced_rule(self.case.f, self.case.floats, dy)
+        except Exception as error:
+            raise RuleRaises(*(raising_rule(self.function) or (None, error))) from error
+
+    @property
+    def rule(self) -> core.ClosedJaxpr:
+        return self.traced_rule[0]
+
+    @property
+    def keeps_state(self) -> bool:
+        return self.traced_rule[1]
+
+    def expected(self, evaluator: Callable[[core.ClosedJaxpr], Callable[..., list[Any]]]) -> Pullback:
+        """The pullback of the reference, as JAX derives it; `evaluator` makes a function of a jaxpr."""
+        reference, claims = evaluator(self.reference), evaluator(self.claims)
+
+        def outputs_and_gradients(args: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+            y, vjp = jax.vjp(claims, *args)
+            allowed = [
+                jnp.zeros_like(of) if i in self.case.ignores else jnp.asarray(d).astype(of.dtype)
+                for i, (d, of) in enumerate(zip(dy, y, strict=True))
+            ]
+            gradients = vjp(allowed)
+            values = y if self.claims is self.reference else reference(*args)
+            return [*values, *(jnp.zeros_like(g) if i in self.case.zero else g for i, g in enumerate(gradients))]
+
+        return outputs_and_gradients
+
+
+def evaluator(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """The function of a jaxpr, in its own dtypes."""
+    return lambda *args: jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
 
 
 @dataclass(frozen=True)
@@ -41,92 +130,81 @@ class Program:
 
     Attributes:
         compiled: both, as one compiled function.
-        double: whether it computes in float64; else in the dtype of the arguments.
-        outputs: the shapes and dtypes of the outputs.
-        eps: of the lowest precision that the function computes in.
-        rule_eps: of the lowest precision that the function and its rule compute in.
-        length: how many terms the longest sum in the gradient of the reference has.
-        keeps_state: whether what the rule gives for one call depends on another call.
+        wide: whether it computes in float64; else in the dtypes of the arguments.
+        dtypes, dy_dtypes: of args and dy.
+        eps: of the lowest precision that each expected output and gradient is computed in.
+        rule_eps: the same of those of the rule.
+        length: how many terms the longest sum has.
     """
 
-    compiled: Callable[..., Any]
-    double: bool
-    outputs: tuple[jax.ShapeDtypeStruct, ...]
-    eps: float
-    rule_eps: float
+    compiled: Callable[..., tuple[list[Any], list[Any]]]
+    wide: bool
+    dtypes: tuple[Any, ...]
+    dy_dtypes: tuple[Any, ...]
+    eps: tuple[float, ...]
+    rule_eps: tuple[float, ...]
     length: int
-    keeps_state: bool
 
     def __call__(self, args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
-        with float64_on_cpu() if self.double else nullcontext():
-            if self.double:
-                args = [np.asarray(a, np.float64) for a in args]
-            dy = [np.asarray(d).astype(y.dtype) for d, y in zip(dy, self.outputs, strict=True)]
+        """What the program does not compute is an empty list."""
+        with float64_on_cpu() if self.wide else nullcontext():
+            args, dy = (
+                [np.asarray(a).astype(t) for a, t in zip(arrays, types, strict=True)]
+                for arrays, types in ((args, self.dtypes), (dy, self.dy_dtypes))
+            )
             got, expected = self.compiled(list(args), dy)
             return list(map(np.asarray, got)), list(map(np.asarray, expected))
 
-    def random_dy(self, seed: Any) -> Arrays:
-        """A normal cotangent in the dtypes of the outputs."""
-        random = generator("cotangent", seed)
-        return [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
 
-
-def compile_program(
-    caller: str, f: Callable[..., Any], reference: Callable[..., Any], args: Sequence[Any], double: bool
-) -> Program:
-    """f and its reference, traced and compiled as one program: that takes less time than two.
+def compile_program(traces: Traces, wide: bool, rule: bool = True, reference: bool = True) -> Program:
+    """The rule, its reference, or both, traced and compiled as one program: that takes less time than two.
 
     Raises:
         CannotDerive: there is no gradient of the reference.
-        TypeError, ValueError: f has no floating-point output, or the reference returns other shapes.
+        RuleRaises: there is none by the rule.
     """
-    with float64_on_cpu() if double else nullcontext():
-        if double:
-            args = [np.asarray(a, np.float64) for a in args]
-        try:
-            primal, outputs = jax.make_jaxpr(derived(reference), return_shape=True)(*args)
-        except TypeError as error:
-            if double:
-                error.add_note("check.gradients computes in float64: an array that f closes over has to be an argument")
-            raise
-        if not outputs:
-            raise TypeError(f"{caller}: f must return a floating-point array, got none")
-        if reference is not f:
-            _require_same_shapes(caller, jax.eval_shape(f, *args), outputs)
-        dy = [np.zeros(y.shape, y.dtype) for y in outputs]
-        rule, keeps_state = _trace_rule(f, args, dy)
-        try:
-            expected = jax.make_jaxpr(_flat_pullback(core.jaxpr_as_fun(primal)))(args, dy)
-        except Exception as error:
-            raise CannotDerive(f"JAX derives no gradient of f: {one_line(error)}") from error
+    own_args, own_dy = traces.case.floats, [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in traces.outputs]
+    of_rule = traces.rule if rule else None
+    with float64_on_cpu() if wide else nullcontext():
+        make = widened if wide else evaluator
+        args, dy = (list(map(_wide_struct, arrays)) if wide else arrays for arrays in (own_args, own_dy))
+        ours, theirs = None, None
+        if reference:
+            try:
+                theirs = jax.make_jaxpr(traces.expected(make))(list(args), dy)
+            except Exception as error:
+                why = without_derivative(traces.claims) or one_line(error)
+                raise CannotDerive(f"JAX derives no gradient of f: {why}") from error
+        if of_rule is not None:
+            ours = jax.make_jaxpr(lambda *flat: make(of_rule)(*flat))(*args, *dy, *args) if wide else of_rule
 
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]
-            got = jax.core.eval_jaxpr(rule.jaxpr, rule.consts, *flat, *args)
-            return got, jax.core.eval_jaxpr(expected.jaxpr, expected.consts, *flat)
+            got = evaluator(ours)(*flat, *args) if ours is not None else []
+            return got, evaluator(theirs)(*flat) if theirs is not None else []
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
-    function, both_ways = coarsest_eps(_live_part(primal.jaxpr)), coarsest_eps(rule.jaxpr)
-    return Program(compiled, double, tuple(outputs), function, both_ways, longest_sum(expected.jaxpr), keeps_state)
+        dtypes = [tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy)]
+    eps = [tuple(eps_of_results(jaxpr.jaxpr)) if jaxpr is not None else () for jaxpr in (theirs, ours)]
+    length = max(longest_sum(jaxpr.jaxpr) for jaxpr in (theirs, ours) if jaxpr is not None)
+    return Program(compiled, wide, *dtypes, eps[0] or eps[1], eps[1] or eps[0], length)
 
 
-def _require_same_shapes(caller: str, ours: Sequence[Any], theirs: Sequence[Any]) -> None:
-    got, expected = ([list(y.shape) for y in outputs] for outputs in (theirs, ours))
-    if got != expected:
-        raise ValueError(f"{caller}: reference must return what f returns, arrays of shape {expected}, got {got}")
+def _wide_struct(a: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(a), wide_type(jnp.result_type(a)))
 
 
-def _flat_pullback(f: Callable[..., Any]) -> Callable[..., list[Any]]:
+def pullback(f: Callable[..., list[Any]]) -> Pullback:
     """(args, dy) -> the outputs of f, then the gradients of ⟨dy, f⟩."""
 
-    def value_and_gradients(args: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+    def outputs_and_gradients(args: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
         y, vjp = jax.vjp(f, *args)
         return [*y, *vjp(list(dy))]
 
-    return value_and_gradients
+    return outputs_and_gradients
 
 
-def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -> tuple[core.ClosedJaxpr, bool]:
+def _traced_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -> tuple[core.ClosedJaxpr, bool]:
     """The rule as a jaxpr of (args, dy, args of another call), and whether the other call changes its gradients.
 
     The forward pass of the other call comes between the forward and the backward pass of the first. If the rule keeps
@@ -138,43 +216,34 @@ def _trace_rule(f: Callable[..., Any], args: Sequence[Any], dy: Sequence[Any]) -
         jax.vjp(f, *second_args)
         return [*y, *vjp(list(dy))]
 
-    closed = jax.make_jaxpr(interrupted)(args, dy, args)
-    jaxpr = _live_part(closed.jaxpr)
-    used = {
-        variable for atoms in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)] for variable in _variables(atoms)
-    }
+    closed = jax.make_jaxpr(interrupted)(list(args), list(dy), list(args))
+    jaxpr = live_part(closed.jaxpr)
+    used = {variable for atoms in [jaxpr.outvars, *(eqn.invars for eqn in jaxpr.eqns)] for variable in variables(atoms)}
     keeps_state = not used.isdisjoint(jaxpr.invars[len(args) + len(dy) :])
     return core.ClosedJaxpr(jaxpr, closed.consts), keeps_state
 
 
-def _live_part(jaxpr: core.Jaxpr) -> core.Jaxpr:
+def live_part(jaxpr: core.Jaxpr) -> core.Jaxpr:
     """The jaxpr without the equations that no result depends on."""
-    needed, kept = set(_variables(jaxpr.outvars)), []
+    needed, kept = set(variables(jaxpr.outvars)), []
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
-            needed.update(_variables(equation.invars))
+            needed.update(variables(equation.invars))
             kept.append(equation)
     return jaxpr.replace(eqns=kept[::-1])
 
 
-def _variables(atoms: Sequence[Any]) -> list[Any]:
-    """Those of the inputs or results that are no literals."""
-    return [atom for atom in atoms if not isinstance(atom, core.Literal)]
-
-
 def traced_alike(f: Callable[..., Any], args: Sequence[Any]) -> bool:
     """Whether a function and its rule give the same jaxpr when they are traced again."""
-    with float64_on_cpu():
-        args = [np.asarray(a, np.float64) for a in args]
 
-        def traced() -> tuple[str, list[Any]]:
-            dy = [np.ones(y.shape, y.dtype) for y in jax.eval_shape(f, *args)]
-            closed = jax.make_jaxpr(_flat_pullback(f))(args, dy)
-            return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), closed.consts
+    def traced() -> tuple[str, list[Any]]:
+        dy = [np.ones(y.shape, y.dtype) for y in jax.eval_shape(f, *args)]
+        closed = jax.make_jaxpr(pullback(f))(list(args), dy)
+        return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)), closed.consts
 
-        (text, consts), (again, others) = traced(), traced()
-        same = text == again and len(consts) == len(others)
-        return same and all(map(_same, consts, others))
+    (text, consts), (again, others) = traced(), traced()
+    same = text == again and len(consts) == len(others)
+    return same and all(map(_same, consts, others))
 
 
 def _same(a: Any, b: Any) -> bool:

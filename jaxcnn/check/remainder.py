@@ -8,7 +8,9 @@ from typing import Any
 import jax
 
 from jaxcnn.check.arguments import checked_seed, floating_arguments
+from jaxcnn.check.case import Case
 from jaxcnn.check.differences import KINK, Slopes, compare_slopes
+from jaxcnn.check.programs import Traces
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.tolerance import DOUBLE
 
@@ -57,10 +59,9 @@ def adjoint(
     >>> bool(adjoint(jaxcnn.conv, jnp.ones((2, 5, 4, 3)), jnp.ones((3, 2, 3, 4))))
     True
     """
-    arguments = floating_arguments("adjoint", f, args, argnums)
-    slopes = Slopes(arguments, f, checked_seed("adjoint", key))
+    slopes = _slopes("adjoint", f, args, argnums, key)
     rows = []
-    for i, name in enumerate(arguments.names):
+    for i, name in enumerate(slopes.case.arguments.names):
         u = slopes.direction(i)
         (zero, _), (one, _), (two, noise) = (slopes.value(i, k * u) for k in (0, 1, 2))
         linear = abs(two - 2 * one + zero) <= _LINEAR * noise
@@ -102,9 +103,14 @@ def taylor(
     >>> print(taylor(jaxcnn.sigmoid, jnp.linspace(-1.0, 1.0, 50)))
     Taylor remainder in z: right; falls as h^2.00
     """
-    arguments = floating_arguments("taylor", f, args, argnums)
-    slopes = Slopes(arguments, f, checked_seed("taylor", key))
-    return Report(tuple(_rate(slopes, i, f"Taylor remainder in {name}") for i, name in enumerate(arguments.names)))
+    slopes = _slopes("taylor", f, args, argnums, key)
+    names = slopes.case.arguments.names
+    return Report(tuple(_rate(slopes, i, f"Taylor remainder in {name}") for i, name in enumerate(names)))
+
+
+def _slopes(caller: str, f: Callable[..., Any], args: tuple[Any, ...], argnums: Any, key: Any) -> Slopes:
+    arguments = floating_arguments(caller, f, args, argnums)
+    return Slopes(Traces(Case(arguments, arguments.function_of_floats(f), seed=checked_seed(caller, key))))
 
 
 def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Comparison:

@@ -37,6 +37,8 @@ DERIVED_ERROR = 8
 # rounding of their arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of
 # NARROW_USUAL.
 NARROW_ENTRY, NARROW_USUAL, NARROW_SUM, NARROW_ROUNDING = 4, 8, 4, 8
+# All entries are right within a common factor, whose error is the eps of the dtype or FACTOR times that of JAX's gradient.
+FACTOR = 4
 # The 0.9 quantile of |x|, for a normal x of standard deviation 1. A measured quantile over it is a standard deviation.
 NORMAL_QUANTILE = 1.645
 
@@ -71,17 +73,36 @@ def _terms(equation: Any) -> int:
     return 1
 
 
-def coarsest_eps(jaxpr: core.Jaxpr) -> float:
-    """The eps of the lowest precision in which a jaxpr computes what depends on its arguments."""
-    depends, eps = set(jaxpr.invars), DOUBLE
+# These equations have the inputs and the results of their jaxpr.
+_CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat2")
+
+
+def eps_of_results(jaxpr: core.Jaxpr, eps_of_inputs: Sequence[float] | None = None) -> list[float]:
+    """For each result of a jaxpr, the eps of the lowest precision that it is computed in, from the inputs on.
+
+    What does not depend on the inputs is exact, and so is an input, unless `eps_of_inputs` says otherwise.
+    """
+    inputs = [DOUBLE] * len(jaxpr.invars) if eps_of_inputs is None else eps_of_inputs
+    known = dict(zip(jaxpr.invars, inputs, strict=True))
     for equation in jaxpr.eqns:
-        if depends.intersection(atom for atom in equation.invars if not isinstance(atom, core.Literal)):
-            depends.update(equation.outvars)
-            types = [getattr(var.aval, "dtype", None) for var in equation.outvars]
-            floats = [t for t in types if t is not None and jnp.issubdtype(t, jnp.floating)]
-            eps = max([eps, *(float(jnp.finfo(t).eps) for t in floats)])
-            eps = max([eps, *map(coarsest_eps, core.jaxprs_in_params(equation.params))])
-    return eps
+        ins = [known.get(atom, 0.0) if not isinstance(atom, core.Literal) else 0.0 for atom in equation.invars]
+        if not any(ins):
+            continue
+        inner = list(core.jaxprs_in_params(equation.params))
+        if equation.primitive.name in _CALLS and len(inner[0].invars) == len(ins):
+            results = eps_of_results(inner[0], ins)
+        else:
+            results = [max([*ins, *(max(eps_of_results(j), default=0.0) for j in inner)])] * len(equation.outvars)
+        known.update({var: max(e, _eps(var)) if e else 0.0 for var, e in zip(equation.outvars, results, strict=True)})
+    return [known.get(atom, 0.0) or DOUBLE if not isinstance(atom, core.Literal) else DOUBLE for atom in jaxpr.outvars]
+
+
+def _eps(var: Any) -> float:
+    """The eps of a floating-point variable; that of float64 for any other."""
+    dtype = getattr(var.aval, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        return DOUBLE
+    return max(DOUBLE, float(jnp.finfo(dtype).eps))
 
 
 def rounding_unit(eps: float, length: int, arrays: Sequence[Any]) -> float:
@@ -134,7 +155,7 @@ class RoundingEffect:
     """
 
     expected: np.ndarray  # in float64
-    derived: np.ndarray  # by JAX, in the dtype of the arguments
+    derived: np.ndarray | None  # by JAX, in the dtype of the arguments
     dtype: np.dtype
     eps: float  # of this dtype, or of a lower precision that the function computes in
     sum_eps: float
@@ -143,29 +164,40 @@ class RoundingEffect:
     input_error: float
     input_error_of_all: float  # the root mean square over all entries
     derived_error: float
+    factor_error: float  # the common factor by which rounding may put all entries off
 
     @classmethod
-    def measure(cls, expected: Any, derived: Any, rounded_anew: Any, eps: float, length: int) -> "RoundingEffect":
+    def measure(
+        cls, expected: Any, derived: Any, rounded_anew: Any, dtype: Any, eps: float, length: int
+    ) -> "RoundingEffect":
         """The effect on one result.
 
         Args:
             expected: the result in float64.
-            derived: the result by JAX in the dtype of the arguments.
+            derived: the result by JAX in the dtype of the arguments, or None.
             rounded_anew: the result in float64 for arguments that are rounded anew.
+            dtype: of the result.
             eps: of the lowest precision that the function computes in.
             length: of the longest sum.
         """
-        dtype, eps = derived.dtype, max(eps, float(jnp.finfo(derived.dtype).eps))
-        expected, derived = np.asarray(expected, np.float64), np.asarray(derived, np.float64)
+        eps, expected = max(eps, float(jnp.finfo(dtype).eps)), np.asarray(expected, np.float64)
+        derived = None if derived is None else np.asarray(derived, np.float64)
         sum_eps = min(eps, SINGLE) * math.sqrt(length)
         with np.errstate(invalid="ignore"):
             moves = np.abs(rounded_anew - expected)
             deviation = float(np.nanquantile(moves, 0.9)) / NORMAL_QUANTILE if moves.size else 0.0
-            return cls(expected, derived, dtype, eps, sum_eps, deviation, usual(moves), usual(derived - expected))
+            error = 0.0 if derived is None else usual(derived - expected)
+        others = [a for a in (derived, rounded_anew) if a is not None]
+        factor_error = max(eps, *(FACTOR * abs(common_factor(a, expected) - 1) for a in others))
+        return cls(expected, derived, dtype, eps, sum_eps, deviation, usual(moves), error, factor_error)
+
+    def completed(self, expected: np.ndarray) -> "RoundingEffect":
+        """The same with numbers for entries that have none."""
+        return replace(self, expected=np.where(np.isfinite(self.expected), self.expected, expected))
 
     def measured_by_derived(self) -> "RoundingEffect":
         """The same with the gradient that JAX derives in this dtype as what is right."""
-        return replace(self, expected=self.derived, derived_error=0.0)
+        return self if self.derived is None else replace(self, expected=self.derived, derived_error=0.0)
 
     @property
     def derived_unit(self) -> float:
@@ -188,6 +220,17 @@ class RoundingEffect:
         """The error that each entry may have; `left` is what rounding leaves of a result that is zero otherwise."""
         entry, usual_entry, sums, rounding = self.units
         return NARROW_ENTRY * entry + NARROW_USUAL * usual_entry + NARROW_SUM * sums + NARROW_ROUNDING * rounding + left
+
+
+def common_factor(a: np.ndarray, expected: np.ndarray) -> float:
+    """The factor by which an array is nearest to another one, ⟨a, e⟩ / ⟨e, e⟩, from the finite entries; 1 for zeros."""
+    finite = np.isfinite(a) & np.isfinite(expected)
+    a, e = np.asarray(a, np.float64)[finite], np.asarray(expected, np.float64)[finite]
+    scale = float(np.max(np.abs(e), initial=0.0))
+    if not scale:
+        return 1.0
+    e = e / scale
+    return 1 + float(np.vdot(e, a / scale - e) / np.vdot(e, e))
 
 
 def usual(a: np.ndarray) -> float:

@@ -1,7 +1,7 @@
-"""Functions without their custom VJP rules. JAX derives their gradients, which our rules are checked against."""
+"""Functions without their custom rules. JAX derives their gradients, which our rules are checked against."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.extend import core
@@ -11,7 +11,7 @@ from jaxcnn.transforms.jaxprs import Rewriter
 
 
 def derived(f: Callable[..., Any]) -> Callable[..., Any]:
-    """The function f with every custom VJP in it replaced by the function that the rule belongs to.
+    """The function f with every custom VJP and custom JVP in it replaced by the function that the rule belongs to.
 
     It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent
     of every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`, `jax.hessian`) works. Rules, ours or
@@ -44,12 +44,24 @@ def derived(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _RuleRemover(Rewriter):
-    """Puts the function of a custom VJP in the place of its call."""
+    """Puts the function of a custom rule in the place of its call."""
+
+    def __init__(self, kinds: Sequence[str]):
+        super().__init__()
+        calls = {"custom_vjp": core.primitives.custom_vjp_call_p, "custom_jvp": core.primitives.custom_jvp_call_p}
+        self._calls = [calls[kind] for kind in kinds]
 
     def replaced_by(self, eqn):
-        if eqn.primitive is core.primitives.custom_vjp_call_p:
+        if eqn.primitive in self._calls:
             return self.closed_jaxpr(eqn.params["call_jaxpr"])
         return None
 
 
-_rule_remover = _RuleRemover()
+_KINDS = ("custom_vjp", "custom_jvp")
+_rule_remover = _RuleRemover(_KINDS)
+_removers = {_KINDS: _rule_remover, ("custom_vjp",): _RuleRemover(("custom_vjp",))}
+
+
+def without_rules(closed: core.ClosedJaxpr, kinds: Sequence[str] = _KINDS) -> core.ClosedJaxpr:
+    """A jaxpr with every custom rule of some kinds in it replaced by the function that the rule belongs to."""
+    return _removers[tuple(kinds)].closed_jaxpr(closed)

@@ -131,13 +131,11 @@ def test_differences_where_jax_derives_nothing():
     assert re.search(r"would have seen \de-\d+ of an entry", str(report))
     assert "not looked at: higher orders" in str(check.gradients(with_rule(loop, loop_dx), X, order=2))
     one = with_rule(loop, lambda x, dy: (loop_dx(x, dy)[0].at[31, 41].multiply(1.001),))
-    assert "at [31, 41]" in check.gradients(one, X).comparisons[0].worst
+    assert "at [31, 41]" in check.gradients(one, X).comparisons[1].worst
     assert not check.gradients(with_rule(loop, lambda x, dy: (dy * jnp.nan,)), X)
     closed = with_rule(loop, lambda x, dy: loop_dx(jnp.asarray(X, dy.dtype), dy))
-    assert "for smaller arguments" in str(check.gradients(closed, X))
-    assert "for smaller arguments" in str(
-        check.gradients(with_rule(loop, lambda x, dy: loop_dx(x, jnp.clip(dy, -6, 6))), X)
-    )
+    assert "at another point" in str(check.gradients(closed, X))
+    assert "at another point" in str(check.gradients(with_rule(loop, lambda x, dy: loop_dx(x, jnp.clip(dy, -6, 6))), X))
     other_forward = jax.custom_vjp(loop)
     other_forward.defvjp(lambda x: (2 * loop(x), x), loop_dx)
     assert [c.name for c in check.gradients(other_forward, X).comparisons if c.problem] == ["output"]
@@ -150,7 +148,7 @@ def test_differences_keep_quiet_at_a_kink():
     zeros = jnp.round(X)
     report = check.gradients(with_rule(relu_loop, lambda x, dy: (jnp.where(x > 0, dy, 0),)), zeros)
     assert report
-    assert "a kink" in report.comparisons[0].kink
+    assert "a kink" in report.comparisons[1].kink
     assert not check.gradients(with_rule(relu_loop, lambda x, dy: (jnp.where(x > 0, dy, 0) + 0.01,)), zeros)
 
 

@@ -94,7 +94,8 @@ def test_keeps_quiet_about_rounding():
     x = jnp.asarray(rng.normal(size=(8, 20, 20, 16)), jnp.bfloat16)
     w = jnp.asarray(rng.normal(size=(3, 3, 16, 16)), jnp.bfloat16)
     assert check.gradients(jaxcnn.conv, x, w)
-    assert check.gradients(lambda x: jnp.sum(jaxcnn.softmax(x)), jnp.asarray(rng.normal(size=(1000,)), jnp.float32))
+    cancelling = check.gradients(lambda x: jnp.sum(jaxcnn.softmax(x)), jnp.asarray(rng.normal(size=1000), jnp.float32))
+    assert cancelling.verdict == "not checked"
     assert check.gradients(jaxcnn.batch_norm, x[:1, :1, :1] * 0, jnp.ones(16), jnp.ones(16))
     assert check.gradients(jaxcnn.sigmoid, jnp.linspace(-30, 30, 1000))
 
@@ -112,9 +113,10 @@ def test_trees_integers_and_names():
         "output",
         "gradient of params['layers'][0][0]",
         "gradient of params['layers'][0][1]",
-        "gradient of params['scale']",
         "gradient of args[2]",
     ]
+    report = check.gradients(f, params, jnp.array([0, 3]), jnp.ones((2, 4)), argnums=0)
+    assert report.comparisons[-1].name == "gradient of params['scale']"
 
 
 def test_a_rule_that_is_right_for_some_cotangents_only(args):
@@ -160,11 +162,10 @@ def test_lower_precision_inside(args):
     assert not check.gradients(lambda x, w: wrong(x.astype(jnp.float32), w.astype(jnp.float32)), *args)
 
 
-def test_arrays_that_are_closed_over(args):
+def test_arrays_that_are_closed_over():
+    """An array of another dtype than float64 does not keep f from being looked at in float64."""
     w = jnp.ones((2, 2, 1, 1), jnp.float32)
-    with pytest.raises(TypeError, match="conv: w must be float64 as x is") as raised:
-        check.gradients(lambda x: jaxcnn.conv(x, w), jnp.ones((1, 3, 3, 1), jnp.float32))
-    assert any("an array that f closes over has to be an argument" in note for note in raised.value.__notes__)
+    assert check.gradients(lambda x: jaxcnn.conv(x, w), jnp.ones((1, 3, 3, 1), jnp.float32))
 
 
 def test_a_rule_inside_shard_map(args):

@@ -6,12 +6,15 @@ import sys
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from rules import with_rule
 
 import jaxcnn
 from jaxcnn import check
 from jaxcnn.check.breakages import BREAKAGES
+from jaxcnn.check.examination import examined
 from jaxcnn.check.location import locate
+from jaxcnn.check.options import case_of
 
 X = jnp.asarray(np.random.default_rng(7).normal(size=(40, 30)), jnp.float32)
 BAD = with_rule(lambda x, w: jnp.sin(x) * w, lambda x, w, dy: (dy * w * jnp.cos(x), -dy * jnp.sin(x)))
@@ -19,31 +22,36 @@ BAD = with_rule(lambda x, w: jnp.sin(x) * w, lambda x, w, dy: (dy * w * jnp.cos(
 
 def test_one_line_for_each_output_and_argument():
     lines = str(check.gradients(BAD, X, 1 + X)).splitlines()
-    assert [line.split(":")[0] for line in lines] == ["output", "gradient of x", "gradient of w"]
+    assert [line.split(":")[0] for line in lines] == ["output", "gradient of x", "gradient of w", "(rules reached"]
     assert lines[0].startswith("output: right; equal to the last bit; would have seen ")
     assert "gradient of w: WRONG: 1200 of 1200 entries; worst at [" in lines[2]
-    assert re.search(r"\(relative error 2.0e\+00, [23]e\+07 ulp\)", lines[2])
+    assert re.search(r"\(relative error 2.0e\+00, [23]e\+07 ulp, a usual entry is ", lines[2])
     assert "where: everywhere, the opposite sign" in lines[2]
 
 
-def test_seen_is_what_would_have_been_seen():
-    """An error of twice that size in a usual entry is found, in float64 and where only float32 has it."""
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+def test_seen_is_what_would_have_been_seen(dtype):
+    """An error of twice that size in a usual entry is found, and one of a quarter of it is not."""
+    case, names = case_of("gradients", jaxcnn.sigmoid, (X.astype(dtype),))
+    examination = examined(case, names)
+    decisive = examination.own_run or examination.double_run
 
-    def rule(error, dtype):
-        def bwd(x, dy):
-            dx = dy * jnp.cos(x)
-            size = jnp.sqrt(jnp.mean(dx**2))
-            usual = jnp.argmin(jnp.abs(jnp.abs(dx) - size).ravel())
-            wrong = dx.ravel().at[usual].multiply(1 + error).reshape(dx.shape)
-            return (wrong if x.dtype == dtype else dx,)
+    def rule(error):
+        def broken(run):
+            y, dx = run.got
+            if run is not decisive:
+                return [y, dx]
+            size = np.sqrt(np.mean(np.square(np.asarray(dx, np.float64))))
+            usual = np.unravel_index(np.argmin(np.abs(np.abs(np.asarray(dx, np.float64)) - size)), dx.shape)
+            dx = np.array(dx)
+            dx[usual] = float(dx[usual]) * (1 + error)
+            return [y, dx]
 
-        return with_rule(jnp.sin, bwd)
+        return broken
 
-    seen = check.gradients(rule(0, None), X).comparisons[1].seen
-    in_double, in_single = (float(text.split()[-1]) for text in seen.split(", "))
-    for dtype, size in ((jnp.float64, in_double), (jnp.float32, in_single)):
-        assert not check.gradients(rule(2 * size, dtype), X)
-        assert check.gradients(rule(size / 4, dtype), X)
+    seen = examination.differences(decisive, decisive.got)[1].seen
+    assert not examination.accepts(rule(2 * seen))
+    assert examination.accepts(rule(seen / 4))
 
 
 def test_table():

@@ -1,0 +1,210 @@
+"""The runs in which a rule is compared: in float64, in the dtype of the arguments, and at another point."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.check import tolerance
+from jaxcnn.check.case import Case
+from jaxcnn.check.difference import Difference, difference
+from jaxcnn.check.kinks import entries_at_kinks, limits
+from jaxcnn.check.points import Points, rounded_anew
+from jaxcnn.check.programs import Arrays, Program, Traces, compile_program
+from jaxcnn.check.tolerance import DOUBLE, RoundingEffect, eps_of_results, float64_tolerance
+
+# To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
+# _EPS_PER_STEP eps of the coarsest dtype that the gradients are computed in. Numbers that tie when they are rounded are
+# up to 1 eps apart, so it is more than 1. The step is at least _SMALLEST_STEP, which the resolution of float64 bounds
+# from below, and from above the change of a smooth gradient within a step: 1e-7 is 4e8 eps of float64.
+_EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
+# A gradient that is moved into the domain, entry by entry a sum of others, is off by up to _TURNED times as much as the
+# largest entry may be. The number is chosen, not measured.
+_TURNED = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program at a point: outputs and gradients as the rule gives them, and as JAX derives them.
+
+    Attributes:
+        kinks: for each output and gradient, which entries may differ as the function has a kink there.
+        unknown: for each output and gradient, which entries have no expected number.
+    """
+
+    program: Program
+    args: Sequence[Any]
+    dy: Sequence[Any]
+    got: Arrays
+    expected: Arrays
+    kinks: Sequence[Any]
+    unknown: Sequence[Any]
+
+
+class Runs:
+    """The rule of f next to its reference.
+
+    Three runs decide. A wrong formula shows in float64. A rule that holds for the first point or the first cotangent
+    only shows in float64 at another point with another cotangent. Low precision shows in the dtype of the arguments.
+
+    Attributes:
+        case: what is compared.
+        traces: f, its rule and its reference.
+        output_count: how many outputs f has. Every list of rows holds the outputs, and then the gradients.
+        names: what each row is called.
+        batch: the length of axis 0 of the first output, or None.
+        double_run: in float64, at the point.
+        elsewhere_run: in float64, at another point with another cotangent.
+        own_run: in the dtypes of the arguments, at the point; None where it would be double_run.
+        rounding: what rounding does to each row of own_run; there only where own_run is.
+    """
+
+    def __init__(self, case: Case, traces: Traces, names: Sequence[str] = (), derives: bool = True) -> None:
+        """`derives` is whether there is a reference. Without one the rule in float64 stands for it."""
+        self.case, self.traces, self.derives = case, traces, derives
+        self.output_count = len(traces.outputs)
+        self.batch = traces.outputs[0].shape[0] if traces.outputs[0].shape else None
+        outputs = names or (["output"] if self.output_count == 1 else [f"output {i}" for i in range(self.output_count)])
+        self.names = [*outputs, *(f"gradient of {name}" for name in case.arguments.names)]
+        self.dtypes = [jnp.result_type(a) for a in case.floats]
+        self.coarsest = max(float(jnp.finfo(dtype).eps) for dtype in self.dtypes)
+        self.points = Points(case, traces.outputs)
+
+        self.double = double = compile_program(traces, wide=True, rule=case.formula or not derives, reference=derives)
+        own = compile_program(traces, wide=False, reference=derives) if self._has_own_run() else None
+        dy, self.rounding = self.points.random_dy(), []
+        results = double(self.points.args, dy)
+        self.wide_expected = results[1] or results[0]
+        if own is not None:
+            own_results = own(case.floats, dy)
+            self.rounding = self._measure_rounding(double, own, dy, self.wide_expected, own_results)
+        self.double_run = self.run(double, self.points.args, dy, results)
+        self.rounding = [effect.completed(e) for effect, e in zip(self.rounding, self.double_run.expected)]
+        self.elsewhere_run = self.run(double, self.points.other_args(), self.points.other_dy(dy))
+        self.own_run: Run | None = None
+        if own is not None:
+            expected = self.double_run.expected
+            self.own_run = self.run(own, case.floats, dy, (own_results[0], expected), self.double_run.unknown)
+
+    def _has_own_run(self) -> bool:
+        """Whether something is computed below float64."""
+        eps = [e for closed in (self.traces.rule, self.traces.reference) for e in eps_of_results(closed.jaxpr)]
+        return self.case.own and max([self.coarsest, *eps]) > DOUBLE
+
+    def _measure_rounding(
+        self, double: Program, own: Program, dy: Arrays, expected: Arrays, results: tuple[Arrays, Arrays]
+    ) -> list[RoundingEffect]:
+        """What rounding does to each output and gradient."""
+        moved = double(self.points.inside(rounded_anew(self.case.floats)), rounded_anew(dy, own.dy_dtypes))
+        got, derived = results
+        effects = [
+            RoundingEffect.measure(e, d, anew, g.dtype, eps, own.length)
+            for g, e, d, anew, eps in zip(
+                got, expected, derived or [None] * len(got), moved[1] or moved[0], own.eps, strict=True
+            )
+        ]
+        # What is rounded to an integer, or compared, on the way may differ in another dtype.
+        if derived and not all(effect.derived_is_right for effect in effects[: self.output_count]):
+            effects = [effect.measured_by_derived() for effect in effects]
+        return effects
+
+    def run(
+        self,
+        program: Program,
+        args: Sequence[Any],
+        dy: Sequence[Any],
+        results: tuple[Arrays, Arrays] | None = None,
+        unknown: Sequence[Any] | None = None,
+    ) -> Run:
+        """A program at a point, with the entries that are at a kink, or have no expected number."""
+        got, expected = results or program(args, dy)
+        got, expected = got or expected, list(expected or got)
+        nothing = [np.zeros(e.shape, bool) for e in expected]
+        run = Run(program, args, dy, got, expected, nothing, unknown or nothing)
+        if unknown is None:
+            run = self._with_limits(run)
+        return replace(run, kinks=self._find_kinks(run))
+
+    def _with_limits(self, run: Run) -> Run:
+        """The run with limits for expected numbers that are NaN, or infinite, and with what is unknown even so."""
+        missing = [~np.isfinite(e) & (np.isnan(e) | (g != e)) for g, e in zip(run.got, run.expected, strict=True)]
+        count = self.output_count
+        if not any(m.any() for m in missing):
+            return run
+        expected, unknown = list(run.expected), list(missing)
+        if not any(m.any() for m in missing[:count]) and self.derives:
+            found = limits(self._wide_gradients, run.got[count:], run.args, run.dy, missing[count:], _SMALLEST_STEP)
+            expected[count:], unknown[count:] = found
+        return replace(run, expected=expected, unknown=unknown)
+
+    def _wide_gradients(self, args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
+        """The gradients of the rule and the derived ones in float64, at a point that is moved into the domain."""
+        got, expected = self.double(self.points.inside(args), dy)
+        return (got or expected)[self.output_count :], (expected or got)[self.output_count :]
+
+    def _find_kinks(self, run: Run) -> Sequence[Any]:
+        """Which wrong entries of each row are no errors, as the function has a kink there."""
+        rows, count = self.differences(run, run.got), self.output_count
+        wrong = [row.wrong for row in rows]
+        if any(w.any() for w in wrong[:count]) or not any(w.any() for w in wrong):
+            return run.kinks
+        if any(g.shape != w.shape for g, w in zip(run.got, wrong, strict=True)):
+            return run.kinks
+        dy = [np.abs(np.asarray(d)) for d in run.dy]
+        claimed = (run.program(run.args, dy)[0] or self.double(run.args, dy)[1])[count:]
+        eps = max(self.coarsest, *self.double.eps) if run.program is not self.double else max(self.double.eps)
+        step = max(_SMALLEST_STEP, _EPS_PER_STEP * eps)
+        tolerated = [row.tolerance for row in rows[count:]]
+        found = entries_at_kinks(self._wide_gradients, claimed, run.args, dy, wrong[count:], tolerated, step)
+        return [*run.kinks[:count], *found]
+
+    def differences(self, run: Run, got: Arrays) -> list[Difference]:
+        """Row by row, what is got next to what is expected; entries at a kink, or unknown, are not wrong."""
+        rows = [self._difference(run, i, got[i], run.expected[i]) for i in range(len(got))]
+        rows = [row.excused(k | u) for row, k, u in zip(rows, run.kinks, run.unknown, strict=True)]
+        if any(row.is_wrong for row in rows[self.output_count :]):
+            rows = self._within_domain(run, got, rows)
+        return rows
+
+    def _difference(self, run: Run, i: int, got: np.ndarray, expected: np.ndarray) -> Difference:
+        length, sizes = run.program.length, [*run.dy, *self.wide_expected[self.output_count :]]
+        rtol = self.case.rtol
+        if run.program.wide:
+            eps = max(run.program.eps[i], min(run.program.rule_eps[i], self.coarsest))
+            allowed = float64_tolerance(expected, rtol, eps, length, sizes)
+            if eps > DOUBLE and self.rounding:
+                allowed = allowed + tolerance.NARROW_ROUNDING * self.rounding[i].input_error
+            return difference(got, expected, allowed, floor=max(rtol, eps if eps > DOUBLE else 0.0))
+        effect = self.rounding[i]
+        zero = tolerance.is_zero(self.wide_expected[i], length, sizes)
+        left = tolerance.rounding(effect.eps, length, sizes) if zero else 0.0
+        allowed = effect.tolerance(left) + rtol * (np.abs(effect.expected) + tolerance.usual(effect.expected))
+        also = effect.derived if effect.derived_is_right else None
+        floor = max(rtol, effect.factor_error)
+        return difference(got, effect.expected, allowed, also, dtype=effect.dtype, floor=floor)
+
+    def _within_domain(self, run: Run, got: Arrays, rows: list[Difference]) -> list[Difference]:
+        """The rows with gradients compared within the domain, where that is possible."""
+        count = self.output_count
+        pulled = [self.points.pulled_back(run.args, g[count:]) for g in (got, run.expected)]
+        if pulled[0] is None or pulled[1] is None:
+            return rows
+        compared = []
+        for row, g, e in zip(rows[count:], *pulled, strict=True):
+            allowed = _TURNED * np.max(row.tolerance, initial=0.0)
+            compared.append(difference(g, e, allowed, dtype=row.dtype, floor=row.floor))
+        return [*rows[:count], *compared]
+
+    def accepts(self, rule: Callable[[Run], Arrays]) -> bool:
+        """Whether another rule, from a run to outputs and gradients, would be found right in place of that of f."""
+        for run in filter(None, (self.double_run, self.own_run, self.elsewhere_run)):
+            got = rule(run)
+            if any(row.is_wrong for row in self.differences(run, got)):
+                return False
+            if run is (self.own_run or self.double_run) and any(
+                g.dtype != like.dtype for g, like in zip(got, run.got, strict=True)
+            ):
+                return False
+        return True

@@ -1,0 +1,142 @@
+"""A traced program, evaluated in float64: its formula without its rounding.
+
+The program is traced in the dtypes that it takes. Nothing in it has to take float64: every equation is evaluated anew
+for float64 arrays, casts to other floating-point dtypes vanish, and random numbers stay what they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+# These calls do what their jaxpr does. What they add, as a name, a rule or a place to save, has no effect on values.
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vmap_call": "call",
+}
+# These take and give numbers of the dtype that they were traced for: bits, random numbers, and foreign code.
+_NARROW = {
+    "bitcast_convert_type",
+    "nextafter",
+    "random_gamma",
+    "rng_uniform",
+    "pallas_call",
+    "pure_callback",
+    "io_callback",
+    "debug_callback",
+    "ffi_call",
+    "custom_partitioning",
+}
+
+
+def widened(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """The function of a jaxpr for float64 arrays; complex arrays are complex128, and all others stay as they are.
+
+    An equation that cannot compute in float64 computes in its own dtype. The program shows it: a jaxpr of the widened
+    function has a dtype below float64 there.
+    """
+    return lambda *args: _evaluated(closed.jaxpr, closed.consts, args)
+
+
+def wide_type(dtype: Any) -> Any:
+    """float64 for a floating-point dtype, complex128 for a complex one; any other dtype is its own."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return np.dtype(np.complex128)
+    return np.dtype(np.float64) if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def wide(a: Any) -> Any:
+    """An array, or a number, in its wide dtype."""
+    dtype = jnp.result_type(a) if not hasattr(a, "dtype") else a.dtype
+    target = wide_type(dtype)
+    if target == dtype:
+        return a
+    return a.astype(target) if isinstance(a, (jax.Array, np.ndarray)) else np.asarray(a).astype(target)
+
+
+def _evaluated(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(wide, [*consts, *args]), strict=True))
+
+    def value(atom: Any) -> Any:
+        return wide(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        results = _results(eqn, list(map(value, eqn.invars)), jaxpr)
+        values.update(zip(eqn.outvars, map(wide, results), strict=True))
+    return list(map(value, jaxpr.outvars))
+
+
+def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr) -> Sequence[Any]:
+    name = eqn.primitive.name
+    if name in _CALLS:
+        inner = eqn.params[_CALLS[name]]
+        jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+        return _evaluated(jaxpr, consts, inputs)
+    if name == "reduce_precision":
+        return inputs
+    if name == "shard_map":
+        return _shard_mapped(eqn, inputs)
+    if name not in _NARROW:
+        try:
+            return _bound(eqn, inputs, {key: _wide_parameter(param) for key, param in eqn.params.items()}, of)
+        except (TypeError, ValueError, NotImplementedError):
+            pass  # the equation is for its own dtypes only
+    narrow = [x if x.dtype == atom.aval.dtype else x.astype(atom.aval.dtype) for x, atom in zip(inputs, eqn.invars)]
+    return _bound(eqn, narrow, eqn.params, of)
+
+
+def _bound(eqn: core.JaxprEqn, inputs: list[Any], params: dict[str, Any], of: core.Jaxpr) -> Sequence[Any]:
+    """The results of an equation for other inputs and parameters; `of` is the jaxpr that it is from."""
+    variables = [core.Var(jax.typeof(x)) for x in inputs]
+    alone = of.replace(
+        constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn.replace(invars=variables, params=params)]
+    )
+    return jax.core.eval_jaxpr(alone, (), *inputs)
+
+
+def _wide_parameter(param: Any) -> Any:
+    """A parameter of an equation for float64: a dtype, a jaxpr, or a tuple of these."""
+    if isinstance(param, core.ClosedJaxpr):
+        return _wide_jaxpr(param.jaxpr, param.consts)
+    if isinstance(param, core.Jaxpr):
+        closed = _wide_jaxpr(param, ())
+        if closed.consts:
+            raise ValueError("a jaxpr without constants cannot be widened")
+        return closed.jaxpr
+    if isinstance(param, np.dtype) or (isinstance(param, type) and issubclass(param, np.generic)):
+        return wide_type(param)
+    if isinstance(param, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset):
+        return None
+    if isinstance(param, tuple):
+        entries = [_wide_parameter(entry) for entry in param]
+        return type(param)(*entries) if hasattr(param, "_fields") else tuple(entries)
+    return param
+
+
+def _wide_jaxpr(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> core.ClosedJaxpr:
+    inputs = [var.aval.update(dtype=wide_type(var.aval.dtype), weak_type=False) for var in jaxpr.invars]
+    return jax.make_jaxpr(lambda *args: _evaluated(jaxpr, consts, args))(*inputs)
+
+
+def _shard_mapped(eqn: core.JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+    params = eqn.params
+    mapped = jax.shard_map(
+        lambda *args: tuple(_evaluated(params["jaxpr"], (), args)),
+        mesh=params["mesh"],
+        in_specs=tuple(params["in_specs"]),
+        out_specs=tuple(params["out_specs"]),
+        axis_names=set(params["newly_manual_axes"]),
+        check_vma=params["check_vma"],
+    )
+    return mapped(*inputs)
