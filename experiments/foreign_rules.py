@@ -19,9 +19,10 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-DEVICES, PATIENCE = 4, 1800
+DEVICES = 4
 
 
 def parse() -> argparse.Namespace:
@@ -60,13 +61,15 @@ def check_here(package: str, words: list[str], faults: bool) -> None:
             print(json.dumps(result_of(case, faults).to_json()), flush=True)
 
 
-def checked_apart(package: str, arguments: list[str]) -> list[dict]:
+def checked_apart(package: str, arguments: list[str]) -> Iterator[dict]:
     """The results of a package from a process of its own: some change JAX's settings when they are imported."""
     command = [sys.executable, __file__, "--here", package, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=PATIENCE)
-    if done.returncode:
-        print(f"{package}: the process ended with {done.returncode}", file=sys.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        for line in process.stdout or ():
+            if line.startswith("{"):
+                yield json.loads(line)
+    if process.returncode:
+        print(f"{package}: the process ended with {process.returncode}", file=sys.stderr)
 
 
 def main() -> None:
@@ -83,9 +86,9 @@ def main() -> None:
     for package in packages:
         for line in checked_apart(package, flags):
             results.append(Result(**line))
-            print(f"{package}: {results[-1].name}: {results[-1].verdict}", file=sys.stderr, flush=True)
-    if arguments.save:
-        arguments.save.write_text(json.dumps([result.to_json() for result in results], indent=1))
+            print(table.line(results[-1]), file=sys.stderr, flush=True)
+            if arguments.save:
+                arguments.save.write_text(json.dumps([result.to_json() for result in results], indent=1))
     foreign = [result for result in results if result.package != table.PATTERNS]
     patterns = [result for result in results if result.package == table.PATTERNS]
     for some in filter(None, (foreign, patterns)):

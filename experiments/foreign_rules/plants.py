@@ -46,7 +46,7 @@ def watched() -> Iterator[set[str]]:
 
 
 def wrap_definitions() -> None:
-    """From now on `defvjp`, `defjvp` and `defjvps` define rules that a fault can be planted in; those of JAX as well."""
+    """From now on `defvjp`, `defjvp` and `defjvps` define rules that take faults; JAX's own are defined anew."""
     defvjp, defjvp = jax.custom_vjp.defvjp, jax.custom_jvp.defjvp
 
     @functools.wraps(defvjp)
@@ -122,7 +122,8 @@ def _changed(array: Any, size: Any) -> Any:
     if _Planted.fault == SCALE or not array.size:
         return (array * factor).astype(array.dtype)
     size = jnp.abs(jax.lax.stop_gradient(size)).astype(jnp.float32)
-    usual = jnp.sqrt(jnp.mean(jnp.square(size)))
-    entry = jnp.argmin(jnp.abs(size - usual))
+    finite = jnp.isfinite(size)
+    usual = jnp.sqrt(jnp.mean(jnp.square(size), where=finite))
+    entry = jnp.argmin(jnp.where(finite, jnp.abs(size - usual), jnp.inf))
     here = (jnp.arange(array.size) == entry).reshape(array.shape)
     return jnp.where(here, array * factor, array).astype(array.dtype)

@@ -28,6 +28,7 @@ class Result:
     rules: tuple[str, ...] = ()
     verdict: str = ""
     seconds: float = 0.0
+    options: str = ""
     claim: str = ""
     claimed: str = ""
     faults: dict[str, str] | None = None
@@ -49,6 +50,7 @@ def result_of(case: Case, faults: bool = True) -> Result:
             result.verdict, result.said = CRASH, {"making the call": traceback.format_exc()}
             return result
         result.entries = max(int(np.size(leaf)) for leaf in jax.tree.leaves(call.args))
+        result.options = ", ".join(call.options)
         start = time.perf_counter()
         with watched() as rules:
             result.verdict = _verdict(result, "as it comes", call, call.options)

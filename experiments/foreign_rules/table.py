@@ -12,30 +12,32 @@ from foreign_rules.results import CRASH, FOUND, MISSED, MISSING, UNSEEN, Result
 PATTERNS = "patterns"
 
 
+_COLUMNS = ("package", "function", "entries", "as it comes", "s", "what is known of it", SCALE, ENTRY)
+
+
 def table(results: Iterable[Result]) -> str:
     """A line for each case; bold is what the checker got wrong."""
-    lines = [
-        "| package | function | entries | as it comes | s | on purpose, and what says so | 0.99 in all | 0.1 % in one entry |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    package = None
+    lines, package = [f"| {' | '.join(_COLUMNS)} |", f"|{' --- |' * len(_COLUMNS)}"], ""
     for result in results:
-        name = "" if result.package == package else _with_version(result.package)
+        lines.append(line(result, result.package != package))
         package = result.package
-        claimed = result.claim and f"{result.why}; `{result.claim}`: {_marked(result.claimed, RIGHT)}"
-        faults = [_marked((result.faults or {}).get(fault, ""), FOUND, UNSEEN, "") for fault in (SCALE, ENTRY)]
-        jvp = " (jvp)" if result.kind == "custom_jvp" else ""
-        cells = [
-            name,
-            f"{result.name}{jvp}",
-            f"{result.entries:,}",
-            _marked(result.verdict, result.truth, MISSING),
-            f"{result.seconds:.1f}",
-            claimed or result.why,
-            *faults,
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def line(result: Result, with_package: bool = True) -> str:
+    claimed = f"`{result.claim}`: {_marked(result.claimed, RIGHT)}" if result.claim else ""
+    faults = [_marked((result.faults or {}).get(fault, ""), FOUND, UNSEEN, "") for fault in (SCALE, ENTRY)]
+    options = f", `{result.options}`" if result.options else ""
+    cells = [
+        _with_version(result.package) if with_package else "",
+        f"{result.name}{options}{' (jvp)' if result.kind == 'custom_jvp' else ''}",
+        f"{result.entries:,}",
+        _marked(result.verdict, result.truth, MISSING),
+        f"{result.seconds:.1f}",
+        "; ".join(filter(None, (result.why, claimed))),
+        *faults,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _marked(word: str, *good: str) -> str:
@@ -74,4 +76,5 @@ def totals(results: list[Result]) -> str:
 
 def machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
-    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}"
+    system = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    return f"{system}, Python {platform.python_version()}, {versions}"

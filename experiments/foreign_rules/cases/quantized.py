@@ -5,12 +5,15 @@ from jax import lax
 
 from foreign_rules.case import WRONG, call, case, module, modules, normal, straight_through
 
+# A little more than the largest number is the bound: where a number is rounded at a tie, XLA's last bit would decide.
+_CALIBRATION = "absmax,1.01"
+_CALIBRATIONS = {"lhs_calibration_method": _CALIBRATION, "rhs_calibration_method": _CALIBRATION}
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def _qwix_conv(qtype=None, stride=(1, 1), padding="SAME", groups=1, batch_groups=1, lhs=None, rhs=None):
     qwix = module("qwix._src.core.conv_general_qt")
-    config = qwix.ConvGeneralQtConfig(lhs_qtype=qtype, rhs_qtype=qtype)
+    config = qwix.ConvGeneralQtConfig(lhs_qtype=qtype, rhs_qtype=qtype, **_CALIBRATIONS)
     numbers = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), _NHWC)
 
     def conv(x, w):
@@ -50,12 +53,12 @@ def _dequantized(axes):
     return lambda x: straight_through(rounded(x), x)
 
 
-def _qwix_dequantized(axis):
+def _qwix_dequantized(axis, calibration=_CALIBRATION):
     """int8 by a scale for each index of the axis, and back, as qwix does both."""
 
     def dequantized(x):
         array = module("qwix._src.core.qarray")
-        how = array.HowToQuantize(qtype="int8", channelwise_axes=[axis])
+        how = array.HowToQuantize(qtype="int8", channelwise_axes=[axis], calibration_method=calibration)
         return straight_through(array.dequantize(array.quantize(x, how)).astype(x.dtype), x)
 
     return dequantized
@@ -73,7 +76,7 @@ def _():
 
 def _qwix_dot(qtype, numbers):
     qwix = module("qwix._src.core.dot_general_qt")
-    config = qwix.DotGeneralQtConfig(lhs_qtype=qtype, rhs_qtype=qtype)
+    config = qwix.DotGeneralQtConfig(lhs_qtype=qtype, rhs_qtype=qtype, **_CALIBRATIONS)
     return lambda x, w: qwix.dot_general_qt(x, w, numbers, config)
 
 
@@ -92,15 +95,20 @@ def _():
     return call(_qwix_dot("int8", (((1,), (0,)), ((), ()))), x, w).under(claims=dequantized, rtol=1e-4)
 
 
+def _largest_is_positive(x, axes):
+    """x with signs such that in each row the number that is the scale is positive: only a negative one is at a tie."""
+    return jnp.where(jnp.max(x, axes, keepdims=True) < -jnp.min(x, axes, keepdims=True), -x, x)
+
+
 @case("qwix", "ragged_dot_qt, int8", truth=WRONG, why="straight through")
 def _():
     qwix = module("qwix._src.core.ragged_dot_qt")
     config, sizes = qwix.RaggedDotQtConfig(lhs_qtype="int8", rhs_qtype="int8"), jnp.asarray([10, 0, 15, 7], jnp.int32)
 
     def dequantized(x, w, sizes):
-        return lax.ragged_dot(_qwix_dequantized(0)(x), _qwix_dequantized(2)(w), sizes)
+        return lax.ragged_dot(_qwix_dequantized(0, "absmax")(x), _qwix_dequantized(2, "absmax")(w), sizes)
 
-    x, w = normal(32, 24), normal(4, 24, 20)
+    x, w = _largest_is_positive(normal(32, 24), 1), _largest_is_positive(normal(4, 24, 20), (0, 1))
     return call(lambda x, w, n: qwix.ragged_dot_qt(x, w, n, config), x, w, sizes).under(claims=dequantized, rtol=1e-4)
 
 
