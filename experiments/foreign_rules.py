@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The checker on custom rules of other people's packages.")
     parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="cases with this in package or name")
     parser.add_argument("--here", metavar="PACKAGE", help="its cases in this process, one JSON object a line")
+    parser.add_argument("--show", nargs="*", default=[], type=Path, metavar="FILE", help="tables of saved results")
     parser.add_argument("--no-faults", action="store_true", help="plant none")
     parser.add_argument("--save", type=Path, metavar="FILE", help="all results, with what the reports said, as JSON")
     return parser.parse_args()
@@ -44,7 +45,6 @@ def prepare() -> None:
     """Before any package is imported: devices for rings, and rules that faults can be planted in."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
-
     from foreign_rules import plants
 
     jax.config.update("jax_num_cpu_devices", DEVICES)
@@ -80,20 +80,31 @@ def main() -> None:
     from foreign_rules import table
     from foreign_rules.results import Result
 
-    packages = list(dict.fromkeys(case.package for case in chosen(arguments.only)))
-    flags = ["--only", *arguments.only] + ["--no-faults"] * arguments.no_faults
     results = []
-    for package in packages:
-        for line in checked_apart(package, flags):
-            results.append(Result(**line))
+    for result in _saved(arguments.show) if arguments.show else _checked(arguments):
+        results.append(Result(**result))
+        if arguments.save:
+            arguments.save.write_text(json.dumps([result.to_json() for result in results], indent=1))
+        if not arguments.show:
             print(table.line(results[-1]), file=sys.stderr, flush=True)
-            if arguments.save:
-                arguments.save.write_text(json.dumps([result.to_json() for result in results], indent=1))
     foreign = [result for result in results if result.package != table.PATTERNS]
     patterns = [result for result in results if result.package == table.PATTERNS]
     for some in filter(None, (foreign, patterns)):
         print(f"{table.table(some)}\n\n{table.totals(some)}\n")
     print(table.machine())
+
+
+def _saved(files: list[Path]) -> list[dict]:
+    """Results by package and name; those of later files replace those of earlier ones."""
+    results = [result for file in files for result in json.loads(file.read_text())]
+    return sorted({(r["package"], r["name"]): r for r in results}.values(), key=lambda r: r["package"].lower())
+
+
+def _checked(arguments: argparse.Namespace) -> Iterator[dict]:
+    packages = dict.fromkeys(case.package for case in chosen(arguments.only))
+    flags = ["--only", *arguments.only] + ["--no-faults"] * arguments.no_faults
+    for package in sorted(packages, key=str.lower):
+        yield from checked_apart(package, flags)
 
 
 if __name__ == "__main__":

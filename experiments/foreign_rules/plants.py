@@ -60,7 +60,7 @@ def wrap_definitions() -> None:
 
     jax.custom_vjp.defvjp, jax.custom_jvp.defjvp = defining_vjp, defining_jvp  # defjvps calls defjvp
     for rule in (*vars(jax.nn).values(), *vars(special).values()):
-        if isinstance(rule, jax.custom_jvp):
+        if isinstance(rule, jax.custom_jvp) and rule.jvp is not None:
             rule.defjvp(rule.jvp)
 
 
@@ -117,13 +117,14 @@ def _is_inexact(leaf: Any) -> bool:
 
 
 def _changed(array: Any, size: Any) -> Any:
-    """The array with the fault that is planted, in its dtype."""
-    factor = _FACTORS[_Planted.fault or SCALE]
+    """The array with the fault that is planted, in its dtype; the product is in float32 at least."""
+    wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    changed = (wide * _FACTORS[_Planted.fault or SCALE]).astype(array.dtype)
     if _Planted.fault == SCALE or not array.size:
-        return (array * factor).astype(array.dtype)
+        return changed
     size = jnp.abs(jax.lax.stop_gradient(size)).astype(jnp.float32)
     finite = jnp.isfinite(size)
     usual = jnp.sqrt(jnp.mean(jnp.square(size), where=finite))
     entry = jnp.argmin(jnp.where(finite, jnp.abs(size - usual), jnp.inf))
     here = (jnp.arange(array.size) == entry).reshape(array.shape)
-    return jnp.where(here, array * factor, array).astype(array.dtype)
+    return jnp.where(here, changed, array)

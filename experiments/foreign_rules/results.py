@@ -1,8 +1,9 @@
 """Checks a case as it comes, under its claim, and with faults planted; and says what came out."""
 
+import re
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import jax
@@ -31,15 +32,15 @@ class Result:
     options: str = ""
     claim: str = ""
     claimed: str = ""
-    faults: dict[str, str] | None = None
-    said: dict[str, str] | None = None
+    faults: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def result_of(case: Case, faults: bool = True) -> Result:
-    result = Result(case.package, case.name, case.kind, case.truth, case.why, faults={}, said={})
+    result = Result(case.package, case.name, case.kind, case.truth, case.why)
     with jax.enable_x64(case.x64), case.within():
         try:
             call = case.make()
@@ -68,9 +69,11 @@ def result_of(case: Case, faults: bool = True) -> Result:
         for fault in (SCALE, ENTRY):
             with planted(fault, case.planted):
                 verdict = _verdict(result, fault, call, options)
-            result.faults[fault] = {WRONG: FOUND, RIGHT: MISSED, CRASH: CRASH}.get(verdict, UNSEEN)
+            result.faults[fault] = FOUND if verdict == WRONG else CRASH if verdict == CRASH else MISSED
             if verdict == WRONG:
                 result.said.pop(fault, None)
+            elif verdict != CRASH and _said_to_be_unseen(result.said[fault], fault):
+                result.faults[fault] = UNSEEN
     return result
 
 
@@ -85,3 +88,15 @@ def _verdict(result: Result, part: str, call: Call, options: dict[str, Any]) -> 
     if verdict != RIGHT or part in (SCALE, ENTRY):
         result.said[part] = str(report)
     return verdict
+
+
+def _said_to_be_unseen(report: str, fault: str) -> bool:
+    """Whether each gradient is not checked, or would have shown larger errors only than those of the fault."""
+    size = {SCALE: 0.01, ENTRY: 0.001}[fault]
+    for row in report.splitlines():
+        seen = re.search("would have seen (.*)", row)
+        if row.startswith("gradient") and seen and "absolute" not in seen[1]:
+            words = re.sub(r"\([^)]*\)", "", seen[1]) if fault == ENTRY else seen[1]
+            if min(map(float, re.findall(r"\d+e[+-]\d+", words)), default=0) < size:
+                return False
+    return True

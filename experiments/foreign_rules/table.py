@@ -26,7 +26,7 @@ def table(results: Iterable[Result]) -> str:
 
 def line(result: Result, with_package: bool = True) -> str:
     claimed = f"`{result.claim}`: {_marked(result.claimed, RIGHT)}" if result.claim else ""
-    faults = [_marked((result.faults or {}).get(fault, ""), FOUND, UNSEEN, "") for fault in (SCALE, ENTRY)]
+    faults = [_marked(result.faults.get(fault, ""), FOUND, UNSEEN, "") for fault in (SCALE, ENTRY)]
     options = f", `{result.options}`" if result.options else ""
     cells = [
         _with_version(result.package) if with_package else "",
@@ -54,7 +54,7 @@ def _with_version(package: str) -> str:
 def totals(results: list[Result]) -> str:
     """How many rules, false alarms, faults that were found, and crashes."""
     ran = [r for r in results if r.verdict != MISSING]
-    words = [word for r in ran for word in (r.faults or {}).values()]
+    words = [word for r in ran for word in r.faults.values()]
     verdicts = [(r.verdict, r.truth) for r in ran] + [(r.claimed, RIGHT) for r in ran if r.claimed]
     counts = {
         "functions": len(ran),

@@ -1,5 +1,7 @@
 """Rules of quantised products and of low precision."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -11,7 +13,7 @@ _CALIBRATIONS = {"lhs_calibration_method": _CALIBRATION, "rhs_calibration_method
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def _qwix_conv(qtype=None, stride=(1, 1), padding="SAME", groups=1, batch_groups=1, lhs=None, rhs=None):
+def _qwix_conv(qtype=None, stride=(1, 1), padding: Any = "SAME", groups=1, batch_groups=1, lhs=None, rhs=None):
     qwix = module("qwix._src.core.conv_general_qt")
     config = qwix.ConvGeneralQtConfig(lhs_qtype=qtype, rhs_qtype=qtype, **_CALIBRATIONS)
     numbers = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), _NHWC)
@@ -164,7 +166,7 @@ def _():
         return _dequantized(1)(x) @ _dequantized(0)(w)
 
     x, w = normal(32, 64), normal(64, 48)
-    return call(lambda x, w: product(x, w, (((1,), (0,)), ((), ()))), x, w).under(claims=dequantized, rtol=1e-2)
+    return call(lambda x, w: product(x, w, (((1,), (0,)), ((), ()))), x, w).under(claims=dequantized, rtol=1e-5)
 
 
 @case("aqtp", "fp_cast.downcast_sat_ftz", kind="custom_jvp", truth=WRONG, why="straight through")

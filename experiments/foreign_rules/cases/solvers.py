@@ -222,7 +222,7 @@ def _():
 def _():
     args = jnp.asarray([1.0, 0.5]), jnp.float64(1.5)
     reference = _diffrax(lambda diffrax: diffrax.DirectAdjoint())
-    return call(_diffrax(lambda diffrax: diffrax.BacksolveAdjoint()), *args, reference=reference).under(rtol=1e-3)
+    return call(_diffrax(lambda diffrax: diffrax.BacksolveAdjoint()), *args, reference=reference).under(rtol=1e-5)
 
 
 @case("netket", "jax.expect", x64=True, truth=WRONG, why="the gradient of an expectation, by the score function")
@@ -253,6 +253,6 @@ def _():
     return call(module("lineax._norm").two_norm, normal(1000))
 
 
-@case("lineax", "two_norm at 0", kind="custom_jvp", planted=None)
+@case("lineax", "two_norm at 0", kind="custom_jvp", planted=None, truth="not checked", why="no derivative there")
 def _():
     return call(module("lineax._norm").two_norm, jnp.zeros(1000))
