@@ -20,7 +20,7 @@ from jax.extend import core
 from jaxcnn.check.case import Case
 from jaxcnn.check.rules import Rule, raising_rule, variables, without_derivative
 from jaxcnn.check.tolerance import eps_of_results, longest_sum
-from jaxcnn.check.widening import wide_type, widened
+from jaxcnn.check.widening import wide_type, widened, without_dilations
 from jaxcnn.check.wording import one_line
 from jaxcnn.transforms.derived import without_rules
 
@@ -76,14 +76,14 @@ class Traces:
     def _plain(self, name: str, f: Any, default: core.ClosedJaxpr, kinds: Sequence[str]) -> core.ClosedJaxpr:
         """The jaxpr of a function of the caller, or the default, without rules."""
         if f is None:
-            return without_rules(default, kinds)
+            return without_dilations(without_rules(default, kinds))
         closed, outputs = jax.make_jaxpr(f, return_shape=True)(*self.case.floats)
         got, expected = ([list(y.shape) for y in ys] for ys in (outputs, self.outputs))
         if got != expected:
             raise ValueError(
                 f"{self.case.arguments.caller}: {name} must return what f returns, arrays of shape {expected}, got {got}"
             )
-        return without_rules(closed, kinds)
+        return without_dilations(without_rules(closed, kinds))
 
     @cached_property
     def traced_rule(self) -> tuple[core.ClosedJaxpr, bool]:
@@ -156,8 +156,12 @@ class Program:
             return list(map(np.asarray, got)), list(map(np.asarray, expected))
 
 
-def compile_program(traces: Traces, wide: bool, rule: bool = True, reference: bool = True) -> Program:
+def compile_program(
+    traces: Traces, wide: bool, rule: bool = True, reference: bool = True, computed: bool = True
+) -> Program:
     """The rule, its reference, or both, traced and compiled as one program: that takes less time than two.
+
+    A reference that is not `computed` says its precision only.
 
     Raises:
         CannotDerive: there is no gradient of the reference.
@@ -181,7 +185,7 @@ def compile_program(traces: Traces, wide: bool, rule: bool = True, reference: bo
         def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
             flat = [*args, *dy]
             got = evaluator(ours)(*flat, *args) if ours is not None else []
-            return got, evaluator(theirs)(*flat) if theirs is not None else []
+            return got, evaluator(theirs)(*flat) if theirs is not None and computed else []
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
         dtypes = [tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy)]

@@ -73,42 +73,45 @@ class Runs:
         self.points = Points(case, traces.outputs)
 
         self.double = double = compile_program(traces, wide=True, rule=case.formula or not derives, reference=derives)
-        own = compile_program(traces, wide=False, reference=derives) if self._has_own_run() else None
+        own = compile_program(traces, wide=False, reference=derives, computed=False) if self._has_own_run() else None
         dy, self.rounding = self.points.random_dy(), []
         results = double(self.points.args, dy)
         self.wide_expected = results[1] or results[0]
         if own is not None:
-            own_results = own(case.floats, dy)
-            self.rounding = self._measure_rounding(double, own, dy, self.wide_expected, own_results)
+            self._measure_rounding(own, dy, own(case.floats, dy)[0])
         self.double_run = self.run(double, self.points.args, dy, results)
-        self.rounding = [effect.completed(e) for effect, e in zip(self.rounding, self.double_run.expected)]
         self.elsewhere_run = self.run(double, self.points.other_args(), self.points.other_dy(dy))
-        self.own_run: Run | None = None
-        if own is not None:
-            expected = self.double_run.expected
-            self.own_run = self.run(own, case.floats, dy, (own_results[0], expected), self.double_run.unknown)
+        self.own_run = self._own_run(own, dy) if own is not None else None
+
+    def _own_run(self, own: Program, dy: Arrays) -> Run:
+        """The rule in the dtypes of the arguments.
+
+        The gradient that JAX derives in these dtypes is looked at only where the rule is not near that in float64.
+        """
+        results, unknown = (own(self.case.floats, dy)[0], self.double_run.expected), self.double_run.unknown
+        self.rounding = [effect.completed(e) for effect, e in zip(self.rounding, results[1], strict=True)]
+        run = self.run(own, self.case.floats, dy, results, unknown)
+        if self.derives and any(row.is_wrong for row in self.differences(run, run.got)):
+            derived = compile_program(self.traces, wide=False, rule=False)(self.case.floats, dy)[1]
+            self._measure_rounding(own, dy, run.got, derived)
+            self.rounding = [effect.completed(e) for effect, e in zip(self.rounding, results[1], strict=True)]
+            run = self.run(own, self.case.floats, dy, results, unknown)
+        return run
 
     def _has_own_run(self) -> bool:
         """Whether something is computed below float64."""
         eps = [e for closed in (self.traces.rule, self.traces.reference) for e in eps_of_results(closed.jaxpr)]
         return self.case.own and max([self.coarsest, *eps]) > DOUBLE
 
-    def _measure_rounding(
-        self, double: Program, own: Program, dy: Arrays, expected: Arrays, results: tuple[Arrays, Arrays]
-    ) -> list[RoundingEffect]:
-        """What rounding does to each output and gradient."""
-        moved = double(self.points.inside(rounded_anew(self.case.floats)), rounded_anew(dy, own.dy_dtypes))
-        got, derived = results
-        effects = [
-            RoundingEffect.measure(e, d, anew, g.dtype, eps, own.length)
-            for g, e, d, anew, eps in zip(
-                got, expected, derived or [None] * len(got), moved[1] or moved[0], own.eps, strict=True
-            )
-        ]
+    def _measure_rounding(self, own: Program, dy: Arrays, got: Arrays, derived: Arrays | None = None) -> None:
+        """Sets what rounding does to each output and gradient."""
+        moved = self.double(self.points.inside(rounded_anew(self.case.floats)), rounded_anew(dy, own.dy_dtypes))
+        terms = zip(got, self.wide_expected, derived or [None] * len(got), moved[1] or moved[0], own.eps, strict=True)
+        effects = [RoundingEffect.measure(e, d, anew, g.dtype, eps, own.length) for g, e, d, anew, eps in terms]
         # What is rounded to an integer, or compared, on the way may differ in another dtype.
         if derived and not all(effect.derived_is_right for effect in effects[: self.output_count]):
             effects = [effect.measured_by_derived() for effect in effects]
-        return effects
+        self.rounding = effects
 
     def run(
         self,
