@@ -144,6 +144,30 @@ def _():
     return call(jax.jit(leaky, static_argnums=1), normal(40, 50), 0.1)
 
 
+for _seed in range(3):
+
+    @pattern(f"attention with a bias, Σ o dy for Σ p dp in the rule, seed {_seed}")
+    def _(seed=_seed):
+        def attention(q, k, v, bias):
+            return jax.nn.softmax(q @ jnp.swapaxes(k, -1, -2) + bias) @ v
+
+        def bwd(q, k, v, bias, dy):
+            scores = q @ jnp.swapaxes(k, -1, -2) + bias
+            p = jnp.exp(scores - jax.nn.logsumexp(scores, -1, keepdims=True))
+            dscores = p * (dy @ jnp.swapaxes(v, -1, -2) - jnp.sum(attention(q, k, v, bias) * dy, -1, keepdims=True))
+            return dscores @ k, jnp.swapaxes(dscores, -1, -2) @ q, jnp.swapaxes(p, -1, -2) @ dy, dscores
+
+        q, k, v = (normal(4, 64, 32, seed=3 * seed + i) for i in range(3))
+        return call(rule(attention, bwd), q, k, v, normal(4, 64, 64, seed=seed))
+
+
+@pattern("constants that float32 rounds, others in the rule")
+def _():
+    tenth, three_tenths = jnp.float32(0.1), jnp.float32(0.3)
+    custom = rule(lambda x: tenth * x**3, lambda x, dy: (three_tenths * jnp.square(x) * dy,))
+    return call(custom, normal(40, 50))
+
+
 @pattern("two outputs, the cotangent of one dropped", truth=WRONG, why="ignores the cotangent of output 1")
 def _():
     def f(x):

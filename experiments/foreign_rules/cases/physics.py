@@ -109,6 +109,12 @@ def _():
     )
 
 
+@case("mujoco-mjx", "collision_sdf cylinder, its size", truth=WRONG, why="no gradient of the size", **_JVP)
+def _():
+    cylinder = module("mujoco.mjx._src.collision_sdf")._cylinder
+    return call(cylinder, jnp.asarray([0.9, 0.5, 0.3]), jnp.asarray([0.7, 0.4])).under(zero=(1,))
+
+
 @case("s2fft", "c_backend_spherical.ssht_inverse", x64=True)
 def _():
     return call(
