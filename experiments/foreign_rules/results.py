@@ -72,7 +72,7 @@ def result_of(case: Case, faults: bool = True) -> Result:
             result.faults[fault] = FOUND if verdict == WRONG else CRASH if verdict == CRASH else MISSED
             if verdict == WRONG:
                 result.said.pop(fault, None)
-            elif verdict != CRASH and _said_to_be_unseen(result.said[fault], fault):
+            elif verdict != CRASH and _said_to_be_unseen(result.said[fault], fault, case.planted):
                 result.faults[fault] = UNSEEN
     return result
 
@@ -90,13 +90,12 @@ def _verdict(result: Result, part: str, call: Call, options: dict[str, Any]) -> 
     return verdict
 
 
-def _said_to_be_unseen(report: str, fault: str) -> bool:
-    """Whether each gradient is not checked, or would have shown larger errors only than those of the fault."""
-    size = {SCALE: 0.01, ENTRY: 0.001}[fault]
-    for row in report.splitlines():
-        seen = re.search("would have seen (.*)", row)
-        if row.startswith("gradient") and seen and "absolute" not in seen[1]:
-            words = re.sub(r"\([^)]*\)", "", seen[1]) if fault == ENTRY else seen[1]
-            if min(map(float, re.findall(r"\d+e[+-]\d+", words)), default=0) < size:
-                return False
-    return True
+def _said_to_be_unseen(report: str, fault: str, position: int) -> bool:
+    """Whether the report says of the gradient at the position that only larger errors than the fault would show."""
+    rows = [row for row in report.splitlines() if row.startswith("gradient")]
+    row = rows[min(position, len(rows) - 1)] if rows else ""
+    _, _, seen = row.partition("would have seen ")
+    if fault == ENTRY:
+        seen = re.sub(r"\([^)]*\)", "", seen)  # of a common factor
+    sizes = [float(size) for size in re.findall(r"\d+e[+-]\d+", seen)]
+    return "absolute" not in seen and min(sizes, default=1.0) >= {SCALE: 0.01, ENTRY: 0.001}[fault]
