@@ -50,6 +50,16 @@ class Difference:
         return bool(self.wrong.any()) or self.factor_excess > 1
 
     @property
+    def relative_error(self) -> float:
+        """The largest error of a wrong entry, relative to the sum of itself and a usual entry."""
+        if self.got.shape != self.expected.shape or not self.is_wrong:
+            return 0.0 if not self.is_wrong else np.inf
+        wrong = self.wrong if self.wrong.any() else np.ones(self.wrong.shape, bool)
+        with np.errstate(all="ignore"):
+            errors = np.abs(self.got - self.expected) / (np.abs(self.expected) + usual(self.expected))
+        return float(np.max(np.where(np.isfinite(errors), errors, np.inf)[wrong]))
+
+    @property
     def factor(self) -> float:
         """The common factor of all entries, 1 where they are right."""
         return 1.0 if self.got.shape != self.expected.shape else common_factor(self.got, self.expected)

@@ -9,6 +9,7 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.difference import difference
@@ -17,7 +18,7 @@ from jaxcnn.check.location import factor_in_words
 from jaxcnn.check.points import OTHER_DY, Points, wide_arrays
 from jaxcnn.check.programs import Traces, compile_program, evaluator, float64_on_cpu, generator
 from jaxcnn.check.report import Comparison
-from jaxcnn.check.tolerance import DOUBLE, eps_of_results, longest_sum, usual
+from jaxcnn.check.tolerance import BELOW_SINGLE, DOUBLE, SINGLE, eps_of_results, longest_sum, usual
 from jaxcnn.check.widening import widened
 from jaxcnn.check.wording import share
 
@@ -87,6 +88,7 @@ class Slopes:
         eps = eps_of_results(closed.jaxpr)
         self.eps = math.sqrt(longest_sum(closed.jaxpr)) * np.asarray(eps)
         self.is_narrow = max(eps) > DOUBLE
+        self.coarsest = max(float(jnp.finfo(jnp.result_type(a)).eps) for a in case.floats)
 
     def _random_dy(self, outputs: Sequence[Any]) -> list[np.ndarray]:
         if self.case.dy is not None:
@@ -147,7 +149,8 @@ class Slopes:
     def allowed(self, i: int, u: np.ndarray) -> float:
         """How far the slope that the rule claims may be off, by the relative tolerance of its entries."""
         terms = self.gradients[i] * u
-        return self.case.rtol * (abs(float(np.sum(terms))) + float(np.sum(np.square(terms))) ** 0.5)
+        rtol = self.case.rtol if self.coarsest < SINGLE else max(self.case.rtol, BELOW_SINGLE)
+        return rtol * (abs(float(np.sum(terms))) + float(np.sum(np.square(terms))) ** 0.5)
 
     def measured(self, i: int, u: np.ndarray, steps: Sequence[float] = _STEPS) -> Slope:
         """The slope along u by differences, at the step for which two differences agree best.

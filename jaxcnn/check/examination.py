@@ -15,6 +15,7 @@ from jaxcnn.check.programs import Traces, traced_alike
 from jaxcnn.check.report import Comparison
 from jaxcnn.check.rules import Rule, equations_with_rules, rules_between, taken_at
 from jaxcnn.check.runs import Runs
+from jaxcnn.check.tolerance import BELOW_SINGLE, SINGLE
 from jaxcnn.check.wording import share
 
 # Both points have a largest error, in tolerances; that of a right row counts as 1. _WORSE_ELSEWHERE bounds how many
@@ -84,11 +85,22 @@ class Examination(Runs):
             row = replace(row, problem=" and ".join(filter(None, (wrong_dtype, row.problem))))
         if row.problem and i >= self.output_count and self.output_count > 1:
             row = replace(row, where=", ".join(filter(None, (row.where, self._blamed_outputs(i)))))
-        said = [f"{kinks} entries at a kink, where JAX takes another side" if kinks else "", self._left_out(i)]
+        slight = self._slight(self._here[i], i)
+        if slight and row.problem:
+            row = replace(row, problem=None, where="", worst="")
+        said = [f"{kinks} entries at a kink, where JAX takes another side" if kinks else "", self._left_out(i), slight]
         reason, optional = self._reason(i, seen) if not row.reason else (row.reason, row.optional)
         if reason and row.problem is None:
             row = replace(row, reason=reason, optional=optional, worst="" if unknown.all() else row.worst)
         return replace(row, kink=", ".join(filter(None, said)), rules=self.rules[i])
+
+    def _slight(self, row: Difference, i: int) -> str:
+        """In words, by how little a row is wrong in float64 that is right in a lower precision; empty if not so."""
+        if not (self.own_run and self.coarsest >= SINGLE and self._has_formula) or self._own[i].is_wrong:
+            return ""
+        if self._wrong_dtype(i) or not 0 < row.relative_error <= BELOW_SINGLE:
+            return ""
+        return f"off by up to {row.relative_error:.0e} of an entry, less than float32 shows"
 
     @property
     def _has_formula(self) -> bool:
@@ -152,16 +164,20 @@ class Examination(Runs):
         """The rows, with those made wrong in which the rule is right for the first point, or the first dy, only."""
         here = self._here
         elsewhere = self.differences(self.elsewhere_run, self.elsewhere_run.got)
-        if not any(map(_is_worse, elsewhere, here)):
+        if not any(self._is_worse(i, far, near) for i, (far, near) in enumerate(zip(elsewhere, here, strict=True))):
             return rows
         elsewhere, why = self._cause_elsewhere(here, elsewhere)
         corrected = list(rows)
         for i, (far, near) in enumerate(zip(elsewhere, here, strict=True)):
-            if _is_worse(far, near):
+            if self._is_worse(i, far, near):
                 comparison = far.comparison(self.names[i], self.batch)
                 problem = f"right at your arguments, but {comparison.problem} wrong {why}"
                 corrected[i] = replace(comparison, problem=problem, rules=self.rules[i])
         return corrected
+
+    def _is_worse(self, i: int, far: Difference, near: Difference) -> bool:
+        """Whether a row is so much worse than another that what is wrong in it is a fault of its own."""
+        return far.largest_excess() > _WORSE_ELSEWHERE * near.largest_excess() and not self._slight(far, i)
 
     def _cause_elsewhere(self, here: list[Difference], elsewhere: list[Difference]) -> tuple[list[Difference], str]:
         """Which of the two, the other dy or the other point, makes the rule wrong; the differences, and in words."""
@@ -174,7 +190,7 @@ class Examination(Runs):
         ):
             run = self.run(double.program, args, dy)
             differences = self.differences(run, run.got)
-            if any(map(_is_worse, differences, here)):
+            if any(self._is_worse(i, far, near) for i, (far, near) in enumerate(zip(differences, here, strict=True))):
                 return differences, why
         return elsewhere, "elsewhere"
 
@@ -207,8 +223,3 @@ def _joined(row: Comparison, low: Comparison, dtype: Any, formula: bool) -> Comp
     elif row.problem is not None and low.problem is None:
         row = replace(row, problem=f"{row.problem} in float64, right in {dtype}")
     return replace(row, seen=seen)
-
-
-def _is_worse(far: Difference, near: Difference) -> bool:
-    """Whether a row is so much worse than another that what is wrong in it is a fault of its own."""
-    return far.largest_excess() > _WORSE_ELSEWHERE * near.largest_excess()

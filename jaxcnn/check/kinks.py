@@ -41,7 +41,7 @@ class _Surroundings:
     def __init__(self, run: Run, args: Arrays, dy: Arrays, step: float) -> None:
         self.run, self.dy = run, dy
         self.args = [np.asarray(a, np.float64) for a in args]
-        self.scales = [step * (np.abs(a) + (usual(a) or 1.0)) for a in self.args]
+        self.scales = [np.where(np.isfinite(a), step * (np.abs(a) + (usual(a) or 1.0)), 0.0) for a in self.args]
         self.expected = run(self.args, dy)[1]
         self.low, self.high = list(self.expected), list(self.expected)
 
@@ -61,14 +61,15 @@ class _Surroundings:
         """
         held = []
         for g, below, above, t in zip(got, self.low, self.high, tolerance, strict=True):
-            slack = np.where(above - below > _JUMP * t, above - below, 0.0)
-            held.append((g >= below - slack - t / 2) & (g <= above + slack + t / 2))
+            with np.errstate(invalid="ignore"):
+                slack = np.where(above - below > _JUMP * t, above - below, 0.0)
+                held.append((g >= below - slack - t / 2) & (g <= above + slack + t / 2))
         return held
 
     def slope(self, gradients: Arrays, direction: Arrays) -> float:
         """The slope of the function along a direction, if these are its gradients."""
-        terms = zip(gradients, self.scales, direction, strict=True)
-        return float(sum(np.vdot(g, s * u) for g, s, u in terms))
+        terms = zip(gradients, self.expected, self.scales, direction, strict=True)
+        return float(sum(np.vdot(np.where(np.isfinite(g) & np.isfinite(e), g, 0.0), s * u) for g, e, s, u in terms))
 
 
 def entries_at_kinks(
@@ -146,7 +147,8 @@ def _slopes_lie_between(surroundings: _Surroundings, got: Arrays, step: float) -
     Along the first direction the entries that tie get an order. Along the second the excess of the rule over the
     derived gradient adds up. Along the third all entries move alike.
     """
-    excess = [g - e for g, e in zip(got, surroundings.expected, strict=True)]
+    with np.errstate(invalid="ignore"):
+        excess = [np.nan_to_num(g - e, posinf=0, neginf=0) for g, e in zip(got, surroundings.expected, strict=True)]
     if not any(e.any() for e in excess):
         return True
     towards_excess = [e / (np.max(np.abs(e), initial=0.0) or 1.0) for e in excess]

@@ -58,7 +58,7 @@ def factor_in_words(factor: float) -> str:
     inverse = round(1 / factor) if factor else 0
     if abs(inverse) > 1 and math.isclose(factor * inverse, 1, rel_tol=1e-6):
         return f"{'-' if inverse < 0 else ''}1/{abs(inverse)}"
-    return f"{factor:.6g}"
+    return f"{factor:.6g}" if abs(factor - 1) > 1e-5 else f"1 {'-' if factor < 1 else '+'} {abs(factor - 1):.0e}"
 
 
 def _moved(got: np.ndarray, expected: np.ndarray, wrong: np.ndarray, close: float) -> str:

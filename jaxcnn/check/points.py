@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcnn.check.case import Case
 from jaxcnn.check.programs import Arrays, float64_on_cpu, generator
-from jaxcnn.check.widening import widened
+from jaxcnn.check.widening import scrambled, widened
 
 # At the other point each entry is smaller by up to this share, and has the same sign: most functions are defined there.
 SHRINKING = 0.1
@@ -17,9 +17,6 @@ SHRINKING = 0.1
 OTHER_DY = -1024
 # The share of the other dy that is zero, as the dy of what a loss masks: a rule that divides by dy shows.
 _ZEROS_IN_DY = 0.1
-# To round an array anew each entry gets a number from its value. The sine of the angle times the entry, times this,
-# modulo 1, has lost all likeness to the entry.
-_SCRAMBLING = 1e4
 
 
 class Points:
@@ -68,28 +65,23 @@ class Points:
             return list(map(np.asarray, self._inside(*wide_arrays(args))))
 
     def pulled_back(self, args: Sequence[Any], gradients: Sequence[Any]) -> Arrays | None:
-        """Gradients without what leads out of the domain; None where everything is allowed, or nothing."""
+        """Gradients without what leads out of the domain; None where everything is in it."""
         if self._inside is None:
             return None
         with float64_on_cpu():
-            pulled = list(map(np.asarray, self._pulled(wide_arrays(args), wide_arrays(gradients))))
-        return pulled if any(np.any(g) for g in pulled) else None
+            return list(map(np.asarray, self._pulled(wide_arrays(args), wide_arrays(gradients))))
 
 
 def wide_arrays(arrays: Sequence[Any]) -> Arrays:
     return [np.asarray(a).astype(np.float64) for a in arrays]
 
 
-def rounded_anew(arrays: Sequence[Any], dtypes: Sequence[Any] | None = None) -> Arrays:
+def rounded_anew(arrays: Sequence[Any], dtypes: Sequence[Any] | None = None, seed: int = 0) -> Arrays:
     """Arrays in float64 whose entries move by up to an eps of their own dtype, or of another.
 
     Equal entries get equal moves, so that what ties goes on to tie.
     """
-    angle = generator("rounding").uniform(1e4, 1e5)
+    angle = generator("rounding", seed).uniform(1e4, 1e5)
     eps = [float(jnp.finfo(t).eps) for t in dtypes or map(jnp.result_type, arrays)]
-    return [a * (1 + e * (2 * _scrambled(a, angle) - 1)) for a, e in zip(wide_arrays(arrays), eps, strict=True)]
-
-
-def _scrambled(a: np.ndarray, angle: float) -> np.ndarray:
-    """Numbers from 0 to 1 that look random. Equal entries get equal numbers."""
-    return np.modf(np.abs(np.nan_to_num(np.sin(angle * a))) * _SCRAMBLING)[0]
+    with np.errstate(invalid="ignore"):
+        return [a * (1 + e * (2 * scrambled(a, angle) - 1)) for a, e in zip(wide_arrays(arrays), eps, strict=True)]

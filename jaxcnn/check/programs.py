@@ -7,6 +7,7 @@ never around f.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,6 +86,20 @@ class Traces:
             )
         return without_dilations(without_rules(closed, kinds))
 
+    def in_float64(self) -> "Traces | None":
+        """The same with references that are traced for float64 arrays, where they can be."""
+        other, case = copy(self), self.case
+        args = [_wide_struct(a) for a in case.floats]
+        try:
+            with float64_on_cpu():
+                reference = jax.make_jaxpr(case.reference or case.f)(*args)
+                claims = jax.make_jaxpr(case.claims)(*args) if case.claims else reference
+        except Exception:
+            return None
+        other.reference = without_dilations(without_rules(reference))
+        other.claims = other.reference if claims is reference else without_dilations(without_rules(claims))
+        return other
+
     @cached_property
     def traced_rule(self) -> tuple[core.ClosedJaxpr, bool]:
         """The rule, and whether it keeps state. RuleRaises if it cannot be traced."""
@@ -134,6 +149,7 @@ class Program:
         dtypes, dy_dtypes: of args and dy.
         eps: of the lowest precision that each expected output and gradient is computed in.
         rule_eps: the same of those of the rule.
+        reference: the expected outputs and gradients as a jaxpr, or None.
         length: how many terms the longest sum has.
     """
 
@@ -144,6 +160,7 @@ class Program:
     eps: tuple[float, ...]
     rule_eps: tuple[float, ...]
     length: int
+    reference: core.ClosedJaxpr | None = None
 
     def __call__(self, args: Sequence[Any], dy: Sequence[Any]) -> tuple[Arrays, Arrays]:
         """What the program does not compute is an empty list."""
@@ -191,7 +208,7 @@ def compile_program(
         dtypes = [tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy)]
     eps = [tuple(eps_of_results(jaxpr.jaxpr)) if jaxpr is not None else () for jaxpr in (theirs, ours)]
     length = max(longest_sum(jaxpr.jaxpr) for jaxpr in (theirs, ours) if jaxpr is not None)
-    return Program(compiled, wide, *dtypes, eps[0] or eps[1], eps[1] or eps[0], length)
+    return Program(compiled, wide, *dtypes, eps[0] or eps[1], eps[1] or eps[0], length, theirs)
 
 
 def _wide_struct(a: Any) -> jax.ShapeDtypeStruct:

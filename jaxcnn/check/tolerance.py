@@ -17,6 +17,9 @@ from jax.extend import core
 
 DOUBLE = float(np.finfo(np.float64).eps)
 SINGLE = float(np.finfo(np.float32).eps)
+# Where the arguments are in float32, an error below this share of an entry and of a usual one is no fault: constants in f
+# and in its rule are rounded to float32, and special functions are as good as that.
+BELOW_SINGLE = 4 * SINGLE
 
 # A sum of n terms that cancel is right within CANCELLED · eps √n · (the largest number in dy and in the gradients). The
 # largest error seen was 10 of these units. The rest of the margin is chosen, not measured: the rules that were tried
@@ -165,6 +168,7 @@ class RoundingEffect:
     input_error_of_all: float  # the root mean square over all entries
     derived_error: float
     factor_error: float  # the common factor by which rounding may put all entries off
+    entry_error: Any = 0.0  # how far the rounding of intermediate results puts each entry off; 0 where not measured
 
     @classmethod
     def measure(
@@ -219,6 +223,7 @@ class RoundingEffect:
     def tolerance(self, left: float) -> np.ndarray:
         """The error that each entry may have; `left` is what rounding leaves of a result that is zero otherwise."""
         entry, usual_entry, sums, rounding = self.units
+        rounding = rounding + self.entry_error
         return NARROW_ENTRY * entry + NARROW_USUAL * usual_entry + NARROW_SUM * sums + NARROW_ROUNDING * rounding + left
 
 

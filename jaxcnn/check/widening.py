@@ -5,6 +5,7 @@ for float64 arrays, casts to other floating-point dtypes vanish, and random numb
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,6 +42,21 @@ _NARROW = {
     "custom_partitioning",
 }
 
+# These move numbers, or choose among them, and round nothing.
+_EXACT = {
+    *("broadcast_in_dim", "reshape", "transpose", "rev", "squeeze", "concatenate", "slice", "dynamic_slice", "pad"),
+    *("select_n", "max", "min", "neg", "abs", "sign", "copy", "gather", "reduce_max", "reduce_min", "sort", "split"),
+    *("optimization_barrier", "stop_gradient", "expand_dims", "dynamic_update_slice", "cond", "scan", "while"),
+    *_CALLS,
+}
+# To make random numbers of numbers: the sine of the angle times the number, times _SCRAMBLING, modulo 1, has lost all
+# likeness to it.
+_SCRAMBLING, _ANGLE = 1e4, 43_758.5453
+
+
+def _silent(value: Any, var: core.Var, primitive: str) -> Any:
+    return value
+
 
 def widened(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
     """The function of a jaxpr for float64 arrays; complex arrays are complex128, and all others stay as they are.
@@ -50,6 +66,33 @@ def widened(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
     """
     closed = without_dilations(closed)
     return lambda *args: _evaluated(closed.jaxpr, closed.consts, args)
+
+
+def noisy(closed: core.ClosedJaxpr, largest: float) -> Callable[..., list[Any]]:
+    """The function of a jaxpr for float64 arrays, with each result of an equation off by up to an eps of its dtype.
+
+    `largest` bounds this eps.
+
+    How far a gradient moves is what the rounding of intermediate results does to it. Equal numbers move alike.
+
+    Source: D. S. Parker, Monte Carlo Arithmetic, UCLA (1997).
+    """
+    closed = without_dilations(closed)
+    return lambda *args: _evaluated(closed.jaxpr, closed.consts, args, partial(_noise, largest))
+
+
+def scrambled(a: Any, angle: float) -> Any:
+    """Numbers from 0 to 1 that look random, from numbers. Equal entries get equal numbers."""
+    numbers = jnp if isinstance(a, jax.Array) else np
+    sines = numbers.abs(numbers.nan_to_num(numbers.sin(angle * a)))
+    return numbers.modf(sines * _SCRAMBLING)[0]
+
+
+def _noise(largest: float, value: Any, var: core.Var, primitive: str) -> Any:
+    if primitive in _EXACT or not jnp.issubdtype(var.aval.dtype, jnp.floating):
+        return value
+    eps = min(float(jnp.finfo(var.aval.dtype).eps), largest)
+    return value * (1 + eps * (2 * scrambled(value, _ANGLE) - 1))
 
 
 def wide_type(dtype: Any) -> Any:
@@ -68,31 +111,34 @@ def wide(a: Any) -> Any:
     return a.astype(target) if isinstance(a, (jax.Array, np.ndarray)) else np.asarray(a).astype(target)
 
 
-def _evaluated(jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+def _evaluated(
+    jaxpr: core.Jaxpr, consts: Sequence[Any], args: Sequence[Any], noise: Callable[..., Any] = _silent
+) -> list[Any]:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(wide, [*consts, *args]), strict=True))
 
     def value(atom: Any) -> Any:
         return wide(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        results = _results(eqn, list(map(value, eqn.invars)), jaxpr)
-        values.update(zip(eqn.outvars, map(wide, results), strict=True))
+        results = map(wide, _results(eqn, list(map(value, eqn.invars)), jaxpr, noise))
+        name = eqn.primitive.name
+        values.update({var: noise(x, var, name) for var, x in zip(eqn.outvars, results, strict=True)})
     return list(map(value, jaxpr.outvars))
 
 
-def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr) -> Sequence[Any]:
+def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Callable[..., Any]) -> Sequence[Any]:
     name = eqn.primitive.name
     if name in _CALLS:
         inner = eqn.params[_CALLS[name]]
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
-        return _evaluated(jaxpr, consts, inputs)
+        return _evaluated(jaxpr, consts, inputs, noise)
     if name == "reduce_precision":
         return inputs
     if name == "shard_map":
-        return _shard_mapped(eqn, inputs)
+        return _shard_mapped(eqn, inputs, noise)
     if name not in _NARROW:
         try:
-            return _bound(eqn, inputs, {key: _wide_parameter(param) for key, param in eqn.params.items()}, of)
+            return _bound(eqn, inputs, {key: _wide_parameter(param, noise) for key, param in eqn.params.items()}, of)
         except (TypeError, ValueError, NotImplementedError):
             pass  # the equation is for its own dtypes only
     narrow = [x if x.dtype == atom.aval.dtype else x.astype(atom.aval.dtype) for x, atom in zip(inputs, eqn.invars)]
@@ -127,12 +173,12 @@ def _bound(eqn: core.JaxprEqn, inputs: list[Any], params: dict[str, Any], of: co
     return jax.core.eval_jaxpr(alone, (), *inputs)
 
 
-def _wide_parameter(param: Any) -> Any:
+def _wide_parameter(param: Any, noise: Callable[..., Any]) -> Any:
     """A parameter of an equation for float64: a dtype, a jaxpr, or a tuple of these."""
     if isinstance(param, core.ClosedJaxpr):
-        return _wide_jaxpr(param.jaxpr, param.consts)
+        return _wide_jaxpr(param.jaxpr, param.consts, noise)
     if isinstance(param, core.Jaxpr):
-        closed = _wide_jaxpr(param, ())
+        closed = _wide_jaxpr(param, (), noise)
         if closed.consts:
             raise ValueError("a jaxpr without constants cannot be widened")
         return closed.jaxpr
@@ -141,20 +187,20 @@ def _wide_parameter(param: Any) -> Any:
     if isinstance(param, jax.lax.DotAlgorithm | jax.lax.DotAlgorithmPreset):
         return None
     if isinstance(param, tuple):
-        entries = [_wide_parameter(entry) for entry in param]
+        entries = [_wide_parameter(entry, noise) for entry in param]
         return type(param)(*entries) if hasattr(param, "_fields") else tuple(entries)
     return param
 
 
-def _wide_jaxpr(jaxpr: core.Jaxpr, consts: Sequence[Any]) -> core.ClosedJaxpr:
+def _wide_jaxpr(jaxpr: core.Jaxpr, consts: Sequence[Any], noise: Callable[..., Any]) -> core.ClosedJaxpr:
     inputs = [var.aval.update(dtype=wide_type(var.aval.dtype), weak_type=False) for var in jaxpr.invars]
-    return jax.make_jaxpr(lambda *args: _evaluated(jaxpr, consts, args))(*inputs)
+    return jax.make_jaxpr(lambda *args: _evaluated(jaxpr, consts, args, noise))(*inputs)
 
 
-def _shard_mapped(eqn: core.JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+def _shard_mapped(eqn: core.JaxprEqn, inputs: list[Any], noise: Callable[..., Any]) -> Sequence[Any]:
     params = eqn.params
     mapped = jax.shard_map(
-        lambda *args: tuple(_evaluated(params["jaxpr"], (), args)),
+        lambda *args: tuple(_evaluated(params["jaxpr"], (), args, noise)),
         mesh=params["mesh"],
         in_specs=tuple(params["in_specs"]),
         out_specs=tuple(params["out_specs"]),
