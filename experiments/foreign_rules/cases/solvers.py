@@ -88,10 +88,10 @@ def _():
     return call(lambda x, gamma: softmin(x, gamma, 1), normal(30, 40), jnp.float32(0.5)).under(zero=(1,))
 
 
-@case("ott-jax", "math.utils.norm", kind="custom_jvp")
+@case("ott-jax", "math.utils.norm, of rows", kind="custom_jvp")
 def _():
     norm = module("ott.math.utils").norm
-    return call(lambda x: norm(x, 2, -1), normal(50, 40).at[3].set(0))
+    return call(lambda x: norm(x, 2, -1), normal(50, 40))
 
 
 @case("ott-jax", "math.utils.logsumexp", kind="custom_jvp")
