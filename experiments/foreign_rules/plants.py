@@ -123,8 +123,8 @@ def _changed(array: Any, size: Any) -> Any:
     if _Planted.fault == SCALE or not array.size:
         return changed
     size = jnp.abs(jax.lax.stop_gradient(size)).astype(jnp.float32)
-    finite = jnp.isfinite(size)
-    usual = jnp.sqrt(jnp.mean(jnp.square(size), where=finite))
-    entry = jnp.argmin(jnp.where(finite, jnp.abs(size - usual), jnp.inf))
+    counted = jnp.isfinite(size) & (size > 0)
+    usual = jnp.sqrt(jnp.mean(jnp.square(size), where=counted))
+    entry = jnp.argmin(jnp.where(counted, jnp.abs(size - usual), jnp.inf))
     here = (jnp.arange(array.size) == entry).reshape(array.shape)
     return jnp.where(here, changed, array)
