@@ -173,6 +173,10 @@ class _Recording:
             terminalreporter.section(f"custom rules (--vjp={','.join(self.wanted)})")
             for line in found.lines(self.config.rootpath, every=self.config.option.verbose >= 0):
                 terminalreporter.line(line, red="WRONG" in line)
+            from jaxcnn.check.annotations import on_github
+
+            for line in found.annotations() if on_github() else ():
+                terminalreporter.line(line)
 
 
 def _path(config: pytest.Config, report: str) -> Path:
