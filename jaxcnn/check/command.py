@@ -33,6 +33,7 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
         help="check the custom rules in a function",
+        usage=f"%(prog)s {_NAME} {{--shape N,N,... | --int N,N,... | --key | --static VALUE}} ... [options]",
         description="Compares the gradients of a function, by its custom VJPs and JVPs, with those that JAX derives. "
         "Describe its arguments in their order, as in --shape 8,32,32,16 --int 8:10 --key --static 0.5, or name a "
         "function that makes them. The exit code is 0 where the gradients are right, 1 where one is wrong, 2 where "
@@ -53,7 +54,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, parse, metavar, text in (
         ("--shape", shell.floats, "N,N,...", "an array of random numbers; '()' for a number"),
         ("--int", shell.integers, "N,N,...[:HIGH]", "an array of integers, from 0 and below HIGH (default: 2)"),
-        ("--static", shell.static, "VALUE", "a value of Python, as 0.5, None, \"(2, 2)\" or \"'SAME'\""),
+        ("--static", shell.static, "VALUE", 'a value of Python, as 0.5, None, "(2, 2)" or "\'SAME\'"'),
     ):
         parser.add_argument(option, type=parse, action="append", dest="made", metavar=metavar, help=text)
     parser.add_argument("--key", action="append_const", const=shell.Key(), dest="made", help="a random key")
@@ -98,7 +99,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
     f, name = _imported(parser, chosen.function), ":".join(chosen.function)
-    if (chosen.dtype or "").endswith(("64", "128")) and chosen.dtype != "complex64":
+    if chosen.dtype in ("float64", "complex128"):
         jax.config.update("jax_enable_x64", True)
     args, kwargs, said = _arguments(parser, chosen)
     given = {option: getattr(chosen, option) for option in ("argnums", "zero", "ignores", "rtol", "precision")}
@@ -137,10 +138,10 @@ def _arguments(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> t
 
 
 def _made_by_function(parser: argparse.ArgumentParser, place: tuple[str, str]) -> tuple[tuple[Any, ...], Any, str]:
-    name = ":".join(place)
+    name, function = ":".join(place), _imported(parser, place)
     try:
-        made = _imported(parser, place)()
-    except Exception as error:
+        made = function()
+    except (Exception, SystemExit) as error:
         parser.error(f"argument --arguments: {name} raises {one_line(error)}")
     if not isinstance(made, tuple):
         parser.error(f"argument --arguments: {name} must return a tuple, got {type(made).__name__}")

@@ -35,8 +35,8 @@ def picture(errors: np.ndarray) -> str:
     said += [f"the largest error over ax{'es' if len(long) > 1 else 'is'} {', '.join(map(str, long))}"] if long else []
     said += [f"a cell is {entries[0]}×{entries[1]} entries"] if max(entries) > 1 else []
     low, high = _range(cells)
-    legend = _legend(low, high, bool(np.isinf(cells).any()))
-    return f'{_drawn(cells, low, high, ", ".join(said))}<div style="font-size: 85%">{", ".join(said)}<br>{legend}</div>'
+    lines = (", ".join(said), _legend(low, high, bool(np.isinf(cells).any())))
+    return _drawn(cells, low, high, lines[0]) + "".join(f'<div style="font-size: 85%">{line}</div>' for line in lines)
 
 
 def chosen_axes(sizes: np.ndarray) -> tuple[int | None, int]:
@@ -75,7 +75,7 @@ def _drawn(cells: np.ndarray, low: float, high: float, title: str) -> str:
     width, height = (min(max(_SIDE // count, _SMALLEST), _LARGEST) * count for count in (columns, rows))
     levels = _levels(cells, low, high)
     paths = [
-        f'<path fill="{colour}" d="{"".join(f"M{x} {y}h{length}v1h-{length}z" for y, x, length in _runs(levels == i))}"/>'
+        f'<path fill="{colour}" d="{"".join(f"M{x} {y}h{n}v1h-{n}z" for y, x, n in _runs(levels == i))}"/>'
         for i, colour in enumerate(_COLOURS)
         if (levels == i).any()
     ]
@@ -84,7 +84,8 @@ def _drawn(cells: np.ndarray, low: float, high: float, title: str) -> str:
         paths.append(f'<path stroke="{_NOT_FINITE}" stroke-linecap="round" shape-rendering="auto" d="{discs}"/>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '
-        f'viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" shape-rendering="crispEdges" style="outline: 1px solid #888">'
+        f'viewBox="0 0 {columns} {rows}" preserveAspectRatio="none" '
+        'shape-rendering="crispEdges" style="outline: 1px solid #888">'
         f"<title>{html.escape(title)}</title>"
         f'<rect width="{columns}" height="{rows}" fill="{_PANEL}"/>{"".join(paths)}</svg>'
     )

@@ -111,14 +111,12 @@ class Outcome:
 
     def annotations(self) -> list[str]:
         """A line for each rule that is wrong, as `Report.annotations` has them."""
-        found: dict[tuple[str, ...], list[Row]] = {}
+        found: dict[tuple[str, str, int], list[str]] = {}
         for row in self._sorted():
             if row.verdict == WRONG:
-                found.setdefault((f"{row.kind} of {row.rule} is wrong", row.file, str(row.line)), []).append(row)
-        return [
-            annotation("\n".join("\n".join((f"for {row.signature}", *row.said)) for row in rows), title, file, int(line))
-            for (title, file, line), rows in found.items()
-        ]
+                place = (f"{row.kind} of {row.rule} is wrong", row.file, row.line)
+                found.setdefault(place, []).extend((f"for {row.signature}", *row.said))
+        return [annotation("\n".join(lines), *place) for place, lines in found.items()]
 
     def write(self, path: Path, folder: Path) -> None:
         """A file, .json or .html."""
