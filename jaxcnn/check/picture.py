@@ -8,8 +8,8 @@ import numpy as np
 _CELLS = 64  # along a side, at most
 # A cell is so many pixels wide at least and at most; pictures of more cells than fit grow beyond _SIDE pixels.
 _SMALLEST, _LARGEST, _SIDE = 3, 14, 192
-# From dark to bright: viridis, without the darkest quarter. The colour-blind tell its colours apart, and so does who
-# sees their lightness only. The panel is darker than all of them, on a light page and on a dark one.
+# Viridis without its darkest quarter, from dark to bright: the lightness alone tells these colours apart, for the
+# colour-blind. The panel is darker than all of them, on a light page and on a dark one.
 _COLOURS = ("#3b528b", "#2e6e8e", "#24878e", "#1fa187", "#3aba76", "#73d056", "#b8de29", "#fde725")
 _PANEL, _NOT_FINITE = "#14171c", "#ffffff"
 _DECADES = 6  # errors smaller than the largest by more than so many powers of ten are drawn as dark as these
@@ -25,22 +25,30 @@ def picture(errors: np.ndarray) -> str:
         return ""
     with np.errstate(invalid="ignore"):
         sizes = np.where(np.isfinite(errors), np.abs(errors), np.inf)
-    down, across = chosen_axes(sizes)
-    others = tuple(axis for axis in range(sizes.ndim) if axis not in (down, across))
-    plane = sizes.max(axis=others).reshape(1 if down is None else sizes.shape[down], sizes.shape[across])
+    axes = _chosen_axes(sizes)
+    others = [axis for axis, size in enumerate(sizes.shape) if size > 1 and axis not in axes]
+    plane = np.atleast_2d(sizes.max(axis=tuple(axis for axis in range(sizes.ndim) if axis not in axes)))
     cells = _shrunk(_shrunk(plane, 0), 1)
-    entries = [-(-long // short) for long, short in zip(plane.shape, cells.shape, strict=True)]
-    said = [f"axis {across} across" if down is None else f"axis {down} down, axis {across} across"]
-    long = [axis for axis in others if sizes.shape[axis] > 1]
-    said += [f"the largest error over ax{'es' if len(long) > 1 else 'is'} {', '.join(map(str, long))}"] if long else []
-    said += [f"a cell is {entries[0]}×{entries[1]} entries"] if max(entries) > 1 else []
     low, high = _range(cells)
-    lines = (", ".join(said), _legend(low, high, bool(np.isinf(cells).any())))
-    return _drawn(cells, low, high, lines[0]) + "".join(f'<div style="font-size: 85%">{line}</div>' for line in lines)
+    said = _axes_in_words(axes, others, plane.shape, cells.shape)
+    lines = (said, _legend(low, high, bool(np.isinf(cells).any())))
+    return _drawn(cells, low, high, said) + "".join(f'<div style="font-size: 85%">{line}</div>' for line in lines)
 
 
-def chosen_axes(sizes: np.ndarray) -> tuple[int | None, int]:
-    """The two axes along which the sizes differ most, the first of them downwards; one alone goes across.
+def _axes_in_words(axes: Sequence[int], others: Sequence[int], entries: Sequence[int], cells: Sequence[int]) -> str:
+    """What the axes of the picture are, for so many entries and cells along them."""
+    said = [f"axis {axis} {way}" for axis, way in zip(axes, ("down", "across")[-len(axes) :], strict=True)]
+    said += (
+        [f"the largest error over ax{'es' if len(others) > 1 else 'is'} {', '.join(map(str, others))}"]
+        if others
+        else []
+    )
+    down, across = (-(-long // short) for long, short in zip(entries, cells, strict=True))
+    return ", ".join([*said, *([f"a cell is {down}×{across} entries"] if down * across > 1 else [])])
+
+
+def _chosen_axes(sizes: np.ndarray) -> list[int]:
+    """The two axes along which the sizes differ most, or the only one, in their order.
 
     It counts what share of the indices along an axis has no error of half of the largest.
     """
@@ -51,8 +59,7 @@ def chosen_axes(sizes: np.ndarray) -> tuple[int | None, int]:
         largest = sizes.max(axis=tuple(a for a in range(sizes.ndim) if a != axis))
         return float(np.mean(largest < half)), sizes.shape[axis], axis
 
-    chosen = sorted(sorted(axes, key=variety)[-2:])
-    return (None, chosen[0]) if len(chosen) == 1 else (chosen[0], chosen[1])
+    return sorted(sorted(axes, key=variety)[-2:])
 
 
 def _shrunk(plane: np.ndarray, axis: int) -> np.ndarray:
@@ -109,13 +116,11 @@ def _runs(chosen: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def _legend(low: float, high: float, has_discs: bool) -> str:
     """What the colours mean."""
-    parts: Sequence[str] = ()
-    if high:
-        colours = _COLOURS if high > low else _COLOURS[-1:]
-        boxes = "".join(f'<rect x="{i}" width="1" height="1" fill="{c}"/>' for i, c in enumerate(colours))
-        bar = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{9 * len(colours)}" height="9" '
-            f'viewBox="0 0 {len(colours)} 1" preserveAspectRatio="none">{boxes}</svg>'
-        )
-        parts = [f"{f'{low:.2g} ' if high > low else ''}{bar} {high:.2g} times a usual entry"]
-    return ", ".join([*parts, *(["white discs: NaN or infinite"] if has_discs else [])])
+    colours = _COLOURS if high > low else _COLOURS[-1:]
+    boxes = "".join(f'<rect x="{i}" width="1" height="1" fill="{colour}"/>' for i, colour in enumerate(colours))
+    bar = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{9 * len(colours)}" height="9" '
+        f'viewBox="0 0 {len(colours)} 1" preserveAspectRatio="none">{boxes}</svg>'
+    )
+    scale = f"{f'{low:.2g} ' if high > low else ''}{bar} {high:.2g} times a usual entry" if high else ""
+    return ", ".join(filter(None, (scale, "white discs: NaN or infinite" if has_discs else "")))

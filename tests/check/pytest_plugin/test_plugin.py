@@ -215,6 +215,18 @@ def test_fixture(check_vjp):
         check_vjp(bad, x)
 
 
+def test_a_failed_fixture_annotates_on_github(pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    before = SUITE.partition("right, wrong =")[0].replace('assert "jax" not', "#")
+    pytester.makepyfile(test_mine=f"{before}\n\ndef test_wrong(check_vjp):\n    check_vjp(with_sign(-1), X, X)\n")
+    result = pytester.runpytest_inprocess("-p", "pytest_jaxcnn")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["::error file=test_mine.py,line=17,title=custom_vjp of product is wrong::gradient of w:*"]
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
