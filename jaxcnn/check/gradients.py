@@ -8,13 +8,14 @@ import jax
 
 from jaxcnn.check.case import Case
 from jaxcnn.check.consistency import consistency
-from jaxcnn.check.differences import Slopes, compare_differences, outputs_by_rule
+from jaxcnn.check.differences import compare_differences, outputs_by_rule
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.implementations import compare_implementations
-from jaxcnn.check.options import case_of
+from jaxcnn.check.options import CannotTrace, case_of
 from jaxcnn.check.programs import CannotDerive, RuleRaises, Traces, compile_program, evaluator
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.rules import equations_with_rules
+from jaxcnn.check.slopes import Slopes
 from jaxcnn.check.wording import one_line
 
 
@@ -110,21 +111,24 @@ def gradients(
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"gradients: order must be an integer of at least 1, got {order!r}")
-    case, names = case_of(
-        "gradients",
-        f,
-        args,
-        kwargs,
-        argnums,
-        static_argnums,
-        functions={"reference": reference, "claims": claims, "domain": domain},
-        positions={"ignores": ignores, "zero": zero},
-        dy=dy,
-        elsewhere=elsewhere,
-        precision=precision,
-        rtol=rtol,
-        key=key,
-    )
+    try:
+        case, names = case_of(
+            "gradients",
+            f,
+            args,
+            kwargs,
+            argnums,
+            static_argnums,
+            functions={"reference": reference, "claims": claims, "domain": domain},
+            positions={"ignores": ignores, "zero": zero},
+            dy=dy,
+            elsewhere=elsewhere,
+            precision=precision,
+            rtol=rtol,
+            key=key,
+        )
+    except CannotTrace as error:
+        return Report((Comparison("gradients", None, reason=str(error)),))
     report = _checked(case, names, order, transforms)
     if implementations is not None:
         report = replace(report, comparisons=report.comparisons + compare_implementations(case, names, implementations))
@@ -155,7 +159,9 @@ def _compared(case: Case, traces: Traces, names: Sequence[str], order: int, tran
     for n in range(2, order + 1):
         dy = examination.double_run.dy
         ours, theirs = (_gradient_of(g, dy) for g in (case.f, evaluator(examination.traces.claims)))
-        case = case.replace(f=ours, reference=theirs, claims=None, ignores=frozenset(), zero=frozenset(), dy=None)
+        case = case.replace(
+            f=ours, reference=theirs, claims=None, ignores=frozenset(), zero=frozenset(), dy=None, dy_is_fixed=False
+        )
         try:
             examination = Examination(case, Traces(case))
             higher = examination.comparisons()[examination.output_count :]

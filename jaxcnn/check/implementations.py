@@ -20,9 +20,8 @@ def compare_implementations(
     """Each implementation against f, and each against each other, on one device of each kind."""
     for name, g in implementations.items():
         if not callable(g):
-            raise TypeError(
-                f"{case.arguments.caller}: implementations must hold functions, got {type(g).__name__} {g!r} for {name!r}"
-            )
+            got = f"{type(g).__name__} {g!r} for {name!r}"
+            raise TypeError(f"{case.arguments.caller}: implementations must hold functions, got {got}")
     kinds = {device.platform: device for device in (*jax.devices("cpu"), *jax.devices())}
     rows: list[Comparison] = []
     for platform, device in kinds.items():

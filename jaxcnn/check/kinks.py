@@ -169,8 +169,8 @@ def _first_wins(args: Arrays) -> Arrays:
 
 
 # Derived gradients close by have one limit where they differ by less than _LIMIT of their size and of a usual entry. It
-# is far above what a gradient changes by in a step, and below any error that would matter. There are limits, one or one on
-# each side, where the gradients are the same _FARTHER times as far away; those of log x at 0 are not.
+# is far above what a gradient changes by in a step, and below any error that would matter. There are limits, one or one
+# on each side, where the gradients are the same _FARTHER times as far away; those of log x at 0 are not.
 _LIMIT, _FARTHER = 1e-4, 100
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from jax.extend import core
 
 from jaxcnn.check.case import Case
-from jaxcnn.check.rules import Rule, raising_rule, variables, without_derivative
+from jaxcnn.check.equations import variables
+from jaxcnn.check.rules import Rule, raising_rule, without_derivative
 from jaxcnn.check.tolerance import eps_of_results, longest_sum
 from jaxcnn.check.widening import wide_type, widened, without_dilations
 from jaxcnn.check.wording import one_line
@@ -39,7 +40,7 @@ class CannotDerive(ValueError):
 
 
 class RuleRaises(ValueError):
-    """The gradient of f cannot be computed by its rules, though f can; `rule` is the one that raises, if it is known."""
+    """f can be computed, and its gradient by its rules cannot; `rule` is the one that raises, if it is known."""
 
     def __init__(self, rule: Rule | None, error: BaseException) -> None:
         which = f"the rule of {rule}" if rule else "the gradient by the rule"
@@ -81,9 +82,8 @@ class Traces:
         closed, outputs = jax.make_jaxpr(f, return_shape=True)(*self.case.floats)
         got, expected = ([list(y.shape) for y in ys] for ys in (outputs, self.outputs))
         if got != expected:
-            raise ValueError(
-                f"{self.case.arguments.caller}: {name} must return what f returns, arrays of shape {expected}, got {got}"
-            )
+            what = f"{name} must return what f returns, arrays of shape {expected}"
+            raise ValueError(f"{self.case.arguments.caller}: {what}, got {got}")
         return without_dilations(without_rules(closed, kinds))
 
     def in_float64(self) -> "Traces | None":
@@ -205,10 +205,10 @@ def compile_program(
             return got, evaluator(theirs)(*flat) if theirs is not None and computed else []
 
         compiled = jax.jit(both).lower(list(args), dy).compile()
-        dtypes = [tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy)]
+        dtypes, dy_dtypes = (tuple(jnp.result_type(a) for a in arrays) for arrays in (args, list(dy)))
     eps = [tuple(eps_of_results(jaxpr.jaxpr)) if jaxpr is not None else () for jaxpr in (theirs, ours)]
     length = max(longest_sum(jaxpr.jaxpr) for jaxpr in (theirs, ours) if jaxpr is not None)
-    return Program(compiled, wide, *dtypes, eps[0] or eps[1], eps[1] or eps[0], length, theirs)
+    return Program(compiled, wide, dtypes, dy_dtypes, eps[0] or eps[1], eps[1] or eps[0], length, theirs)
 
 
 def _wide_struct(a: Any) -> jax.ShapeDtypeStruct:

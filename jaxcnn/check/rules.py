@@ -1,20 +1,22 @@
 """The custom rules in a traced function: their names, where they are written, and which gradients go through them."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcnn.check.equations import CALLS, results, struct_of, variables
 from jaxcnn.check.wording import one_line
 
 _BACKWARD = {"custom_vjp_call": "bwd", "custom_jvp_call": "jvp_jaxpr_fun"}
-# These equations have the inputs and the results of their jaxpr.
-_SAME_INPUTS = {"jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr", "shard_map": "jaxpr"}
+_OF_JAX = f"{Path(jax.__file__).parent}{os.sep}"
+_SAME_INPUTS = CALLS | {"shard_map": "jaxpr"}
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +25,7 @@ class Rule:
 
     Attributes:
         name: of the function that it belongs to.
-        file, line: where its backward pass, or its JVP, is written.
+        file, line: where its backward pass, or its JVP, is written; where JAX's own files hold that, its function.
         kind: "custom_vjp" or "custom_jvp".
     """
 
@@ -43,7 +45,9 @@ def rule_of(eqn: core.JaxprEqn) -> Rule | None:
         return None
     name, file, line = _source(eqn.params["call_jaxpr"].jaxpr)
     _, rule_file, rule_line = _source(eqn.params[_BACKWARD[kind]])
-    return Rule(name, rule_file or file, rule_line or line, kind.removesuffix("_call"))
+    if rule_file and not rule_file.startswith(_OF_JAX):  # that of `defjvps` lies in JAX
+        file, line = rule_file, rule_line
+    return Rule(name, file, line, kind.removesuffix("_call"))
 
 
 def _source(function: Any) -> tuple[str, str, int]:
@@ -116,20 +120,20 @@ def taken_at(closed: core.ClosedJaxpr, args: Sequence[Any]) -> Taken:
         found = []
 
         def value(atom: Any) -> Any:
-            return jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
+            return jnp.asarray(atom.val, struct_of(atom).dtype) if isinstance(atom, core.Literal) else values[atom]
 
         for eqn in jaxpr.eqns:
             inputs = list(map(value, eqn.invars))
             if eqn.primitive.name in ("jit", "pjit"):
                 inner = eqn.params["jaxpr"]
-                more, results = conditions(inner.jaxpr, inner.consts, inputs)
+                more, outputs = conditions(inner.jaxpr, inner.consts, inputs)
                 found += more
             else:
                 if eqn.primitive.name == "cond":
                     wanted.append(eqn)
                     found.append(inputs[0])
-                results = evaluated(eqn, inputs, jaxpr)
-            values.update(zip(eqn.outvars, results, strict=True))
+                outputs = results(eqn, inputs, jaxpr)
+            values.update(zip(eqn.outvars, outputs, strict=True))
         return found, list(map(value, jaxpr.outvars))
 
     if not any(eqn.primitive.name == "cond" and has_rule(eqn) for eqn in _top(closed.jaxpr)):
@@ -156,8 +160,8 @@ def _top(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 def raising_rule(closed: core.ClosedJaxpr) -> tuple[Rule, Exception] | None:
     """The first rule whose gradient cannot be traced at the shapes and dtypes that it is called with."""
     for rule, eqn in equations_with_rules(closed.jaxpr):
-        ins = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-        error = _error_of(lambda *args, eqn=eqn: evaluated(eqn, args, closed.jaxpr), ins)
+        ins = list(map(struct_of, eqn.invars))
+        error = _error_of(lambda *args, eqn=eqn: results(eqn, args, closed.jaxpr), ins)
         if error:
             return rule, error
     return None
@@ -186,23 +190,10 @@ def _error_of(f: Callable[..., Any], ins: Sequence[Any]) -> Exception | None:
 def without_derivative(closed: core.ClosedJaxpr) -> str:
     """In words, which primitive of a jaxpr JAX derives no gradient of; empty where it is not found."""
     for eqn in closed.jaxpr.eqns:
-        ins = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-        error = _error_of(lambda *args, eqn=eqn: evaluated(eqn, args, closed.jaxpr), ins)
+        ins = list(map(struct_of, eqn.invars))
+        error = _error_of(lambda *args, eqn=eqn: results(eqn, args, closed.jaxpr), ins)
         if error:
             inner = (core.ClosedJaxpr(j, ()) for j in core.jaxprs_in_params(eqn.params) if not j.constvars)
             own = f"{eqn.primitive.name} has none ({one_line(error)})"
             return next(filter(None, map(without_derivative, inner)), own)
     return ""
-
-
-def evaluated(eqn: core.JaxprEqn, inputs: Sequence[Any], of: core.Jaxpr, **params: Any) -> list[Any]:
-    """The results of an equation for other inputs, and other parameters; `of` is the jaxpr that it is from."""
-    variables = [core.Var(jax.typeof(x)) for x in inputs]
-    alone = eqn.replace(invars=variables, params={**eqn.params, **params})
-    jaxpr = of.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[alone])
-    return jax.core.eval_jaxpr(jaxpr, (), *inputs)
-
-
-def variables(atoms: Sequence[Any]) -> list[Any]:
-    """Those of the inputs or results that are no literals."""
-    return [atom for atom in atoms if not isinstance(atom, core.Literal)]

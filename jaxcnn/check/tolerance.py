@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcnn.check.equations import CALLS
+
 DOUBLE = float(np.finfo(np.float64).eps)
 SINGLE = float(np.finfo(np.float32).eps)
-# Where the arguments are in float32, an error below this share of an entry and of a usual one is no fault: constants in f
-# and in its rule are rounded to float32, and special functions are as good as that.
+# Where the arguments are in float32, an error below this share of an entry and of a usual one is no fault: constants in
+# f and in its rule are rounded to float32, and special functions are as good as that.
 BELOW_SINGLE = 4 * SINGLE
 
 # A sum of n terms that cancel is right within CANCELLED · eps √n · (the largest number in dy and in the gradients). The
@@ -40,7 +42,8 @@ DERIVED_ERROR = 8
 # rounding of their arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of
 # NARROW_USUAL.
 NARROW_ENTRY, NARROW_USUAL, NARROW_SUM, NARROW_ROUNDING = 4, 8, 4, 8
-# All entries are right within a common factor, whose error is the eps of the dtype or FACTOR times that of JAX's gradient.
+# All entries are right within a common factor. Its error may be the eps of the dtype, or FACTOR times that of JAX's
+# gradient.
 FACTOR = 4
 # The 0.9 quantile of |x|, for a normal x of standard deviation 1. A measured quantile over it is a standard deviation.
 NORMAL_QUANTILE = 1.645
@@ -76,10 +79,6 @@ def _terms(equation: Any) -> int:
     return 1
 
 
-# These equations have the inputs and the results of their jaxpr.
-_CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat2")
-
-
 def eps_of_results(jaxpr: core.Jaxpr, eps_of_inputs: Sequence[float] | None = None) -> list[float]:
     """For each result of a jaxpr, the eps of the lowest precision that it is computed in, from the inputs on.
 
@@ -92,7 +91,7 @@ def eps_of_results(jaxpr: core.Jaxpr, eps_of_inputs: Sequence[float] | None = No
         if not any(ins):
             continue
         inner = list(core.jaxprs_in_params(equation.params))
-        if equation.primitive.name in _CALLS and len(inner[0].invars) == len(ins):
+        if equation.primitive.name in CALLS and len(inner[0].invars) == len(ins):
             results = eps_of_results(inner[0], ins)
         else:
             results = [max([*ins, *(max(eps_of_results(j), default=0.0) for j in inner)])] * len(equation.outvars)
@@ -189,8 +188,8 @@ class RoundingEffect:
         sum_eps = min(eps, SINGLE) * math.sqrt(length)
         with np.errstate(invalid="ignore"):
             moves = np.abs(rounded_anew - expected)
-            known = moves[~np.isnan(moves)]
-            deviation = float(np.quantile(known, 0.9)) / NORMAL_QUANTILE if known.size else 0.0
+            finite = moves[np.isfinite(moves)]
+            deviation = float(np.quantile(finite, 0.9)) / NORMAL_QUANTILE if finite.size else 0.0
             error = 0.0 if derived is None else usual(derived - expected)
         others = [a for a in (derived, rounded_anew) if a is not None]
         factor_error = max(eps, *(FACTOR * abs(common_factor(a, expected) - 1) for a in others))

@@ -9,25 +9,15 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxcnn.check.equations import CALLS, results, struct_of
 from jaxcnn.transforms.jaxprs import Rewriter
 
-# These calls do what their jaxpr does. What they add, as a name, a rule or a place to save, has no effect on values.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vmap_call": "call",
-}
+# These do what their jaxpr does, too.
+_CALLS = CALLS | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
 # These take and give numbers of the dtype that they were traced for: bits, random numbers, and foreign code.
 _NARROW = {
     "bitcast_convert_type",
@@ -89,9 +79,9 @@ def scrambled(a: Any, angle: float) -> Any:
 
 
 def _noise(largest: float, value: Any, var: core.Var, primitive: str) -> Any:
-    if primitive in _EXACT or not jnp.issubdtype(var.aval.dtype, jnp.floating):
+    if primitive in _EXACT or not jnp.issubdtype(struct_of(var).dtype, jnp.floating):
         return value
-    eps = min(float(jnp.finfo(var.aval.dtype).eps), largest)
+    eps = min(float(jnp.finfo(struct_of(var).dtype).eps), largest)
     return value * (1 + eps * (2 * scrambled(value, _ANGLE) - 1))
 
 
@@ -117,12 +107,12 @@ def _evaluated(
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], map(wide, [*consts, *args]), strict=True))
 
     def value(atom: Any) -> Any:
-        return wide(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else values[atom]
+        return wide(np.asarray(atom.val, struct_of(atom).dtype)) if isinstance(atom, core.Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
-        results = map(wide, _results(eqn, list(map(value, eqn.invars)), jaxpr, noise))
+        outputs = map(wide, _results(eqn, list(map(value, eqn.invars)), jaxpr, noise))
         name = eqn.primitive.name
-        values.update({var: noise(x, var, name) for var, x in zip(eqn.outvars, results, strict=True)})
+        values.update({var: noise(x, var, name) for var, x in zip(eqn.outvars, outputs, strict=True)})
     return list(map(value, jaxpr.outvars))
 
 
@@ -138,11 +128,12 @@ def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Calla
         return _shard_mapped(eqn, inputs, noise)
     if name not in _NARROW:
         try:
-            return _bound(eqn, inputs, {key: _wide_parameter(param, noise) for key, param in eqn.params.items()}, of)
+            return results(eqn, inputs, of, {key: _wide_parameter(param, noise) for key, param in eqn.params.items()})
         except (TypeError, ValueError, NotImplementedError):
             pass  # the equation is for its own dtypes only
-    narrow = [x if x.dtype == atom.aval.dtype else x.astype(atom.aval.dtype) for x, atom in zip(inputs, eqn.invars)]
-    return _bound(eqn, narrow, eqn.params, of)
+    dtypes = [struct_of(atom).dtype for atom in eqn.invars]
+    narrow = [x if x.dtype == dtype else x.astype(dtype) for x, dtype in zip(inputs, dtypes, strict=True)]
+    return results(eqn, narrow, of)
 
 
 def _undilated(eqn: core.JaxprEqn) -> dict[str, Any]:
@@ -151,26 +142,17 @@ def _undilated(eqn: core.JaxprEqn) -> dict[str, Any]:
     Where all three are s along an axis, and s divides the padding, the products and the sums are those of a convolution
     of stride 1. In float64 XLA takes many times as long for the dilated one.
     """
-    params, (x, w) = dict(eqn.params), (atom.aval for atom in eqn.invars)
+    params, (x, w) = dict(eqn.params), map(struct_of, eqn.invars)
     axes = params["dimension_numbers"]
     names = ("window_strides", "lhs_dilation", "rhs_dilation", "padding")
     strides, of_x, of_w, padding = (list(params[name]) for name in names)
     for i, step in enumerate(strides):
         if step > 1 and of_x[i] == of_w[i] == step and padding[i][0] % step == 0:
             size, window = x.shape[axes.lhs_spec[2 + i]], w.shape[axes.rhs_spec[2 + i]]
-            low, out = padding[i][0] // step, eqn.outvars[0].aval.shape[axes.out_spec[2 + i]]
+            low, out = padding[i][0] // step, struct_of(eqn.outvars[0]).shape[axes.out_spec[2 + i]]
             strides[i] = of_x[i] = of_w[i] = 1
             padding[i] = (low, out + window - 1 - size - low)
     return params | dict(zip(names, map(tuple, (strides, of_x, of_w, padding)), strict=True))
-
-
-def _bound(eqn: core.JaxprEqn, inputs: list[Any], params: dict[str, Any], of: core.Jaxpr) -> Sequence[Any]:
-    """The results of an equation for other inputs and parameters; `of` is the jaxpr that it is from."""
-    variables = [core.Var(jax.typeof(x)) for x in inputs]
-    alone = of.replace(
-        constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn.replace(invars=variables, params=params)]
-    )
-    return jax.core.eval_jaxpr(alone, (), *inputs)
 
 
 def _wide_parameter(param: Any, noise: Callable[..., Any]) -> Any:
@@ -193,7 +175,8 @@ def _wide_parameter(param: Any, noise: Callable[..., Any]) -> Any:
 
 
 def _wide_jaxpr(jaxpr: core.Jaxpr, consts: Sequence[Any], noise: Callable[..., Any]) -> core.ClosedJaxpr:
-    inputs = [var.aval.update(dtype=wide_type(var.aval.dtype), weak_type=False) for var in jaxpr.invars]
+    avals: list[Any] = [var.aval for var in jaxpr.invars]
+    inputs = [aval.update(dtype=wide_type(aval.dtype), weak_type=False) for aval in avals]
     return jax.make_jaxpr(lambda *args: _evaluated(jaxpr, consts, args, noise))(*inputs)
 
 
