@@ -43,8 +43,8 @@ def _axes_in_words(axes: Sequence[int], others: Sequence[int], entries: Sequence
         if others
         else []
     )
-    down, across = (-(-long // short) for long, short in zip(entries, cells, strict=True))
-    return ", ".join([*said, *([f"a cell is {down}×{across} entries"] if down * across > 1 else [])])
+    sides = [-(-long // short) for long, short in zip(entries, cells, strict=True)][-len(axes) :]
+    return ", ".join([*said, *([f"a cell is {'×'.join(map(str, sides))} entries"] if max(sides) > 1 else [])])
 
 
 def _chosen_axes(sizes: np.ndarray) -> list[int]:

@@ -21,6 +21,7 @@ from jaxcnn.check.options import case_of
 from jaxcnn.check.picture import picture
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.rules import Rule
+from jaxcnn.check.wording import one_line
 
 X = jnp.asarray(np.random.default_rng(7).normal(size=(40, 30)), jnp.float32)
 BAD = with_rule(lambda x, w: jnp.sin(x) * w, lambda x, w, dy: (dy * w * jnp.cos(x), -dy * jnp.sin(x)))
@@ -122,7 +123,7 @@ def test_a_picture_shows_where_the_errors_lie():
     ("shape", "index", "cell", "size", "said"),
     [
         ((5,), (3,), (0, 3), (1, 5), "axis 0 across"),
-        ((1, 700, 1), (0, 699, 0), (0, 63), (1, 64), "axis 1 across, a cell is 1×11 entries"),
+        ((1, 700, 1), (0, 699, 0), (0, 63), (1, 64), "axis 1 across, a cell is 11 entries"),
         ((300, 65), (299, 64), (59, 32), (60, 33), "axis 0 down, axis 1 across, a cell is 5×2 entries"),
     ],
 )
@@ -141,6 +142,12 @@ def test_a_name_with_html_in_it_is_escaped():
     assert "&lt;b&gt;" in report._repr_html_()
     assert "<b>|" not in report._repr_html_()
     assert str(table).splitlines()[3].count("|") - str(table).splitlines()[3].count(r"\|") == 6
+
+
+def test_of_a_traceback_the_last_line_is_told():
+    error = RuntimeError('callback:\nTraceback (most recent call last):\n  File "a.py"\nValueError: no\n')
+    assert one_line(error) == "RuntimeError: ValueError: no"
+    assert one_line(ValueError("one\n  two")) == "ValueError: one two"
 
 
 RULE = Rule("f", "/a/b/rules.py", 7, "custom_vjp")
