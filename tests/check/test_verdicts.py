@@ -205,7 +205,7 @@ def cases():
             "wrong",
             (lambda x: (sine(1.3)(x), x.astype(BESIDE["fp8"])), X),
             {},
-            "everywhere, wrong for output 0, right for output 1",
+            "wrong for output 0, right for output 1",
         ),
         "a copy in bfloat16": (
             "wrong",
