@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from jaxcnn.check.location import locate
 from jaxcnn.check.options import case_of
 from jaxcnn.check.picture import picture
 from jaxcnn.check.report import Comparison, Report
-from jaxcnn.check.rules import Rule
+from jaxcnn.check.rules import Rule, equations_with_rules
 from jaxcnn.check.wording import one_line
 
 X = jnp.asarray(np.random.default_rng(7).normal(size=(40, 30)), jnp.float32)
@@ -148,6 +149,14 @@ def test_of_a_traceback_the_last_line_is_told():
     error = RuntimeError('callback:\nTraceback (most recent call last):\n  File "a.py"\nValueError: no\n')
     assert one_line(error) == "RuntimeError: ValueError: no"
     assert one_line(ValueError("one\n  two")) == "ValueError: one two"
+
+
+def test_a_rule_by_defjvps_is_where_its_function_is():
+    """Its JVP is a function of JAX, which nobody looks for."""
+    f = jax.custom_jvp(lambda x: jnp.sin(x))
+    f.defjvps(lambda dx, y, x: dx * jnp.cos(x))
+    [(rule, _)] = equations_with_rules(jax.make_jaxpr(f)(1.0).jaxpr)
+    assert (rule.file, rule.kind) == (__file__, "custom_jvp")
 
 
 RULE = Rule("f", "/a/b/rules.py", 7, "custom_vjp")
