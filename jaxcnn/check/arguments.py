@@ -158,12 +158,13 @@ def split(leaves: Sequence[Any]) -> list[Any]:
 def output_names(leaves_with_paths: Sequence[tuple[Any, Any]]) -> tuple[list[str], list[int]]:
     """What each of the floating-point outputs is called, and the position of each in the tuple of outputs."""
     names, positions = [], []
+    firsts = list(dict.fromkeys(path[0] for path, _ in leaves_with_paths if path))
     for path, leaf in leaves_with_paths:
         if not is_inexact(leaf):
             continue
-        place = path[0].idx if path and isinstance(path[0], jax.tree_util.SequenceKey) else 0
-        within = path[1:] if path and isinstance(path[0], jax.tree_util.SequenceKey) else path
-        name = (f" {place}" if path and within is not path else "") + jax.tree_util.keystr(tuple(within))
+        in_sequence = bool(path) and isinstance(path[0], jax.tree_util.SequenceKey)
+        place = path[0].idx if in_sequence else firsts.index(path[0]) if path else 0
+        name = (f" {place}" if in_sequence else "") + jax.tree_util.keystr(tuple(path[in_sequence:]))
         parts = [f"{name} ({part})" for part in (REAL, IMAGINARY)] if _is_complex(leaf) else [name]
         names += [f"output{part}" for part in parts]
         positions += [place] * len(parts)

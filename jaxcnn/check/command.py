@@ -112,7 +112,7 @@ def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         if refused and refused[1] in options:
             parser.error(f"argument --{refused[1]}: {refused[2]}")
         parser.error(f"{name} cannot be checked for {said}: {one_line(error)}")
-    _print(json.dumps(report.to_json(), indent=1, allow_nan=False) if chosen.json else str(report))
+    _print(parser, json.dumps(report.to_json(), indent=1, allow_nan=False) if chosen.json else str(report))
     if on_github():
         print(*report.annotations(), sep="\n", file=sys.stderr, flush=True)  # stdout may be JSON
     if report.verdict == NOT_CHECKED:
@@ -159,23 +159,25 @@ def _reasons(report: Report) -> str:
     return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())
 
 
-def _print(text: str) -> None:
+def _print(parser: argparse.ArgumentParser, text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:  # nobody reads the report; the exit code has the verdict
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        parser.error(f"the report cannot be written: {one_line(error)}")
 
 
 def _imported(parser: argparse.ArgumentParser, place: tuple[str, str]) -> Callable[..., Any]:
     """The function, from a module in this folder or an installed one."""
     (module, function), folder = place, os.getcwd()
-    sys.path.insert(0, folder)
+    if folder not in sys.path:  # it stays there: the function may import more from it
+        sys.path.insert(0, folder)
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
         parser.error(f"module {module} cannot be imported: {one_line(error)}")
-    finally:
-        sys.path.remove(folder)
     for name in function.split("."):
         if not hasattr(found, name):
             parser.error(f"module {module} has no {function}")

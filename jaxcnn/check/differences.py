@@ -31,7 +31,7 @@ def compare_differences(slopes: Slopes) -> list[Comparison]:
     """One comparison for each argument; that at another point where the rule is wrong there only."""
     names = [f"gradient of {name}" for name in slopes.case.arguments.names]
     rows = [compare_slopes(slopes, i, name) for i, name in enumerate(names)]
-    if any(row.problem or row.kink or row.reason for row in rows):
+    if any(row.problem or row.kink or (row.reason and not row.optional) for row in rows):
         return rows
     other = slopes.rescaled()
     there = [
@@ -78,7 +78,7 @@ def compare_slopes(
     if not size and steepest <= seen:
         return Comparison(name, None, along, reason=ZERO, optional=True)
     reason = f"an error of {share(seen)} of a usual entry would not have been seen" if seen > LARGEST_SEEN else ""
-    said = Comparison(name, None, along, kink=kink, seen=f"{seen:.0e} of an entry", reason=reason)
+    said = Comparison(name, None, along, kink=kink, seen=f"{seen:.0e} of an entry", reason=reason, is_gradient=True)
     if not kink or elsewhere:
         return said
     neighbour = compare_slopes(slopes.moved_aside(), i, f"{name}, beside the kink", steps, elsewhere=True)
@@ -93,7 +93,7 @@ def _without_slopes(slopes: Slopes, i: int, name: str) -> Comparison | None:
     if i in slopes.case.zero:
         wrong = np.count_nonzero(gradient)
         problem = f"{wrong} of {gradient.size} entries are not zero, as was claimed" if wrong else None
-        return Comparison(name, problem, "" if wrong else "zero, as claimed")
+        return Comparison(name, problem, "" if wrong else "zero, as claimed", is_gradient=True)
     values = slopes.values_at(slopes.args)
     if not all(np.isfinite(y).all() for y in values):
         return Comparison(name, None, reason="f is not finite in every entry")

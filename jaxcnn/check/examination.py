@@ -92,7 +92,7 @@ class Examination(Runs):
         reason, optional = self._reason(i, seen) if not row.reason else (row.reason, row.optional)
         if reason and row.problem is None:
             row = replace(row, reason=reason, optional=optional, worst="" if unknown.all() else row.worst)
-        return replace(row, kink=", ".join(filter(None, said)), rules=self.rules[i])
+        return replace(row, kink=", ".join(filter(None, said)), rules=self.rules[i], is_gradient=i >= self.output_count)
 
     def _slight(self, row: Difference, i: int) -> str:
         """In words, by how little a row is wrong in float64 that is right in a lower precision; empty if not so."""

@@ -18,6 +18,9 @@ def compare_implementations(
     case: Case, names: Sequence[str], implementations: Mapping[str, Callable[..., Any]]
 ) -> tuple[Comparison, ...]:
     """Each implementation against f, and each against each other, on one device of each kind."""
+    if not isinstance(implementations, Mapping):
+        got = f"{type(implementations).__name__} {implementations!r}"
+        raise TypeError(f"{case.arguments.caller}: implementations must be a dict of functions, got {got}")
     for name, g in implementations.items():
         if not callable(g):
             got = f"{type(g).__name__} {g!r} for {name!r}"
@@ -58,5 +61,6 @@ def _pair(title: str, first: Examination, second: Examination) -> list[Compariso
     rows = []
     for i, name in enumerate(first.names):
         allowed = sum(each.differences(r, r.got)[i].tolerance for each, r in ((first, run), (second, other)))
-        rows.append(difference(run.got[i], other.got[i], allowed).comparison(f"{title}, {name}"))
+        row = difference(run.got[i], other.got[i], allowed).comparison(f"{title}, {name}")
+        rows.append(replace(row, is_gradient=i >= first.output_count))
     return rows

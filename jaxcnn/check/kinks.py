@@ -172,6 +172,10 @@ def _first_wins(args: Arrays) -> Arrays:
 # is far above what a gradient changes by in a step, and below any error that would matter. There are limits, one or one
 # on each side, where the gradients are the same _FARTHER times as far away; those of log x at 0 are not.
 _LIMIT, _FARTHER = 1e-4, 100
+# Few points close by do not show the whole range of the gradients: a number may lie beyond it by this share of it.
+_BEYOND = 0.25
+# The slope that a rule claims may lie beyond those of the two sides by this share.
+_SLOPE = 1e-2
 
 
 def _sides(surroundings: _Surroundings) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -203,18 +207,39 @@ def limits(
         The expected gradients, and where they stay unknown. If the derived gradient has another limit on each side, as
         that of a norm at 0, a number between them is as expected, and any other is the nearest side.
     """
-    near, far = (_sides(_Surroundings(run, args, dy, k * step)) for k in (1, _FARTHER))
+    close_by = _Surroundings(run, args, dy, step)
+    near, far = _sides(close_by), _sides(_Surroundings(run, args, dy, _FARTHER * step))
     expected = [np.array(e, np.float64) for e in run(args, dy)[1]]
-    unknown = []
+    unknown, between = [], []
     for e, g, (below, above), (lower, higher), m in zip(expected, gradients, near, far, missing, strict=True):
         got, size = np.asarray(g, np.float64), usual(e)
         with np.errstate(invalid="ignore"):
             spread = above - below
-            slack = np.where(spread <= _LIMIT * (np.abs(above) + size), _LIMIT * (np.abs(above) + size), spread)
+            slack = np.maximum(_LIMIT * (np.abs(above) + size), _BEYOND * spread)
             held = (got >= below - slack) & (got <= above + slack)
-            steady = np.maximum(np.abs(below - lower), np.abs(above - higher)) <= slack / 2
+            steady = np.maximum(np.abs(below - lower), np.abs(above - higher)) <= np.maximum(slack, spread / 2)
             known = m & np.isfinite(spread) & steady
         nearest = np.where(held, got, np.clip(got, below, above))
         e[known] = np.where(np.isfinite(nearest), nearest, below)[known]
         unknown.append(m & ~known)
+        between.append(known & held)
+    directions = [
+        np.where(b, g, 0.0) / (np.max(np.abs(g[b]), initial=0.0) or 1.0)
+        for g, b in zip(gradients, between, strict=True)
+    ]
+    if any(d.any() for d in directions) and not _claims_a_slope_between(close_by, gradients, between, directions):
+        beside = close_by.look(directions)[1]
+        expected = [np.where(b & np.isfinite(s), s, e) for e, s, b in zip(expected, beside, between, strict=True)]
     return expected, unknown
+
+
+def _claims_a_slope_between(surroundings: _Surroundings, gradients: Arrays, places: Arrays, direction: Arrays) -> bool:
+    """Whether the slope along a direction, by the entries at some places, lies between those of the two sides."""
+
+    def slope(values: Arrays) -> float:
+        terms = zip(values, places, surroundings.scales, direction, strict=True)
+        return float(sum(np.sum(np.where(b & np.isfinite(v), v, 0.0) * s * u) for v, b, s, u in terms))
+
+    sides = [slope(surroundings.look([sign * u for u in direction])[1]) for sign in (1, -1)]
+    slack = _SLOPE * slope([np.abs(np.asarray(g)) for g in gradients])
+    return min(sides) - abs(slack) <= slope(gradients) <= max(sides) + abs(slack)

@@ -83,7 +83,7 @@ def case_of(
 
 
 def _outputs(y: Any) -> int:
-    return len(y) if isinstance(y, tuple | list) else 1
+    return len(y) if isinstance(y, tuple | list | dict) else 1
 
 
 def _other_point(arguments: Arguments, elsewhere: Sequence[Any]) -> tuple[Any, ...]:
@@ -93,6 +93,10 @@ def _other_point(arguments: Arguments, elsewhere: Sequence[Any]) -> tuple[Any, .
     if jax.tree.structure((others, kwargs)) != jax.tree.structure((args, kwargs)):
         raise ValueError(f"{caller}: elsewhere must hold arguments like the {len(args)} of f, got {len(others)}")
     floats = arguments.floats_in(others, kwargs)
+    if not all(np.isfinite(np.asarray(a, np.float64)).all() for a in floats):
+        raise ValueError(f"{caller}: elsewhere must hold finite numbers, got NaN or infinity")
+    if all(np.array_equal(a, own) for a, own in zip(floats, arguments.floats, strict=True)):
+        raise ValueError(f"{caller}: elsewhere must hold other arguments, got the same")
     for name, a, own in zip(arguments.names, floats, arguments.floats, strict=True):
         if np.shape(a) != np.shape(own):
             raise ValueError(

@@ -27,6 +27,9 @@ class Points:
         self._inside = None
         if case.domain:
             closed = jax.make_jaxpr(case.domain)(*case.floats)
+            got, own = ([list(np.shape(a)) for a in arrays] for arrays in (closed.out_avals, case.floats))
+            if got != own:
+                raise ValueError(f"{case.arguments.caller}: domain must return arrays of shape {own}, got {got}")
             with float64_on_cpu():
                 self._inside = jax.jit(widened(closed))
                 self._pulled = jax.jit(lambda args, g: jax.vjp(widened(closed), *args)[1](list(g)))

@@ -128,12 +128,12 @@ def _rate(slopes: Slopes, i: int, name: str, elsewhere: bool = False) -> Compari
     kept = [(h, r) for h, r in zip(_STEPS, rest, strict=True) if r > _REMAINDER * (noise + DOUBLE * abs(h * claimed))]
     kept = kept[-_STEPS_OF_RATE:]
     if len(kept) < 2:
-        return Comparison(name, None, "nothing but rounding")
+        return Comparison(name, None, "nothing but rounding", is_gradient=True)
     (h, r), (less, smaller) = kept[0], kept[-1]
     rate = math.log(r / smaller) / math.log(h / less)
     worst = f"falls as h^{rate:.2f}"
     if rate >= _RATE:
-        return Comparison(name, None, worst)
+        return Comparison(name, None, worst, is_gradient=True)
     positive, slope = slopes.positive(), slopes.measured(i, u)
     if slope.high > slope.low and positive.measured(i, u).excess(positive.claimed(i, u)) <= 0 and not elsewhere:
         return replace(_rate(slopes.moved_aside(), i, name, elsewhere=True), kink=KINK)

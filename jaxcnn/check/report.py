@@ -27,6 +27,7 @@ class Comparison:
         reason: why it was not checked; empty if it was.
         optional: whether the verdict of the report can do without this one: there is nothing to compare in it.
         rules: the custom rules that it goes through.
+        is_gradient: whether it compares a gradient; a report is right only if one of these is.
         errors: the error of each entry, relative to a usual entry, where something is wrong.
     """
 
@@ -39,6 +40,7 @@ class Comparison:
     reason: str = ""
     optional: bool = False
     rules: tuple[Rule, ...] = ()
+    is_gradient: bool = False
     errors: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -86,7 +88,7 @@ class Report:
         verdicts = {c.verdict for c in self.comparisons if not c.optional}
         if WRONG in verdicts:
             return WRONG
-        gradients = [c for c in self.comparisons if c.verdict == RIGHT and not c.name.startswith("output")]
+        gradients = [c for c in self.comparisons if c.verdict == RIGHT and c.is_gradient]
         return RIGHT if gradients and NOT_CHECKED not in verdicts else NOT_CHECKED
 
     def __bool__(self) -> bool:

@@ -68,18 +68,27 @@ def equations_with_rules(jaxpr: core.Jaxpr) -> Iterator[tuple[Rule, core.JaxprEq
             yield from equations_with_rules(inner)
 
 
+# No gradient goes through these.
+_WITHOUT_DERIVATIVE = ("stop_gradient", "sign", "round", "floor", "ceil", "is_finite")
+
+
+def _is_inexact(var: Any) -> bool:
+    return jnp.issubdtype(struct_of(var).dtype, jnp.inexact)
+
+
 def rules_between(jaxpr: core.Jaxpr, inputs: Sequence[bool], outputs: Sequence[bool], taken: "Taken") -> set[Rule]:
     """The rules that the derivative of some outputs with respect to some inputs goes through."""
-    depends = {var for var, chosen in zip(jaxpr.invars, inputs, strict=True) if chosen}
+    depends = {var for var, chosen in zip(jaxpr.invars, inputs, strict=True) if chosen and _is_inexact(var)}
     for eqn in jaxpr.eqns:
-        if depends.intersection(variables(eqn.invars)):
-            depends.update(eqn.outvars)
-    needed = set(variables([atom for atom, chosen in zip(jaxpr.outvars, outputs, strict=True) if chosen]))
+        if depends.intersection(variables(eqn.invars)) and eqn.primitive.name not in _WITHOUT_DERIVATIVE:
+            depends.update(filter(_is_inexact, eqn.outvars))
+    chosen_outputs = [atom for atom, chosen in zip(jaxpr.outvars, outputs, strict=True) if chosen]
+    needed = set(filter(_is_inexact, variables(chosen_outputs)))
     found: set[Rule] = set()
     for eqn in reversed(jaxpr.eqns):
-        if not (needed.intersection(eqn.outvars) and depends.intersection(variables(eqn.invars))):
+        if not (needed.intersection(depends.intersection(eqn.outvars)) and depends.intersection(variables(eqn.invars))):
             continue
-        needed.update(variables(eqn.invars))
+        needed.update(filter(_is_inexact, variables(eqn.invars)))
         rule, name = rule_of(eqn), eqn.primitive.name
         if rule:
             found.add(rule)

@@ -45,6 +45,9 @@ NARROW_ENTRY, NARROW_USUAL, NARROW_SUM, NARROW_ROUNDING = 4, 8, 4, 8
 # All entries are right within a common factor. Its error may be the eps of the dtype, or FACTOR times that of JAX's
 # gradient.
 FACTOR = 4
+# A rule may lose more digits on the way than what JAX derives, up to LOST_BY_RULE eps of a usual entry: flash attention
+# does, as it takes the sum of dy and the output for that of dp and p.
+LOST_BY_RULE = 16
 # The 0.9 quantile of |x|, for a normal x of standard deviation 1. A measured quantile over it is a standard deviation.
 NORMAL_QUANTILE = 1.645
 

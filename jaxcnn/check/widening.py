@@ -17,7 +17,12 @@ from jaxcnn.check.equations import CALLS, results, struct_of
 from jaxcnn.transforms.jaxprs import Rewriter
 
 # These do what their jaxpr does, too.
-_CALLS = CALLS | {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
+_CALLS = CALLS | {
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vmap_call": "call",
+    "remat_opt": "fwd_jaxpr",
+}
 # These take and give numbers of the dtype that they were traced for: bits, random numbers, and foreign code.
 _NARROW = {
     "bitcast_convert_type",
