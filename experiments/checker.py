@@ -23,7 +23,7 @@ from jaxcnn import check
 
 
 def by_jaxcnn(rule: Rule) -> bool:
-    return check.gradients(rule.f, *rule.args).verdict != "wrong"
+    return check.gradients(rule.f, *rule.args, **rule.options).verdict != "wrong"
 
 
 def by_jax(rule: Rule) -> bool:
