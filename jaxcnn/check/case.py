@@ -23,6 +23,7 @@ class Case:
         rtol: the relative tolerance in float64.
         seed: of dy.
         dy: makes of random cotangents of the outputs such as are allowed, or None.
+        dy_is_fixed: whether it makes the same of any.
         domain: moves the arrays into the domain of f, or None.
         elsewhere: the other point, or None.
         formula: whether the rule is evaluated in float64.
@@ -38,6 +39,7 @@ class Case:
     rtol: float = 1e-10
     seed: Any = 0
     dy: Callable[[Sequence[Any]], list[Any]] | None = None
+    dy_is_fixed: bool = False
     domain: Function | None = None
     elsewhere: tuple[Any, ...] | None = None
     formula: bool = True

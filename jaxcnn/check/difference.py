@@ -110,7 +110,7 @@ class Difference:
             close = max(_CLOSE, _CLOSE_IN_EPS * float(jnp.finfo(self.dtype).eps))
             where = locate(self.got, self.expected, self.wrong, close, batch)
         elif self.is_wrong:
-            problem = f"all entries by the common factor {factor_in_words(self.factor)}"
+            problem = f"all entries by the common factor {factor_in_words(self.factor, self.factor_tolerance)}"
         errors = self._errors() if problem else None
         return Comparison(name, problem, self._worst(dtype or self.dtype), where, self._seen_in_words(), errors=errors)
 

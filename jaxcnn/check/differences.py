@@ -22,6 +22,8 @@ DIRECTIONS = 4
 # entry and a usual entry. The two may add up in another order: two such sums are up to about 2 units apart. No rule of
 # experiments/tolerances.py has such a forward pass: the rest of the 32 is chosen, not measured.
 _OUTPUT = 32
+# The factors along all directions are one common factor if they differ by at most this share of its distance from 1.
+_ALIKE = 0.1
 KINK = "a kink: the slopes of the two sides differ, and that of the rule is between"
 
 
@@ -111,9 +113,9 @@ def _by_a_factor(slopes: Slopes, i: int, name: str) -> Comparison | None:
         return None
     factors = [c / slope.low for c, slope in zip(claimed, slopes_along, strict=True)]
     doubt = max(abs(c) * slope.uncertainty / slope.low**2 for c, slope in zip(claimed, slopes_along, strict=True))
-    if max(factors) - min(factors) > 4 * doubt + 1e-6 * abs(factors[0]):
+    if max(factors) - min(factors) > min(4 * doubt + 1e-6, _ALIKE * abs(np.mean(factors) - 1)):
         return None
-    where = f"everywhere, by the factor {factor_in_words(float(np.mean(factors)))}"
+    where = f"everywhere, by the factor {factor_in_words(float(np.mean(factors)), doubt)}"
     worst = f"along a direction: got {claimed[0]:.9g}, expected {slopes_along[0].low:.9g}"
     return Comparison(name, "the slope along every direction", worst, where)
 

@@ -11,7 +11,7 @@ from jaxcnn.check.consistency import consistency
 from jaxcnn.check.differences import compare_differences, outputs_by_rule
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.implementations import compare_implementations
-from jaxcnn.check.options import case_of
+from jaxcnn.check.options import CannotTrace, case_of
 from jaxcnn.check.programs import CannotDerive, RuleRaises, Traces, compile_program, evaluator
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.rules import equations_with_rules
@@ -111,21 +111,24 @@ def gradients(
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise ValueError(f"gradients: order must be an integer of at least 1, got {order!r}")
-    case, names = case_of(
-        "gradients",
-        f,
-        args,
-        kwargs,
-        argnums,
-        static_argnums,
-        functions={"reference": reference, "claims": claims, "domain": domain},
-        positions={"ignores": ignores, "zero": zero},
-        dy=dy,
-        elsewhere=elsewhere,
-        precision=precision,
-        rtol=rtol,
-        key=key,
-    )
+    try:
+        case, names = case_of(
+            "gradients",
+            f,
+            args,
+            kwargs,
+            argnums,
+            static_argnums,
+            functions={"reference": reference, "claims": claims, "domain": domain},
+            positions={"ignores": ignores, "zero": zero},
+            dy=dy,
+            elsewhere=elsewhere,
+            precision=precision,
+            rtol=rtol,
+            key=key,
+        )
+    except CannotTrace as error:
+        return Report((Comparison("gradients", None, reason=str(error)),))
     report = _checked(case, names, order, transforms)
     if implementations is not None:
         report = replace(report, comparisons=report.comparisons + compare_implementations(case, names, implementations))
@@ -147,7 +150,8 @@ def _compared(case: Case, traces: Traces, names: Sequence[str], order: int, tran
     try:
         examination = _examination(case, traces, names)
     except CannotDerive as error:
-        return _by_differences(case, names, str(error), order > 1 or transforms)
+        report = _by_differences(case, names, str(error), order > 1 or transforms)
+        return _with_derivable(report, case, names)
     rows, notes = examination.comparisons(), []
     reached, others = examination.rules_reached()
     if transforms:
@@ -156,7 +160,7 @@ def _compared(case: Case, traces: Traces, names: Sequence[str], order: int, tran
     for n in range(2, order + 1):
         dy = examination.double_run.dy
         ours, theirs = (_gradient_of(g, dy) for g in (case.f, evaluator(examination.traces.claims)))
-        case = case.replace(f=ours, reference=theirs, claims=None, ignores=frozenset(), zero=frozenset(), dy=None)
+        case = Case(case.arguments, ours, theirs, rtol=case.rtol, seed=case.seed, domain=case.domain)
         try:
             examination = Examination(case, Traces(case))
             higher = examination.comparisons()[examination.output_count :]
@@ -209,6 +213,21 @@ def _by_differences(case: Case, names: Sequence[str], why: str, more: bool) -> R
     if not (reached or case.reference or case.claims):
         rows = [replace(row, reason=row.reason or "no custom rule is on its way") for row in rows]
     return Report(tuple(rows), tuple(notes), reached, others)
+
+
+def _with_derivable(report: Report, case: Case, names: Sequence[str]) -> Report:
+    """The report with faults of custom VJPs that show entry by entry, if JAX derives a gradient by the custom JVPs."""
+    if {rule.kind for rule in report.rules} != {"custom_vjp", "custom_jvp"}:
+        return report
+    try:
+        examination = _examination(case, Traces(case, ("custom_vjp",)), names)
+    except (CannotDerive, RuleRaises):
+        return report
+    rows, more = list(report.comparisons), examination.comparisons()
+    for i, row in enumerate(more[: len(examination.names)]):
+        rows[i] = row if row.problem else rows[i]
+    rows += [row for row in more[len(examination.names) :] if row.problem]
+    return replace(report, comparisons=tuple(rows))
 
 
 def _composed(g: Callable[..., Any], domain: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,8 +54,10 @@ def _likeness(got: np.ndarray, expected: np.ndarray, close: float) -> str:
     return f"off by up to {off:.0e} of the largest entry, in no pattern" if off < _SMALL else ""
 
 
-def factor_in_words(factor: float) -> str:
-    """A factor in words: 0.00833333 is 1/120."""
+def factor_in_words(factor: float, doubt: float = 0.0) -> str:
+    """A factor in words: 0.00833333 is 1/120. It is rounded to the digits that are not in doubt."""
+    if doubt > 0:
+        factor = round(factor, max(0, math.ceil(-math.log10(doubt))))
     inverse = round(1 / factor) if factor else 0
     if abs(inverse) > 1 and math.isclose(factor * inverse, 1, rel_tol=1e-6):
         return f"{'-' if inverse < 0 else ''}1/{abs(inverse)}"

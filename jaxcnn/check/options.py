@@ -17,6 +17,12 @@ from jaxcnn.check.arguments import (
     split,
 )
 from jaxcnn.check.case import Case
+from jaxcnn.check.wording import one_line
+
+
+class CannotTrace(ValueError):
+    """f can be called, and cannot be traced."""
+
 
 _PRECISIONS = (None, "float64", "own")
 
@@ -46,7 +52,11 @@ def case_of(
     if precision not in _PRECISIONS:
         raise ValueError(f'{caller}: precision must be "float64", "own" or None, got {precision!r}')
     seed, rtol = checked_seed(caller, key), checked_tolerance(caller, rtol)
-    y = jax.eval_shape(lambda *floats: arguments.call(f, floats), *arguments.floats)
+    try:
+        y = jax.eval_shape(lambda *floats: arguments.call(f, floats), *arguments.floats)
+    except Exception as error:
+        f(*args, **kwargs or {})
+        raise CannotTrace(f"JAX cannot trace f: {one_line(error)}") from error
     leaves = jax.tree.flatten_with_path(y)[0]
     names, places = output_names(leaves)
     count = max((place for place in places), default=0) + 1
@@ -64,6 +74,7 @@ def case_of(
         rtol,
         seed,
         None if dy is None else _cotangents(caller, dy, y),
+        dy is not None and not callable(dy),
         None if domain is None else arguments.inside(domain),
         None if elsewhere is None else _other_point(arguments, elsewhere),
         formula=precision != "own",

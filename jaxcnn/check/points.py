@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.case import Case
-from jaxcnn.check.programs import Arrays, float64_on_cpu, generator
+from jaxcnn.check.programs import Arrays, evaluator, float64_on_cpu, generator
 from jaxcnn.check.widening import scrambled, widened
 
 # At the other point each entry is smaller by up to this share, and has the same sign: most functions are defined there.
@@ -35,10 +35,16 @@ class Points:
     def random_dy(self) -> Arrays:
         """A normal cotangent in the dtypes of the outputs; one that is allowed, where the case says which are."""
         random = generator("cotangent", self.case.seed)
-        dy = [np.asarray(random.normal(size=y.shape)).astype(y.dtype) for y in self.outputs]
+        return self._allowed([random.normal(size=y.shape) for y in self.outputs])
+
+    def _allowed(self, dy: Sequence[np.ndarray]) -> Arrays:
+        """Cotangents that the dtypes of the outputs hold, and that the case allows, if it says which."""
+        dy = [np.asarray(d).astype(y.dtype) for d, y in zip(dy, self.outputs, strict=True)]
         if self.case.dy is None:
-            return dy
-        closed = jax.make_jaxpr(self.case.dy)([jax.ShapeDtypeStruct(y.shape, y.dtype) for y in self.outputs])
+            return list(dy)
+        closed = jax.make_jaxpr(self.case.dy)(dy)
+        # First in their own dtypes, for what is rounded; then in float64, for what has to add up exactly.
+        dy = evaluator(closed)(*dy)
         with float64_on_cpu():
             return list(map(np.asarray, jax.jit(widened(closed))(*wide_arrays(dy))))
 
@@ -51,11 +57,12 @@ class Points:
 
     def other_dy(self, dy: Sequence[Any]) -> Arrays:
         """A dy of another size and sign, which is zero here and there."""
-        random = generator("other cotangent")
-        if self.case.dy is not None:
+        if self.case.dy_is_fixed:
             return [OTHER_DY * np.asarray(d, np.float64) for d in dy]
+        random = generator("other cotangent")
         kept = [random.random(size=d.shape) > _ZEROS_IN_DY for d in dy]
-        return [OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
+        other = [OTHER_DY * np.asarray(d, np.float64) * k for d, k in zip(dy, kept, strict=True)]
+        return other if self.case.dy is None else self._allowed(other)
 
     def inside(self, args: Sequence[Any]) -> Arrays:
         """Arrays moved into the domain."""

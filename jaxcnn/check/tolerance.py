@@ -188,7 +188,8 @@ class RoundingEffect:
         sum_eps = min(eps, SINGLE) * math.sqrt(length)
         with np.errstate(invalid="ignore"):
             moves = np.abs(rounded_anew - expected)
-            deviation = float(np.nanquantile(moves, 0.9)) / NORMAL_QUANTILE if moves.size else 0.0
+            finite = moves[np.isfinite(moves)]
+            deviation = float(np.quantile(finite, 0.9)) / NORMAL_QUANTILE if finite.size else 0.0
             error = 0.0 if derived is None else usual(derived - expected)
         others = [a for a in (derived, rounded_anew) if a is not None]
         factor_error = max(eps, *(FACTOR * abs(common_factor(a, expected) - 1) for a in others))
