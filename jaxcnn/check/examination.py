@@ -133,7 +133,7 @@ class Examination(Runs):
         if not is_output and i - self.output_count not in self.case.zero and self._is_zero(i):
             return ZERO, True
         if np.isfinite(seen) and seen > LARGEST_SEEN:
-            return f"an error of {share(seen)} of a usual entry would not have been seen", False
+            return f"an error of {share(seen)} of a usual entry would not have been seen", is_output
         return "", False
 
     def _is_zero(self, i: int) -> bool:

@@ -19,14 +19,16 @@ import numpy as np
 from jax.extend import core
 
 from jaxcnn.check.case import Case
-from jaxcnn.check.equations import variables
+from jaxcnn.check.equations import struct_of, variables
 from jaxcnn.check.rules import Rule, raising_rule, without_derivative
 from jaxcnn.check.tolerance import eps_of_results, longest_sum
+from jaxcnn.check.widening import wide as widest
 from jaxcnn.check.widening import wide_type, widened, without_dilations
 from jaxcnn.check.wording import one_line
 from jaxcnn.transforms.derived import without_rules
 
 Arrays = list[np.ndarray]
+Evaluator = Callable[[core.ClosedJaxpr], Callable[..., list[Any]]]
 Pullback = Callable[[Sequence[Any], Sequence[Any]], list[Any]]  # (args, dy) -> outputs, then gradients of ⟨dy, f⟩
 
 
@@ -117,9 +119,9 @@ class Traces:
     def keeps_state(self) -> bool:
         return self.traced_rule[1]
 
-    def expected(self, evaluator: Callable[[core.ClosedJaxpr], Callable[..., list[Any]]]) -> Pullback:
-        """The pullback of the reference, as JAX derives it; `evaluator` makes a function of a jaxpr."""
-        reference, claims = evaluator(self.reference), evaluator(self.claims)
+    def expected(self, make: Evaluator) -> Pullback:
+        """The pullback of the reference, as JAX derives it; `make` makes a function of a jaxpr."""
+        reference, claims = make(self.reference), make(self.claims)
 
         def outputs_and_gradients(args: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
             y, vjp = jax.vjp(claims, *args)
@@ -137,6 +139,16 @@ class Traces:
 def evaluator(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
     """The function of a jaxpr, in its own dtypes."""
     return lambda *args: jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
+
+
+def narrowed(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """The function of a jaxpr for float64 arrays, computed in its own dtypes."""
+
+    def f(*args: Any) -> list[Any]:
+        own = [a.astype(struct_of(var).dtype) for a, var in zip(args, closed.jaxpr.invars, strict=True)]
+        return list(map(widest, evaluator(closed)(*own)))
+
+    return f
 
 
 @dataclass(frozen=True)
@@ -184,28 +196,41 @@ def compile_program(
         CannotDerive: there is no gradient of the reference.
         RuleRaises: there is none by the rule.
     """
-    own_args, own_dy = traces.case.floats, [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in traces.outputs]
-    of_rule = traces.rule if rule else None
-    with float64_on_cpu() if wide else nullcontext():
-        make = widened if wide else evaluator
-        args, dy = (list(map(_wide_struct, arrays)) if wide else arrays for arrays in (own_args, own_dy))
-        ours, theirs = None, None
-        if reference:
-            try:
-                theirs = jax.make_jaxpr(traces.expected(make))(list(args), dy)
-            except Exception as error:
-                why = without_derivative(traces.claims) or one_line(error)
-                raise CannotDerive(f"JAX derives no gradient of f: {why}") from error
-        if of_rule is not None:
-            ours = jax.make_jaxpr(lambda *flat: make(of_rule)(*flat))(*args, *dy, *args) if wide else of_rule
+    if not wide:
+        return _compiled(traces, evaluator, rule, reference, computed)
+    with float64_on_cpu():
+        try:
+            return _compiled(traces, widened, rule, reference, computed)
+        except (CannotDerive, RuleRaises):
+            raise
+        except Exception:  # XLA cannot compile some operation for float64
+            return _compiled(traces, narrowed, rule, reference, computed)
 
-        def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
-            flat = [*args, *dy]
-            got = evaluator(ours)(*flat, *args) if ours is not None else []
-            return got, evaluator(theirs)(*flat) if theirs is not None and computed else []
 
-        compiled = jax.jit(both).lower(list(args), dy).compile()
-        dtypes, dy_dtypes = (tuple(jnp.result_type(a) for a in arrays) for arrays in (args, list(dy)))
+def _compiled(traces: Traces, make: Evaluator, rule: bool, reference: bool, computed: bool) -> Program:
+    wide = make is not evaluator
+    args: list[Any] = list(traces.case.floats)
+    dy = [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in traces.outputs]
+    if wide:
+        args, dy = list(map(_wide_struct, args)), list(map(_wide_struct, dy))
+    ours, theirs = None, None
+    if reference:
+        try:
+            theirs = jax.make_jaxpr(traces.expected(make))(args, dy)
+        except Exception as error:
+            why = without_derivative(traces.claims) or one_line(error)
+            raise CannotDerive(f"JAX derives no gradient of f: {why}") from error
+    if rule:
+        of_rule = traces.rule
+        ours = jax.make_jaxpr(lambda *flat: make(of_rule)(*flat))(*args, *dy, *args) if wide else of_rule
+
+    def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
+        flat = [*args, *dy]
+        got = evaluator(ours)(*flat, *args) if ours is not None else []
+        return got, evaluator(theirs)(*flat) if theirs is not None and computed else []
+
+    compiled = jax.jit(both).lower(args, dy).compile()
+    dtypes, dy_dtypes = (tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy))
     eps = [tuple(eps_of_results(jaxpr.jaxpr)) if jaxpr is not None else () for jaxpr in (theirs, ours)]
     length = max(longest_sum(jaxpr.jaxpr) for jaxpr in (theirs, ours) if jaxpr is not None)
     return Program(compiled, wide, dtypes, dy_dtypes, eps[0] or eps[1], eps[1] or eps[0], length, theirs)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxcnn.check.annotations import annotation
 from jaxcnn.check.gradients import gradients
 from jaxcnn.check.recording import Record, Recorder
 from jaxcnn.check.report import NOT_CHECKED, RIGHT, WRONG
@@ -107,6 +108,15 @@ class Outcome:
         body = [(*self._cells(row, folder, short=False), "\n".join(row.said)) for row in self._sorted()]
         lines = [_html_row(columns, "th"), *(_html_row(cells, "td", cells[0].lower()) for cells in body)]
         return _PAGE.format(totals="<br>".join(map(html.escape, self.totals())), rows="\n".join(lines))
+
+    def annotations(self) -> list[str]:
+        """A line for each rule that is wrong, as `Report.annotations` has them."""
+        found: dict[tuple[str, str, int], list[str]] = {}
+        for row in self._sorted():
+            if row.verdict == WRONG:
+                place = (f"{row.kind} of {row.rule} is wrong", row.file, row.line)
+                found.setdefault(place, []).extend((f"for {row.signature}", *row.said))
+        return [annotation("\n".join(lines), *place) for place, lines in found.items()]
 
     def write(self, path: Path, folder: Path) -> None:
         """A file, .json or .html."""

@@ -1,11 +1,14 @@
 """What the checker found, argument by argument."""
 
-import html
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
+from jaxcnn.check.annotations import annotation
+from jaxcnn.check.picture import picture
 from jaxcnn.check.rules import Rule
+from jaxcnn.check.table import Table
 
 RIGHT, WRONG, NOT_CHECKED = "right", "wrong", "not checked"
 
@@ -50,6 +53,11 @@ class Comparison:
             return f"WRONG: {self.problem}"
         return f"not checked: {self.reason}" if self.reason else RIGHT
 
+    def to_json(self) -> dict[str, Any]:
+        """What `Report.to_json` has for it."""
+        names = ("name", "verdict", "problem", "reason", "worst", "where", "seen", "kink", "optional")
+        return {**{name: getattr(self, name) for name in names}, "rules": [asdict(rule) for rule in self.rules]}
+
     def __str__(self) -> str:
         seen = self.seen and not self.reason and f"would have seen {self.seen}"
         parts = [self.said, self.worst, self.where and f"where: {self.where}", self.kink, seen]
@@ -84,10 +92,15 @@ class Report:
     def __bool__(self) -> bool:
         return self.verdict == RIGHT
 
-    def __str__(self) -> str:
+    @property
+    def _remarks(self) -> tuple[str, ...]:
+        """Which rules were reached, and the notes."""
         rules = [f"rules reached: {', '.join(map(str, self.rules))}"] if self.rules else []
         rules += [f"rules not reached: {', '.join(map(str, self.not_reached))}"] if self.not_reached else []
-        return "\n".join([*map(str, self.comparisons), *(f"({note})" for note in [*rules, *self.notes])])
+        return (*rules, *self.notes)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.comparisons), *(f"({note})" for note in self._remarks)])
 
     def __repr__(self) -> str:
         """One line with what is wrong: a failed assert in pytest shows no more."""
@@ -105,35 +118,47 @@ class Report:
             found = "found wrong gradients" if self.verdict == WRONG else "could not check the gradients"
             raise AssertionError(f"check.gradients {found}\n{self}")
 
-    def table(self) -> "Table":
-        """The report as a table: a notebook shows it, and `str` of it is Markdown."""
+    def table(self) -> Table:
+        """The report as a table: a notebook shows it, with pictures of the errors, and `str` of it is Markdown."""
         columns = ("", "verdict", "where", "worst", "would have seen")
         rows = [(c.name, c.said, c.where or c.kink, c.worst, c.seen) for c in self.comparisons]
-        return Table(columns, tuple(rows), self.notes)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text, as HTML in a notebook and as Markdown elsewhere."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
-        cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in cells), *(f"\n{note}" for note in self.notes)])
-
-    __repr__ = __str__
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
+        pictures = [picture(c.errors) if c.problem and c.errors is not None else "" for c in self.comparisons]
+        return Table(columns, tuple(rows), self._remarks, tuple(pictures))
 
     def _repr_html_(self) -> str:
-        def row(cells: tuple[str, ...], tag: str) -> str:
-            return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+        """The table below the verdict, for a notebook."""
+        verdict = "WRONG" if self.verdict == WRONG else self.verdict
+        return f"<p><b>{verdict}</b></p>{self.table()._repr_html_()}"
 
-        body = "".join(row(cells, "td") for cells in self.rows)
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table><thead>{row(self.columns, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+    def to_json(self) -> dict[str, Any]:
+        """The report as a dict for `json.dumps`: text, numbers, lists and dicts.
+
+        Its keys are `verdict`, `comparisons`, `notes`, `rules` and `not_reached`. A comparison has the keys `name`,
+        `verdict`, `rules`, and those attributes of a `Comparison` that are text, or None, or True or False; a rule has
+        `name`, `file`, `line` and `kind`.
+        """
+        return {
+            "verdict": self.verdict,
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "notes": list(self.notes),
+            "rules": [asdict(rule) for rule in self.rules],
+            "not_reached": [asdict(rule) for rule in self.not_reached],
+        }
+
+    def annotations(self) -> list[str]:
+        """A line for each rule that a wrong comparison goes through, for the log of a workflow of GitHub.
+
+        GitHub shows what is wrong beside the rule. Paths are relative to `GITHUB_WORKSPACE`, or else to the working
+        directory.
+        """
+        found: dict[Rule | None, list[Comparison]] = {}
+        for comparison in self.comparisons:
+            if comparison.verdict == WRONG:
+                for rule in comparison.rules or self.rules or (None,):
+                    found.setdefault(rule, []).append(comparison)
+        return [
+            annotation("\n".join(map(str, wrong)), f"{rule.kind} of {rule.name} is wrong", rule.file, rule.line)
+            if rule
+            else annotation("\n".join(map(str, wrong)), "a gradient is wrong")
+            for rule, wrong in found.items()
+        ]

@@ -1,7 +1,9 @@
 """The custom rules in a traced function: their names, where they are written, and which gradients go through them."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from jaxcnn.check.equations import CALLS, results, struct_of, variables
 from jaxcnn.check.wording import one_line
 
 _BACKWARD = {"custom_vjp_call": "bwd", "custom_jvp_call": "jvp_jaxpr_fun"}
+_OF_JAX = f"{Path(jax.__file__).parent}{os.sep}"
 _SAME_INPUTS = CALLS | {"shard_map": "jaxpr"}
 
 
@@ -22,7 +25,7 @@ class Rule:
 
     Attributes:
         name: of the function that it belongs to.
-        file, line: where its backward pass, or its JVP, is written.
+        file, line: where its backward pass, or its JVP, is written; where JAX's own files hold that, its function.
         kind: "custom_vjp" or "custom_jvp".
     """
 
@@ -42,7 +45,9 @@ def rule_of(eqn: core.JaxprEqn) -> Rule | None:
         return None
     name, file, line = _source(eqn.params["call_jaxpr"].jaxpr)
     _, rule_file, rule_line = _source(eqn.params[_BACKWARD[kind]])
-    return Rule(name, rule_file or file, rule_line or line, kind.removesuffix("_call"))
+    if rule_file and not rule_file.startswith(_OF_JAX):  # that of `defjvps` lies in JAX
+        file, line = rule_file, rule_line
+    return Rule(name, file, line, kind.removesuffix("_call"))
 
 
 def _source(function: Any) -> tuple[str, str, int]:

@@ -2,8 +2,9 @@
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and the beginning of what it says."""
-    words = " ".join(str(error).split())
+    """The kind of an error and the beginning of what it says; of a traceback in it, as of a callback, the last line."""
+    _, _, traceback = str(error).strip().partition("Traceback (most recent call last):")
+    words = " ".join((traceback.splitlines()[-1] if "\n" in traceback else str(error)).split())
     if not words:
         return f"{type(error).__name__} without a message"
     return f"{type(error).__name__}: {words[:200]}{'...' if len(words) > 200 else ''}"

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         `jaxcnn` alone prints its help.
 
     Raises:
-        SystemExit: with code 2 for bad arguments, with code 0 for --help and --version.
+        SystemExit: with code 2 for bad arguments, or if gradients were not checked; with 0 for --help and --version.
     """
     parser = Parser(prog="jaxcnn", description="Convolutional networks in JAX whose backward pass is written out.")
     parser.add_argument("--version", action="version", version=f"jaxcnn {version('jaxcnn')}")

@@ -1,5 +1,6 @@
 """`jaxcnn check`: the verdict as an exit code, and one line for whatever goes wrong."""
 
+import json
 import re
 import signal
 import subprocess
@@ -29,7 +30,45 @@ class Net:
     good = staticmethod(good)
 
 
-def raises(x):
+def rule_raises(res, dy):
+    raise RuntimeError("only\\ntwo")
+
+
+def with_rule(f, bwd):
+    f = jax.custom_vjp(f)
+    f.defvjp(lambda *args: (f.fun(*args), args), bwd)
+    return f
+
+
+raising = with_rule(jnp.sin, rule_raises)
+undefined = with_rule(lambda x: x * jnp.nan, lambda res, dy: (dy,))
+straight = with_rule(lambda x: jnp.round(x), lambda res, dy: (dy,))
+
+
+def identity(x):
+    return x
+
+
+def shifted(x):
+    return x + 1
+
+
+def chosen(z, labels, key, scale, mode):
+    assert (labels.dtype, scale, mode) == (jnp.int32, 0.5, ("SAME", None))
+    x = jnp.abs(z)[labels] * scale
+    return good(x, jax.random.normal(key, x.shape, x.dtype))
+
+
+def arguments():
+    kwargs = {"key": jax.random.key(0), "scale": 0.5, "mode": ("SAME", None)}
+    return (jnp.arange(1.0, 6), jnp.arange(30, dtype="int32") % 5), kwargs
+
+
+def a_list():
+    return [jnp.ones(5)]
+
+
+def raises(x=None):
     raise RuntimeError("no way\\nto do it")
 
 
@@ -40,6 +79,7 @@ def exits(x):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     (tmp_path / "rules_of_mine.py").write_text(MODULE)
     (tmp_path / "broken_of_mine.py").write_text("import not_there_at_all")
     (tmp_path / "exit_of_mine.py").write_text("raise SystemExit(0)")
@@ -84,13 +124,86 @@ def test_the_wrong_argument_is_named(folder, capsys):
     assert lines[1].startswith("gradient of x: right")
 
 
+ORDERED = ("--shape", "7", "--int", "30:5", "--key", "--static", "0.5", "--static", "('SAME', None)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("chosen", *ORDERED, "--dtype", "complex64"), 0, r"gradient of z \(imaginary part\): right"),
+        (("chosen", "--arguments", "rules_of_mine:arguments"), 0, "gradient of z: right"),
+        (("straight", "--shape", "9", "--claims", "rules_of_mine:identity", "--argnums", "-1"), 0, "of x: right"),
+        (("raising", "--shape", "9"), 1, "RuntimeError: only two"),
+        (("bad", *TWO, "--argnums", "0", "--rtol", "1e-6", "--precision", "own"), 0, "of x: right; .* in float32"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_arguments_and_claims(folder, capsys, arguments, code, said):
+    function, *options = arguments
+    assert run(f"rules_of_mine:{function}", *options) == code
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert re.search(said, captured.out)
+
+
+def test_json_and_annotations(folder, capsys, monkeypatch):
+    """The latter go to stderr: GitHub reads it as well."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(folder.parent))
+    assert run("rules_of_mine:bad", *TWO, "--json") == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["verdict"] == "wrong"
+    assert [row["verdict"] for row in found["comparisons"]] == ["right", "right", "wrong"]
+    line = MODULE[: MODULE.index("f.defvjp(fwd")].count("\n") + 1
+    place = f"file={folder.name}/rules_of_mine.py,line={line},title=custom_vjp of "
+    assert captured.err.startswith(f"::error {place}")
+    assert "::gradient of w: WRONG: 12 of 12 entries; worst at [" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("identity", "no custom rule is on its way (output, gradient of x)"),
+        ("undefined", "f is not finite in any entry (output); the gradient"),
+    ],
+)
+def test_not_checked(folder, capsys, function, reason):
+    assert run(f"rules_of_mine:{function}", "--shape", "9") == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("output: not checked: ")
+    assert captured.err.startswith(f"jaxcnn check: rules_of_mine:{function} is not checked for float32 [9]: {reason}")
+    assert captured.err.count("\n") == 1
+
+
 def test_a_number(folder, capsys):
     assert run("jaxcnn:relu", "--shape", "()") == 0
     assert capsys.readouterr().out.startswith("output: right")
 
 
+MADE = ["--arguments", "rules_of_mine:arguments"]
 BAD = [
-    (["rules_of_mine:good"], "the following arguments are required: --shape"),
+    (["rules_of_mine:good"], "give each argument, in their order, by --shape, --int, --key or --static, or all by"),
+    (["rules_of_mine:good", *TWO, "--int", "3:0"], "argument --int: give sizes, and above which number none is, as in"),
+    (["rules_of_mine:good", *TWO, "--static", "SAME"], "argument --static: give a value as Python writes it, as in"),
+    (["rules_of_mine:good", *TWO, "--rtol", "0"], "argument --rtol: give a positive number, not '0'"),
+    (["rules_of_mine:good", *TWO, "--zero", "x"], "argument --zero: give positions as in 0,2, not 'x'"),
+    (["rules_of_mine:good", *TWO, "--argnums", "2"], "argument --argnums: must be positions among 2 arguments, got"),
+    (["rules_of_mine:good", *TWO, "--claims", "rules_of_mine:no"], "module rules_of_mine has no no"),
+    (["rules_of_mine:good", *TWO, *MADE], "argument --arguments: the function makes all of them; leave out"),
+    (
+        ["rules_of_mine:good", *MADE, "--dtype", "float16"],
+        "argument --arguments: the function makes all of them; leave",
+    ),
+    (
+        ["rules_of_mine:good", *MADE[:1], "rules_of_mine:a_list"],
+        "argument --arguments: rules_of_mine:a_list must",
+    ),
+    (
+        ["rules_of_mine:good", *MADE[:1], "rules_of_mine:raises"],
+        "argument --arguments: rules_of_mine:raises raises",
+    ),
     (["--shape", "2"], "the following arguments are required: MODULE:FUNCTION"),
     (["rules_of_mine", *TWO], "argument MODULE:FUNCTION: give package.module:function, not 'rules_of_mine'"),
     (["rules of mine:f", *TWO], "argument MODULE:FUNCTION: give package.module:function, not 'rules of mine:f'"),
@@ -109,7 +222,10 @@ BAD = [
     (["rules_of_mine:raises", "--shape", "2"], "rules_of_mine:raises cannot be checked for float32 [2]: RuntimeError:"),
     (["rules_of_mine:exits", "--shape", "2"], "rules_of_mine:exits cannot be checked for float32 [2]: SystemExit: 0"),
     (["rules_of_mine:good", "--shape", "3,4"], "rules_of_mine:good cannot be checked for float32 [3, 4]: TypeError: "),
-    (["rules_of_mine:good", *TWO, *TWO], "rules_of_mine:good cannot be checked for float32 [3, 4], [3, 4], [3, 4],"),
+    (
+        ["rules_of_mine:good", *TWO, *TWO],
+        "rules_of_mine:good cannot be checked for float32 [3, 4], float32 [3, 4], f",
+    ),
     (["jaxcnn:conv", "--shape", "2,8,8,4", "--shape", "3,3,5,6"], "jaxcnn:conv cannot be checked for float32 [2, 8"),
 ]
 

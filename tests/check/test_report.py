@@ -1,9 +1,13 @@
 """What a report says and shows, and what `check.mutants` says."""
 
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from xml.etree import ElementTree
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,13 +19,22 @@ from jaxcnn.check.breakages import BREAKAGES
 from jaxcnn.check.examination import examined
 from jaxcnn.check.location import locate
 from jaxcnn.check.options import case_of
+from jaxcnn.check.picture import picture
+from jaxcnn.check.report import Comparison, Report
+from jaxcnn.check.rules import Rule, equations_with_rules
+from jaxcnn.check.wording import one_line
 
 X = jnp.asarray(np.random.default_rng(7).normal(size=(40, 30)), jnp.float32)
 BAD = with_rule(lambda x, w: jnp.sin(x) * w, lambda x, w, dy: (dy * w * jnp.cos(x), -dy * jnp.sin(x)))
 
 
-def test_one_line_for_each_output_and_argument():
-    lines = str(check.gradients(BAD, X, 1 + X)).splitlines()
+@pytest.fixture(scope="module")
+def bad():
+    return check.gradients(BAD, X, 1 + X)
+
+
+def test_one_line_for_each_output_and_argument(bad):
+    lines = str(bad).splitlines()
     assert [line.split(":")[0] for line in lines] == ["output", "gradient of x", "gradient of w", "(rules reached"]
     assert lines[0].startswith("output: right; equal to the last bit; would have seen ")
     assert "gradient of w: WRONG: 1200 of 1200 entries; worst at [" in lines[2]
@@ -54,24 +67,150 @@ def test_seen_is_what_would_have_been_seen(dtype):
     assert examination.accepts(rule(seen / 4))
 
 
-def test_table():
-    table = check.gradients(BAD, X, 1 + X).table()
+def test_table(bad):
+    table = bad.table()
     lines = str(table).splitlines()
     assert lines[0] == "|  | verdict | where | worst | would have seen |"
     assert lines[4].startswith(
         "| gradient of w | WRONG: 1200 of 1200 entries | everywhere, the opposite sign | worst at"
     )
-    shown = table._repr_html_()
-    assert shown.count("<tr>") == 4
-    assert "<td>WRONG: 1200 of 1200 entries</td>" in shown
     assert table._repr_markdown_() == str(table)
+    assert "<svg" not in str(table)
+
+
+def test_a_notebook_shows_the_table_with_pictures(bad):
+    page = ElementTree.fromstring(f"<div>{bad._repr_html_()}</div>")
+    assert page.findtext("p/b") == "WRONG"
+    rows = page.findall("table/tbody/tr")
+    svg = "td/{http://www.w3.org/2000/svg}svg"
+    assert [len(row.findall(svg)) for row in rows] == [0, 0, 1]
+    assert [row.findtext("td[2]") for row in rows] == ["right", "right", "WRONG: 1200 of 1200 entries"]
+
+
+def drawn(errors):
+    """The colour of each cell as its rank, from dark to bright; the places of discs; what is said below."""
+    svg, *captions = ElementTree.fromstring(f"<div>{picture(np.asarray(errors))}</div>")
+    _, _, width, height = map(int, svg.get("viewBox").split())
+    cells, discs = np.zeros((height, width), int), []
+    paths = svg.findall("{*}path")
+    for rank, path in enumerate([path for path in paths if path.get("fill")], 1):
+        for x, y, length in re.findall(r"M(\d+) (\d+)h(\d+)v1", path.get("d")):
+            cells[int(y), int(x) : int(x) + int(length)] = rank
+    for path in paths:
+        if path.get("stroke"):
+            discs = [(int(y), int(x)) for x, y in re.findall(r"M(\d+).5 (\d+).5", path.get("d"))]
+    return cells, discs, ["".join(caption.itertext()).strip() for caption in captions]
+
+
+def test_a_picture_shows_where_the_errors_lie():
+    """It has the two axes along which they differ most: here the rows and the columns of images."""
+    errors = np.zeros((4, 9, 8, 6))
+    errors[:, 8] = -1.0
+    errors[:, :, 0] = 0.01
+    errors[3, 2, 5, 1] = np.nan
+    cells, discs, said = drawn(errors)
+    expected = np.zeros((9, 8), int)
+    expected[8], expected[:, 0] = 2, 1
+    expected[8, 0] = 1
+    np.testing.assert_array_equal(cells, expected)
+    assert discs == [(2, 5)]
+    assert said == [
+        "axis 1 down, axis 2 across, the largest error over axes 0, 3",
+        "0.01  1 times a usual entry, white discs: NaN or infinite",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "index", "cell", "size", "said"),
+    [
+        ((5,), (3,), (0, 3), (1, 5), "axis 0 across"),
+        ((1, 700, 1), (0, 699, 0), (0, 63), (1, 64), "axis 1 across, a cell is 11 entries"),
+        ((300, 65), (299, 64), (59, 32), (60, 33), "axis 0 down, axis 1 across, a cell is 5×2 entries"),
+    ],
+)
+def test_a_picture_of_one_entry(shape, index, cell, size, said):
+    errors = np.zeros(shape)
+    errors[index] = 3.0
+    cells, discs, caption = drawn(errors)
+    assert cells.shape == size
+    assert np.argwhere(cells).tolist() == [list(cell)]
+    assert (discs, caption) == ([], [said, "3 times a usual entry"])
 
 
 def test_a_name_with_html_in_it_is_escaped():
-    table = check.gradients(lambda d: jnp.sin(d["<b>|"]), {"<b>|": X}).table()
-    assert "&lt;b&gt;" in table._repr_html_()
-    assert "<b>" not in table._repr_html_()
+    report = check.gradients(lambda d: jnp.sin(d["<b>|"]), {"<b>|": X})
+    table = report.table()
+    assert "&lt;b&gt;" in report._repr_html_()
+    assert "<b>|" not in report._repr_html_()
     assert str(table).splitlines()[3].count("|") - str(table).splitlines()[3].count(r"\|") == 6
+
+
+def test_of_a_traceback_the_last_line_is_told():
+    error = RuntimeError('callback:\nTraceback (most recent call last):\n  File "a.py"\nValueError: no\n')
+    assert one_line(error) == "RuntimeError: ValueError: no"
+    assert one_line(ValueError("one\n  two")) == "ValueError: one two"
+
+
+def test_a_rule_by_defjvps_is_where_its_function_is():
+    """Its JVP is a function of JAX, which nobody looks for."""
+    f = jax.custom_jvp(lambda x: jnp.sin(x))
+    f.defjvps(lambda dx, y, x: dx * jnp.cos(x))
+    [(rule, _)] = equations_with_rules(jax.make_jaxpr(f)(1.0).jaxpr)
+    assert (rule.file, rule.kind) == (__file__, "custom_jvp")
+
+
+RULE = Rule("f", "/a/b/rules.py", 7, "custom_vjp")
+MIXED = Report(
+    (
+        Comparison("gradient of x", "1 of 2 entries", "worst at [0]", "one entry", "1e-10", rules=(RULE,)),
+        Comparison("gradient of w", "all, by 5 %\nand more", rules=(RULE,)),
+        Comparison("gradient of b", None, reason="it is zero", optional=True),
+        Comparison("two calls", "they differ"),
+    ),
+    ("a note",),
+)
+
+
+def test_json():
+    found = json.loads(json.dumps(MIXED.to_json(), allow_nan=False))
+    assert found.keys() == {"verdict", "comparisons", "notes", "rules", "not_reached"}
+    assert (found["verdict"], found["notes"]) == ("wrong", ["a note"])
+    assert found["comparisons"][0] == {
+        "name": "gradient of x",
+        "verdict": "wrong",
+        "problem": "1 of 2 entries",
+        "reason": "",
+        "worst": "worst at [0]",
+        "where": "one entry",
+        "seen": "1e-10",
+        "kink": "",
+        "optional": False,
+        "rules": [{"name": "f", "file": "/a/b/rules.py", "line": 7, "kind": "custom_vjp"}],
+    }
+    assert [(row["verdict"], row["problem"]) for row in found["comparisons"][2:]] == [
+        ("not checked", None),
+        ("wrong", "they differ"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workspace", "file", "place"),
+    [
+        ("/a", "/a/b/rules.py", "file=b/rules.py,line=7,"),
+        ("/c", "/a/b/one,two.py", "file=/a/b/one%2Ctwo.py,line=7,"),
+        ("/a", "<stdin>", ""),
+    ],
+)
+def test_annotations_of_github(monkeypatch, workspace, file, place):
+    """One for each rule: GitHub shows ten of a step."""
+    monkeypatch.setenv("GITHUB_WORKSPACE", workspace)
+    rows = [replace(row, rules=(replace(RULE, file=file),) if row.rules else ()) for row in MIXED.comparisons]
+    of_rule, other = Report(tuple(rows)).annotations()
+    assert of_rule == (
+        f"::error {place}title=custom_vjp of f is wrong::gradient of x: WRONG: 1 of 2 entries; worst at [0]; "
+        "where: one entry; would have seen 1e-10%0Agradient of w: WRONG: all, by 5 %25%0Aand more"
+    )
+    assert other == "::error title=a gradient is wrong::two calls: WRONG: they differ"
 
 
 def test_pytest_shows_the_report(tmp_path):

@@ -58,14 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def check_vjp() -> Callable[..., Any]:
+def check_vjp(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`jaxcnn.check.gradients`, of the same arguments, that fails the test unless the verdict is right."""
     from jaxcnn import check
+    from jaxcnn.check.annotations import on_github
 
     def check_vjp(f: Callable[..., Any], *args: Any, **options: Any) -> check.Report:
         __tracebackhide__ = True
         report = check.gradients(f, *args, **options)
         if not report:
+            if on_github():
+                request.node.add_report_section("call", "annotations", "\n".join(report.annotations()))
             pytest.fail(f"{getattr(f, '__name__', f)} is {report.verdict}\n{report}")
         return report
 
@@ -173,6 +176,10 @@ class _Recording:
             terminalreporter.section(f"custom rules (--vjp={','.join(self.wanted)})")
             for line in found.lines(self.config.rootpath, every=self.config.option.verbose >= 0):
                 terminalreporter.line(line, red="WRONG" in line)
+            from jaxcnn.check.annotations import on_github
+
+            for line in found.annotations() if on_github() else ():
+                terminalreporter.line(line)
 
 
 def _path(config: pytest.Config, report: str) -> Path:

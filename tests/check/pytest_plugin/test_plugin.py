@@ -120,7 +120,9 @@ def test_lowered_only():
 
 
 def test_every_rule_of_a_suite_is_checked(pytester, monkeypatch):
-    """In a worker of pytest-xdist: what it found comes to the process that writes."""
+    """In a worker of pytest-xdist, on GitHub: what it found comes to the process that writes, and annotates."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     pytester.makepyfile(test_suite=SUITE)
     options = ("--vjp=all,-untold", "--vjp-limit=2", "--vjp-report=rules.json")
@@ -136,6 +138,8 @@ def test_every_rule_of_a_suite_is_checked(pytester, monkeypatch):
             "not checked: noisy (test_suite.py:*): it was traced, but never computed, *",
             "5 custom rules at 8 signatures: 1 wrong, 1 not checked, 6 right; *",
             "left out: 1 signature beyond --vjp-limit, 2 rules that --vjp does not ask for",
+            f"::error file=test_suite.py,line={line},title=custom_vjp of product is wrong::"
+            "for float32[[]2,3], float32[[]2,3]%0Agradient of w: WRONG: 6 of 6 entries; *",
         ]
     )
     found = json.loads((pytester.path / "rules.json").read_text())
@@ -209,6 +213,18 @@ def test_fixture(check_vjp):
     assert check_vjp(good, x)
     with pytest.raises(pytest.fail.Exception, match=r"wrong\noutput: right;(.*\n)*gradient of .*: WRONG: 5 of 5"):
         check_vjp(bad, x)
+
+
+def test_a_failed_fixture_annotates_on_github(pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    before = SUITE.partition("right, wrong =")[0].replace('assert "jax" not', "#")
+    pytester.makepyfile(test_mine=f"{before}\n\ndef test_wrong(check_vjp):\n    check_vjp(with_sign(-1), X, X)\n")
+    result = pytester.runpytest_inprocess("-p", "pytest_jaxcnn")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["::error file=test_mine.py,line=17,title=custom_vjp of product is wrong::gradient of w:*"]
+    )
 
 
 @pytest.mark.parametrize(
