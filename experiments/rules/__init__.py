@@ -1,6 +1,7 @@
 """Custom rules, right ones and wrong ones, of the sizes of real layers: what a checker has to tell apart.
 
-All but the models are written in plain JAX as a user writes them, and know nothing of jaxcnn.
+The rules are written in plain JAX as a user writes them, and know nothing of jaxcnn. The right ones of MODELS are those of
+jaxcnn, in whole models: `in_training` makes them one at a time, as it takes seconds to draw and to compile them.
 """
 
 from rules.models import MODELS, in_training
@@ -10,6 +11,6 @@ from rules.rule import Rule, with_rule
 from rules.wrong import WRONG_LAYERS
 
 WRONG = [*WRONG_LAYERS, *WRONG_OTHERS]
-RIGHT = [*RIGHT_LAYERS, *RIGHT_OTHERS, *map(in_training, MODELS)]
+RIGHT = [*RIGHT_LAYERS, *RIGHT_OTHERS]
 
-__all__ = ["RIGHT", "WRONG", "Rule", "with_rule"]
+__all__ = ["MODELS", "RIGHT", "WRONG", "Rule", "in_training", "with_rule"]

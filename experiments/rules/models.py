@@ -62,4 +62,4 @@ def in_training(name: str, seed: int = 0) -> Rule:
         return jaxcnn.softmax_cross_entropy(logits.astype(jnp.float32), labels)
 
     params, x = jax.tree.map(lambda a: a.astype(dtype), (params, x))
-    return Rule(name, loss, (params, x), slow=True)
+    return Rule(name, loss, (params, x))

@@ -20,7 +20,6 @@ class Rule:
     args: tuple[Any, ...]
     said: tuple[str, ...] = ()  # what a report should say of a wrong one
     options: dict[str, Any] = field(default_factory=dict)  # of `check.gradients`
-    slow: bool = False  # whether it is left to experiments, as it takes seconds to compile
 
 
 def with_rule(f: Callable[..., Any], bwd: Callable[..., Any]) -> Any:
