@@ -58,15 +58,17 @@ def main() -> None:
             print(f"| {rule.name} | {' | '.join(said)} |", flush=True)
     found = {n: sum(not row[n][0] for (_, wrong), row in results.items() if wrong) for n in checkers}
     alarms = {n: sum(not row[n][0] for (_, wrong), row in results.items() if not wrong) for n in checkers}
-    seconds = {n: [row[n][1] for (rule, _), row in results.items() if rule not in MODELS] for n in checkers}
-    of_models = {n: [results[rule, False][n][1] for rule in MODELS] for n in checkers}
     print(f"| **found, of {len(WRONG)}** | {' | '.join(f'**{found[n]}**' for n in checkers)} |")
     print(f"| **false alarms, of {len(right)}** | {' | '.join(f'**{alarms[n]}**' for n in checkers)} |")
-    print(
-        f"| CPU seconds for a rule, with compiling, the median | {' | '.join(f'{median(seconds[n]):.1f}' for n in checkers)} |"
+    figures = (
+        ("a rule, the median", False, median),
+        ("a model, the median", True, median),
+        ("the slowest model", True, max),
     )
-    print(f"| the same for a model | {' | '.join(f'{median(of_models[n]):.1f}' for n in checkers)} |")
-    print(f"| the same for the slowest | {' | '.join(f'{max(of_models[n]):.1f}' for n in checkers)} |")
+    for of, whole, figure in figures:
+        chosen = [row for (name, _), row in results.items() if (name in MODELS) == whole]
+        seconds = [figure(row[n][1] for row in chosen) for n in checkers]
+        print(f"| CPU seconds for {of}, with compiling | {' | '.join(f'{s:.1f}' for s in seconds)} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
     print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
 

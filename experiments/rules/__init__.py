@@ -1,7 +1,7 @@
 """Custom rules, right ones and wrong ones, of the sizes of real layers: what a checker has to tell apart.
 
-The rules are written in plain JAX as a user writes them, and know nothing of jaxcnn. The right ones of MODELS are those of
-jaxcnn, in whole models: `in_training` makes them one at a time, as it takes seconds to draw and to compile them.
+Rules are written in plain JAX as a user writes them, and know nothing of jaxcnn. MODELS have the right rules of jaxcnn:
+`in_training` makes one at a time, as it takes seconds to draw and to compile it.
 """
 
 from rules.models import MODELS, in_training
