@@ -2,7 +2,7 @@
 
     python experiments/checker.py
 
-checks the wrong and the right rules of rules.py, of the sizes of real layers, with `jaxcnn.check.gradients` and with
+checks the wrong and the right rules of rules/, of the sizes of real layers, and models in training, with `jaxcnn.check.gradients` and with
 `check_grads(f, args, order=1, modes=["rev"])`, both as they come, and prints a Markdown table.
 
 Result: of 34 wrong rules jaxcnn finds 34 and check_grads 26; of 19 right ones jaxcnn calls none wrong and check_grads

@@ -3,7 +3,7 @@
 A tolerance follows from the dtype and from the length of the sums. The number of entries of an array has no part in it.
 
 The constants below are margins: each multiplies a unit of error. `python experiments/tolerances.py` prints the largest
-error, in that unit, which the right rules of experiments/rules.py make; experiments/README.md has its table.
+error, in that unit, which the right rules of experiments/rules/ make; experiments/README.md has its table.
 """
 
 import math
