@@ -196,18 +196,21 @@ def compile_program(
         CannotDerive: there is no gradient of the reference.
         RuleRaises: there is none by the rule.
     """
+    of_rule = traces.rule if rule else None  # traced here, as f is not to see JAX's 64-bit mode
     if not wide:
-        return _compiled(traces, evaluator, rule, reference, computed)
+        return _compiled(traces, evaluator, of_rule, reference, computed)
     with float64_on_cpu():
         try:
-            return _compiled(traces, widened, rule, reference, computed)
-        except (CannotDerive, RuleRaises):
+            return _compiled(traces, widened, of_rule, reference, computed)
+        except CannotDerive:
             raise
         except Exception:  # XLA cannot compile some operation for float64
-            return _compiled(traces, narrowed, rule, reference, computed)
+            return _compiled(traces, narrowed, of_rule, reference, computed)
 
 
-def _compiled(traces: Traces, make: Evaluator, rule: bool, reference: bool, computed: bool) -> Program:
+def _compiled(
+    traces: Traces, make: Evaluator, rule: core.ClosedJaxpr | None, reference: bool, computed: bool
+) -> Program:
     wide = make is not evaluator
     args: list[Any] = list(traces.case.floats)
     dy = [jax.ShapeDtypeStruct(y.shape, y.dtype) for y in traces.outputs]
@@ -220,9 +223,8 @@ def _compiled(traces: Traces, make: Evaluator, rule: bool, reference: bool, comp
         except Exception as error:
             why = without_derivative(traces.claims) or one_line(error)
             raise CannotDerive(f"JAX derives no gradient of f: {why}") from error
-    if rule:
-        of_rule = traces.rule
-        ours = jax.make_jaxpr(lambda *flat: make(of_rule)(*flat))(*args, *dy, *args) if wide else of_rule
+    if rule is not None:
+        ours = jax.make_jaxpr(lambda *flat: make(rule)(*flat))(*args, *dy, *args) if wide else rule
 
     def both(args: Sequence[Any], dy: Sequence[Any]) -> Any:
         flat = [*args, *dy]

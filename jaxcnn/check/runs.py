@@ -179,13 +179,13 @@ class Runs:
     def _entry_errors(self, own: Program) -> list[Any]:
         """The root mean square of how far the rounding of intermediate results moves each entry.
 
-        It is that of what JAX derives, or that of the rule, which may lose up to half of the digits of a usual entry.
+        It is that of what JAX derives, or that of the rule, as it would be in float32: a rule has to add up in float32
+        at least. It may lose up to half of the digits of a usual entry.
         """
         assert own.reference is not None
         args, centres = self.case.floats, (self.wide_expected, self.double_run.got)
-        precision = float(max(self.coarsest, *own.eps))
         with float64_on_cpu():
-            programs = [jax.jit(noisy(closed, precision)) for closed in (own.reference, self.traces.rule)]
+            programs = [jax.jit(noisy(own.reference)), jax.jit(noisy(self.traces.rule, tolerance.SINGLE))]
             squares = [[np.zeros(e.shape) for e in centre] for centre in centres]
             for seed in range(1, _SAMPLES + 1):
                 moved = self.points.inside(rounded_anew(args, seed=seed))

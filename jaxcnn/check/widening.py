@@ -58,7 +58,7 @@ def widened(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
     return lambda *args: _evaluated(closed.jaxpr, closed.consts, args)
 
 
-def noisy(closed: core.ClosedJaxpr, largest: float) -> Callable[..., list[Any]]:
+def noisy(closed: core.ClosedJaxpr, largest: float = 1.0) -> Callable[..., list[Any]]:
     """The function of a jaxpr for float64 arrays, with each result of an equation off by up to an eps of its dtype.
 
     `largest` bounds this eps.
