@@ -33,6 +33,7 @@ from jaxcnn.check.runs import Run
 
 MODULES = (tolerance, slopes, remainder)
 NARROW = ("NARROW_ENTRY", "NARROW_USUAL", "NARROW_SUM", "NARROW_ROUNDING")
+TOGETHER = "tolerance"  # of an entry, of which the four of NARROW are parts
 Errors = Iterator[tuple[str, float]]  # of a margin, and the error in its unit
 
 
@@ -73,6 +74,7 @@ def own_errors(examination: Examination, run: Run) -> Errors:
         error = np.abs(row.got - effect.expected)
         *units, rounding = effect.units
         units = np.stack([np.broadcast_to(unit, error.shape) for unit in (*units, rounding + effect.entry_error)])
+        yield TOGETHER, largest_ratio(error, effect.tolerance(0))
         for k, margin in enumerate(NARROW):
             counts = np.argmax(units, axis=0) == k
             yield margin, largest_ratio(error[counts], units[k][counts])
@@ -119,9 +121,18 @@ def main() -> None:
             seen[margin] = max(seen[margin], (ratio, rule.name if ratio else ""))
         jax.clear_caches()
     print("| margin | is | largest seen | in |\n| --- | --- | --- | --- |")
-    for margin in ("CANCELLED", "REDUCED_PRECISION", "DERIVED_ERROR", *NARROW, "FACTOR", "_NOISE", "_REMAINDER"):
+    for margin in (
+        "CANCELLED",
+        "REDUCED_PRECISION",
+        "DERIVED_ERROR",
+        *NARROW,
+        TOGETHER,
+        "FACTOR",
+        "_NOISE",
+        "_REMAINDER",
+    ):
         ratio, name = seen[margin]
-        value = next(getattr(module, margin) for module in MODULES if hasattr(module, margin))
+        value = next((getattr(module, margin) for module in MODULES if hasattr(module, margin)), 1)
         print(f"| `{margin}` | {value} | {ratio:.2g} | {name or 'never the largest unit'} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy"))
     print(f"\n{platform.machine()}, {platform.system()}, Python {platform.python_version()}, {versions}")
