@@ -76,7 +76,7 @@ def third_party(paths):
     """The packages of others that files import, inside functions as well."""
     names = {name.partition(".")[0] for path in paths for name, _ in imported(ast.parse(path.read_text()))}
     ours = {"jaxcnn", *(path.stem for path in (ROOT / "tests").rglob("*.py")), *(path.stem for path in EXPERIMENTS)}
-    return names - ours - {"benchmark"} - sys.stdlib_module_names
+    return names - ours - {"benchmark", "rules"} - sys.stdlib_module_names
 
 
 def test_extras_hold_what_is_imported():

@@ -3,7 +3,7 @@
 A tolerance follows from the dtype and from the length of the sums. The number of entries of an array has no part in it.
 
 The constants below are margins: each multiplies a unit of error. `python experiments/tolerances.py` prints the largest
-error, in that unit, which the right rules of experiments/rules.py make; experiments/README.md has its table.
+error, in that unit, which the right rules of experiments/rules/ make; experiments/README.md has its table.
 """
 
 import math
@@ -39,8 +39,8 @@ DERIVED_ERROR = 8
 # In the dtype of the arguments, an entry is right within the sum of NARROW_ENTRY · eps · |entry|, NARROW_USUAL · eps ·
 # (a usual entry), NARROW_SUM · (the error of a sum in float32) and NARROW_ROUNDING · (what the rounding of the
 # arguments and of the intermediate results does to the gradient). The last one is for functions that magnify the
-# rounding of their arguments, as sin(1000 x) does. None of the rules of the experiment does: its margin is that of
-# NARROW_USUAL.
+# rounding of their arguments, as sin(1000 x) and attention do. The largest errors seen are 4.2, 1.1, 3.4 and 4.3 of
+# these units, and 0.4 of the sum.
 NARROW_ENTRY, NARROW_USUAL, NARROW_SUM, NARROW_ROUNDING = 4, 8, 4, 8
 # All entries are right within a common factor. Its error may be the eps of the dtype, or FACTOR times that of JAX's
 # gradient.

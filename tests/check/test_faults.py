@@ -15,7 +15,7 @@ def _as_users_write():
 
 @pytest.mark.parametrize("rule", WRONG, ids=lambda rule: rule.name)
 def test_wrong_rule_is_found_and_located(rule):
-    report = check.gradients(rule.f, *rule.args)
+    report = check.gradients(rule.f, *rule.args, **rule.options)
     assert report.verdict == "wrong"
     for said in rule.said:
         assert said in str(report)
@@ -23,5 +23,5 @@ def test_wrong_rule_is_found_and_located(rule):
 
 @pytest.mark.parametrize("rule", RIGHT, ids=lambda rule: rule.name)
 def test_right_rule_is_right(rule):
-    report = check.gradients(rule.f, *rule.args)
+    report = check.gradients(rule.f, *rule.args, **rule.options)
     assert report.verdict == ("not checked" if rule.name == "a gradient that cancels" else "right")
