@@ -11,11 +11,11 @@ from jaxcnn.check import tolerance
 from jaxcnn.check.case import Case
 from jaxcnn.check.difference import Difference, difference
 from jaxcnn.check.points import OTHER_DY, SHRINKING
-from jaxcnn.check.programs import Traces, traced_alike
+from jaxcnn.check.programs import Traces, compile_program, traced_alike
 from jaxcnn.check.report import Comparison
-from jaxcnn.check.rules import Rule, equations_with_rules, rules_between, taken_at
+from jaxcnn.check.rules import Rule, equations_with_rules, rules_between, rules_in_branches, taken_at
 from jaxcnn.check.runs import Runs
-from jaxcnn.check.tolerance import BELOW_SINGLE, SINGLE
+from jaxcnn.check.tolerance import BELOW_SINGLE, SINGLE, usual
 from jaxcnn.check.wording import share
 
 # Both points have a largest error, in tolerances; that of a right row counts as 1. _WORSE_ELSEWHERE bounds how many
@@ -42,9 +42,25 @@ class Examination(Runs):
         def between(inputs: Sequence[bool], outputs: Sequence[bool]) -> tuple[Rule, ...]:
             return tuple(sorted(rules_between(jaxpr, inputs, outputs, taken)))
 
+        floating = [between([k == i for k in range(len(floats))], self._kept) for i in range(len(floats))]
+        uncertain = set(rules_in_branches(jaxpr, taken))
+        if uncertain.intersection(rule for rules in floating for rule in rules):
+            reached = self._rows_through_rules()
+            floating = [rules if r else () for rules, r in zip(floating, reached, strict=True)]
         of_outputs = [between([True] * len(floats), [k == i for k in range(count)]) for i in range(count)]
-        kept = [k not in self.case.ignores for k in range(count)]
-        return [*of_outputs, *(between([k == i for k in range(len(floats))], kept) for i in range(len(floats)))]
+        return [*of_outputs, *floating]
+
+    @property
+    def _kept(self) -> list[bool]:
+        """Which outputs have a cotangent that counts."""
+        return [k not in self.case.ignores for k in range(self.output_count)]
+
+    def _rows_through_rules(self) -> list[bool]:
+        """Which gradients change if none goes through a rule: so it is seen whether a branch is taken in a loop."""
+        run, stopped = self.double_run, self.traces.with_rules_stopped()
+        without = compile_program(stopped, wide=True, rule=False)(run.args, run.dy)[1][self.output_count :]
+        here = run.expected[self.output_count :]
+        return [bool(difference(w, e, 1e-9 * usual(e)).wrong.any()) for w, e in zip(without, here, strict=True)]
 
     def rules_reached(self) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
         """The rules that some gradient goes through, and the others in f."""

@@ -38,10 +38,11 @@ class _Surroundings:
     `scales` is how far one step goes in each entry. `expected` is the derived gradient at the point itself.
     """
 
-    def __init__(self, run: Run, args: Arrays, dy: Arrays, step: float) -> None:
+    def __init__(self, run: Run, args: Arrays, dy: Arrays, steps: Sequence[float]) -> None:
         self.run, self.dy = run, dy
         self.args = [np.asarray(a, np.float64) for a in args]
-        self.scales = [np.where(np.isfinite(a), step * (np.abs(a) + (usual(a) or 1.0)), 0.0) for a in self.args]
+        sizes = [np.where(np.isfinite(a), np.abs(a) + (usual(a) or 1.0), 0.0) for a in self.args]
+        self.scales = [step * size for step, size in zip(steps, sizes, strict=True)]
         self.expected = run(self.args, dy)[1]
         self.low, self.high = list(self.expected), list(self.expected)
 
@@ -73,7 +74,7 @@ class _Surroundings:
 
 
 def entries_at_kinks(
-    run: Run, gradients: Arrays, args: Arrays, dy: Arrays, wrong: Arrays, tolerance: Arrays, step: float
+    run: Run, gradients: Arrays, args: Arrays, dy: Arrays, wrong: Arrays, tolerance: Arrays, steps: Sequence[float]
 ) -> Arrays:
     """Which of the wrong entries are no errors: a boolean array for each argument.
 
@@ -93,15 +94,15 @@ def entries_at_kinks(
         dy: the cotangent, nowhere negative.
         wrong: where the two differ, for each argument.
         tolerance: how far apart two equal gradients may be, for each argument.
-        step: how far away the points close by are, relative to a usual entry.
+        steps: how far away the points close by are in each argument, relative to a usual entry.
     """
-    got, surroundings = [np.asarray(g, np.float64) for g in gradients], _Surroundings(run, args, dy, step)
+    got, surroundings = [np.asarray(g, np.float64) for g in gradients], _Surroundings(run, args, dy, steps)
     candidates = [w & d for w, d in zip(wrong, _differing(got, surroundings.expected, tolerance), strict=True)]
     candidates = _agreeing_close_by(surroundings, candidates, tolerance)
     right = _lying_between(surroundings, got, candidates, tolerance)
     # The entries that are wrong anyway must not spoil the slope of the others: they count as the derived gradient.
     judged = [np.where(w & ~r, e, g) for w, r, g, e in zip(wrong, right, got, surroundings.expected, strict=True)]
-    return right if _slopes_lie_between(surroundings, judged, step) else [np.zeros(w.shape, bool) for w in wrong]
+    return right if _slopes_lie_between(surroundings, judged, max(steps)) else [np.zeros(w.shape, bool) for w in wrong]
 
 
 def _differing(a: Arrays, b: Arrays, tolerance: Arrays) -> Arrays:
@@ -207,8 +208,8 @@ def limits(
         The expected gradients, and where they stay unknown. If the derived gradient has another limit on each side, as
         that of a norm at 0, a number between them is as expected, and any other is the nearest side.
     """
-    close_by = _Surroundings(run, args, dy, step)
-    near, far = _sides(close_by), _sides(_Surroundings(run, args, dy, _FARTHER * step))
+    close_by = _Surroundings(run, args, dy, [step] * len(args))
+    near, far = _sides(close_by), _sides(_Surroundings(run, args, dy, [_FARTHER * step] * len(args)))
     expected = [np.array(e, np.float64) for e in run(args, dy)[1]]
     unknown, between = [], []
     for e, g, (below, above), (lower, higher), m in zip(expected, gradients, near, far, missing, strict=True):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.arguments import (
@@ -82,6 +83,11 @@ def case_of(
     ), names
 
 
+def _count_of_parts(leaf: Any) -> int:
+    """How many floating-point arrays an output is: two if it is complex, none if it is neither."""
+    return 2 if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else int(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
 def _outputs(y: Any) -> int:
     return len(y) if isinstance(y, tuple | list | dict) else 1
 
@@ -114,8 +120,8 @@ def _cotangents(caller: str, dy: Any, y: Any) -> Callable[[Sequence[Any]], list[
         if callable(dy):
             rest, filled = list(random), []
             for leaf in leaves:
-                parts = [rest.pop(0) for _ in split([leaf])]
-                filled.append(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1] if parts else None)
+                parts = [rest.pop(0) for _ in range(_count_of_parts(leaf))]
+                filled.append(parts[0] if len(parts) == 1 else jax.lax.complex(*parts) if parts else None)
             given = dy(jax.tree.unflatten(structure, filled))
         flat = jax.tree.leaves(given, is_leaf=lambda leaf: leaf is None)
         floats = split([leaf for leaf in flat if leaf is not None and is_inexact(leaf)])

@@ -25,7 +25,7 @@ from jaxcnn.check.tolerance import eps_of_results, longest_sum
 from jaxcnn.check.widening import wide as widest
 from jaxcnn.check.widening import wide_type, widened, without_dilations
 from jaxcnn.check.wording import one_line
-from jaxcnn.transforms.derived import without_rules
+from jaxcnn.transforms.derived import with_rules_stopped, without_rules
 
 Arrays = list[np.ndarray]
 Evaluator = Callable[[core.ClosedJaxpr], Callable[..., list[Any]]]
@@ -100,6 +100,12 @@ class Traces:
             return None
         other.reference = without_dilations(without_rules(reference))
         other.claims = other.reference if claims is reference else without_dilations(without_rules(claims))
+        return other
+
+    def with_rules_stopped(self) -> "Traces":
+        """The same with a reference through whose rules no gradient goes."""
+        other = copy(self)
+        other.reference = other.claims = without_dilations(with_rules_stopped(self.function))
         return other
 
     @cached_property
@@ -234,6 +240,8 @@ def _compiled(
     compiled = jax.jit(both).lower(args, dy).compile()
     dtypes, dy_dtypes = (tuple(jnp.result_type(a) for a in arrays) for arrays in (args, dy))
     eps = [tuple(eps_of_results(jaxpr.jaxpr)) if jaxpr is not None else () for jaxpr in (theirs, ours)]
+    if theirs is None and not wide:  # a rule may use as little precision as its function, whatever it does itself
+        eps[1] = (max(eps_of_results(traces.claims.jaxpr)),) * len(eps[1])
     length = max(longest_sum(jaxpr.jaxpr) for jaxpr in (theirs, ours) if jaxpr is not None)
     return Program(compiled, wide, dtypes, dy_dtypes, eps[0] or eps[1], eps[1] or eps[0], length, theirs)
 

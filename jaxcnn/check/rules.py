@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,16 @@ def rules_between(jaxpr: core.Jaxpr, inputs: Sequence[bool], outputs: Sequence[b
             for inner in taken.branches(eqn):
                 found |= rules_between(inner, [True] * len(inner.invars), [True] * len(inner.outvars), taken)
     return found
+
+
+def rules_in_branches(jaxpr: core.Jaxpr, taken: "Taken", inside: bool = False) -> Iterator[Rule]:
+    """The rules in branches of which it is not known whether they are taken."""
+    for eqn in jaxpr.eqns:
+        if inside and rule_of(eqn):
+            yield cast(Rule, rule_of(eqn))
+        unknown = eqn.primitive.name == "cond" and id(eqn) not in taken.indices
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from rules_in_branches(inner, taken, inside or unknown)
 
 
 class Taken:

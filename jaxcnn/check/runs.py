@@ -18,7 +18,7 @@ from jaxcnn.check.tolerance import DOUBLE, RoundingEffect, eps_of_results, float
 from jaxcnn.check.widening import noisy
 
 # To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
-# _EPS_PER_STEP eps of the coarsest dtype that the gradients are computed in. Numbers that tie when they are rounded are
+# _EPS_PER_STEP eps of the coarsest dtype that its gradient is computed in. Numbers that tie when they are rounded are
 # up to 1 eps apart, so it is more than 1. The step is at least _SMALLEST_STEP, which the resolution of float64 bounds
 # from below, and from above the change of a smooth gradient within a step: 1e-7 is 4e8 eps of float64.
 _EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
@@ -250,10 +250,13 @@ class Runs:
             return run.kinks
         dy = [np.abs(np.asarray(d)) for d in run.dy]
         claimed = (run.program(run.args, dy)[0] or self.double(run.args, dy)[1])[count:]
-        eps = max(self.coarsest, *self.double.eps) if run.program is not self.double else max(self.double.eps)
-        step = max(_SMALLEST_STEP, _EPS_PER_STEP * eps)
+        eps = list(self.double.eps[count:])
+        if run.program is not self.double:
+            own = [float(jnp.finfo(dtype).eps) for dtype in self.dtypes]
+            eps = [max(triple) for triple in zip(eps, own, run.program.eps[count:], strict=True)]
+        steps = [max(_SMALLEST_STEP, _EPS_PER_STEP * e) for e in eps]
         tolerated = [row.tolerance for row in rows[count:]]
-        found = entries_at_kinks(self._wide_gradients, claimed, run.args, dy, wrong[count:], tolerated, step)
+        found = entries_at_kinks(self._wide_gradients, claimed, run.args, dy, wrong[count:], tolerated, steps)
         return [*run.kinks[:count], *found]
 
     def differences(self, run: Run, got: Arrays) -> list[Difference]:

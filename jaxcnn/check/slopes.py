@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.check.points import OTHER_DY, Points, wide_arrays
+from jaxcnn.check.points import Points, wide_arrays
 from jaxcnn.check.programs import Traces, compile_program, evaluator, float64_on_cpu, generator
 from jaxcnn.check.tolerance import BELOW_SINGLE, DOUBLE, SINGLE, eps_of_results, longest_sum, usual
 from jaxcnn.check.widening import widened
@@ -97,7 +97,7 @@ class Slopes:
 
     def rescaled(self) -> "Slopes":
         """The same at the other point, for a dy of another size and sign."""
-        return self._moved_to(self.points.other_args(), [OTHER_DY * d for d in self.dy])
+        return self._moved_to(self.points.other_args(), self.points.other_dy(self.dy))
 
     def _moved_to(self, args: Sequence[np.ndarray], dy: Sequence[np.ndarray]) -> "Slopes":
         moved = copy(self)

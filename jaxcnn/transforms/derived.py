@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.extend import core
 
 from jaxcnn.contract import arguments
@@ -57,6 +58,16 @@ class _RuleRemover(Rewriter):
         return None
 
 
+class _RuleStopper(Rewriter):
+    """Lets no gradient through the calls of custom rules."""
+
+    def replaced_by(self, eqn):
+        if eqn.primitive not in (core.primitives.custom_vjp_call_p, core.primitives.custom_jvp_call_p):
+            return None
+        call = eqn.params["call_jaxpr"]
+        return jax.make_jaxpr(lambda *args: jax.lax.stop_gradient(core.jaxpr_as_fun(call)(*args)))(*call.in_avals)
+
+
 _KINDS = ("custom_vjp", "custom_jvp")
 _rule_remover = _RuleRemover(_KINDS)
 _removers = {_KINDS: _rule_remover, ("custom_vjp",): _RuleRemover(("custom_vjp",))}
@@ -65,3 +76,11 @@ _removers = {_KINDS: _rule_remover, ("custom_vjp",): _RuleRemover(("custom_vjp",
 def without_rules(closed: core.ClosedJaxpr, kinds: Sequence[str] = _KINDS) -> core.ClosedJaxpr:
     """A jaxpr with every custom rule of some kinds in it replaced by the function that the rule belongs to."""
     return _removers[tuple(kinds)].closed_jaxpr(closed)
+
+
+_rule_stopper = _RuleStopper()
+
+
+def with_rules_stopped(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """A jaxpr that computes the same, with no gradient through any custom rule."""
+    return _rule_stopper.closed_jaxpr(closed)
