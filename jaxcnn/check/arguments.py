@@ -109,7 +109,8 @@ def floating_arguments(
             chosen += [i] if is_inexact(leaf) else []
     if not chosen:
         where = "args" if argnums is None else f"args at argnums={argnums}"
-        raise TypeError(f"{caller}: {where} must hold a floating-point array, got none")
+        hint = ": name a Python float in argnums" if any(isinstance(leaf, float) for leaf in leaves) else ""
+        raise TypeError(f"{caller}: {where} must hold a floating-point array, got none{hint}")
 
     def rebuild(floats: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         rest, replaced = list(floats), {}
@@ -186,9 +187,10 @@ def checked_tolerance(caller: str, rtol: float | None) -> float:
     """rtol as a positive number; 1e-10 where it is None."""
     if rtol is None:
         return 1e-10
-    if not (isinstance(rtol, (int, float)) and 0 < rtol < float("inf")):
+    is_number = isinstance(rtol, (int, float, np.number)) and not isinstance(rtol, bool)
+    if not (is_number and 0 < rtol < float("inf")):
         raise ValueError(f"{caller}: rtol must be a positive number, got {rtol!r}")
-    return rtol
+    return float(rtol)
 
 
 def is_inexact(leaf: Any) -> bool:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from rules import conv_but, with_rule
+from rules import with_rule
+from rules.layers import conv_but
 
 import jaxcnn
 from jaxcnn import check

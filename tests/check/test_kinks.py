@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rules import first_of_ties, max_of_patches, max_pool, with_rule
+from rules import with_rule
+from rules.layers import first_of_ties, max_of_patches, max_pool
 
 from jaxcnn import check
 

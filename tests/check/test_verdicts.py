@@ -284,7 +284,7 @@ def cases():
         "a complex square, conjugate": ("wrong", (square(2, conj=True), Z), {}, "z (imaginary part): WRONG"),
         "complex beside real": ("wrong", (lambda x: (square(3)(x + 0j), x), X), {}, "output 0 (real part)"),
         # rules that raise
-        "a rule that raises": ("wrong", (with_rule(jnp.sin, raising), X), {}, "rules.py"),
+        "a rule that raises": ("wrong", (with_rule(jnp.sin, raising), X), {}, "rule.py"),
         "a rule that returns too much": ("wrong", (with_rule(jnp.sin, lambda x, dy: (dy, dy)), X), {}, "raises"),
         "a rule that cannot take bfloat16": (
             "wrong",
@@ -355,7 +355,7 @@ def test_verdict(name):
 def test_a_rule_is_named_with_its_place():
     rule = check.gradients(sine(), X).rules[0]
     assert (rule.name, rule.kind) == ("sin", "custom_vjp")
-    assert rule.file.endswith("rules.py")
+    assert rule.file.endswith("rule.py")
     assert rule.line > 1
 
 

@@ -161,7 +161,7 @@ def test_recorder():
     """Arrays are kept as they were, large ones are not, and JAX is left as it was."""
     f = with_rule(jnp.sin, lambda x, dy: (dy * jnp.cos(x),))
     x, before = np.ones(3), jax.custom_vjp.__call__
-    recorder = Recorder(["rules.py:sin"], limit=1)
+    recorder = Recorder(["rule.py:sin"], limit=1)
     recorder.start()
     try:
         f(jnp.zeros(1 << 20))
