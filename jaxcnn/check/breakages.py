@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcnn.check.programs import generator
+from jaxcnn.check.traces import generator
 
 _RANDOM = generator("breakages")
 

@@ -11,9 +11,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxcnn.check.difference import difference
 from jaxcnn.check.examination import Examination
-from jaxcnn.check.programs import Arrays, float64_on_cpu
+from jaxcnn.check.programs import Arrays
 from jaxcnn.check.report import Comparison
 from jaxcnn.check.runs import Run
+from jaxcnn.check.traces import float64_on_cpu
 from jaxcnn.check.widening import widened
 from jaxcnn.check.wording import one_line
 
@@ -54,7 +55,7 @@ def consistency(examination: Examination) -> tuple[list[Comparison], list[str]]:
 
 def _without_jit(examination: Examination) -> Comparison:
     """The rule step by step, in the dtype of the arguments."""
-    name, case = "under without jit", examination.case
+    name, case = "without jit", examination.case
     run = examination.own_run or examination.double_run
     dy = [jnp.asarray(d).astype(y.dtype) for d, y in zip(run.dy, examination.traces.outputs, strict=True)]
     try:

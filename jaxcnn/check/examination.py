@@ -11,11 +11,12 @@ from jaxcnn.check import tolerance
 from jaxcnn.check.case import Case
 from jaxcnn.check.difference import Difference, difference
 from jaxcnn.check.points import OTHER_DY, SHRINKING
-from jaxcnn.check.programs import Traces, compile_program, traced_alike
+from jaxcnn.check.programs import compile_program
 from jaxcnn.check.report import Comparison
 from jaxcnn.check.rules import Rule, equations_with_rules, rules_between, rules_in_branches, taken_at
 from jaxcnn.check.runs import Runs
 from jaxcnn.check.tolerance import BELOW_SINGLE, SINGLE, usual
+from jaxcnn.check.traces import Traces, traced_alike
 from jaxcnn.check.wording import share
 
 # Both points have a largest error, in tolerances; that of a right row counts as 1. _WORSE_ELSEWHERE bounds how many

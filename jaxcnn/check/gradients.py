@@ -13,10 +13,11 @@ from jaxcnn.check.differences import compare_differences, outputs_by_rule
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.implementations import compare_implementations
 from jaxcnn.check.options import CannotTrace, case_of
-from jaxcnn.check.programs import CannotDerive, RuleRaises, Traces, compile_program, evaluator
+from jaxcnn.check.programs import compile_program
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.rules import equations_with_rules
 from jaxcnn.check.slopes import Slopes
+from jaxcnn.check.traces import CannotDerive, RuleRaises, Traces, evaluator
 from jaxcnn.check.wording import one_line
 
 

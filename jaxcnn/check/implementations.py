@@ -10,8 +10,8 @@ import jax
 from jaxcnn.check.case import Case
 from jaxcnn.check.difference import difference
 from jaxcnn.check.examination import Examination
-from jaxcnn.check.programs import CannotDerive, RuleRaises, Traces
 from jaxcnn.check.report import Comparison
+from jaxcnn.check.traces import CannotDerive, RuleRaises, Traces
 
 
 def compare_implementations(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxcnn.check.difference import difference
-from jaxcnn.check.programs import generator
 from jaxcnn.check.tolerance import usual
+from jaxcnn.check.traces import generator
 
 Arrays = Sequence[np.ndarray]
 Run = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]  # (args, dy) -> gradients of the rule, and expected ones

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.case import Case
-from jaxcnn.check.programs import Arrays, evaluator, float64_on_cpu, generator
+from jaxcnn.check.programs import Arrays
+from jaxcnn.check.traces import evaluator, float64_on_cpu, generator
 from jaxcnn.check.widening import scrambled, widened
 
 # At the other point each entry is smaller by up to this share, and has the same sign: most functions are defined there.

@@ -10,10 +10,10 @@ import jax
 from jaxcnn.check.arguments import checked_seed, floating_arguments
 from jaxcnn.check.case import Case
 from jaxcnn.check.differences import KINK, compare_slopes
-from jaxcnn.check.programs import Traces
 from jaxcnn.check.report import Comparison, Report
 from jaxcnn.check.slopes import Slopes
 from jaxcnn.check.tolerance import DOUBLE
+from jaxcnn.check.traces import Traces
 
 # _LINEAR bounds f(2u) - 2 f(u) + f(0) of a linear f, in units of the noise of f(2u). Rounding of the three values makes
 # up to 1 + 2 + 1 = 4 units if all have the noise of f(2u). That of f(u) and f(0) is larger where f(2u) is near 0.

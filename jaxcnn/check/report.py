@@ -55,13 +55,17 @@ class Comparison:
             return f"WRONG: {self.problem}"
         return f"not checked: {self.reason}" if self.reason else RIGHT
 
+    @property
+    def seen_if_checked(self) -> str:
+        return "" if self.reason else self.seen
+
     def to_json(self) -> dict[str, Any]:
         """What `Report.to_json` has for it."""
         names = ("name", "verdict", "problem", "reason", "worst", "where", "seen", "kink", "optional")
         return {**{name: getattr(self, name) for name in names}, "rules": [asdict(rule) for rule in self.rules]}
 
     def __str__(self) -> str:
-        seen = self.seen and not self.reason and f"would have seen {self.seen}"
+        seen = self.seen_if_checked and f"would have seen {self.seen}"
         parts = [self.said, self.worst, self.where and f"where: {self.where}", self.kink, seen]
         return f"{self.name}: {'; '.join(filter(None, parts))}"
 
@@ -123,7 +127,10 @@ class Report:
     def table(self) -> Table:
         """The report as a table: a notebook shows it, with pictures of the errors, and `str` of it is Markdown."""
         columns = ("", "verdict", "where", "worst", "would have seen")
-        rows = [(c.name, c.said, c.where or c.kink, c.worst, c.seen) for c in self.comparisons]
+        rows = [
+            (c.name, c.said, ", ".join(filter(None, (c.where, c.kink))), c.worst, c.seen_if_checked)
+            for c in self.comparisons
+        ]
         pictures = [picture(c.errors) if c.problem and c.errors is not None else "" for c in self.comparisons]
         return Table(columns, tuple(rows), self._remarks, tuple(pictures))
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,9 +12,9 @@ from jaxcnn.check.case import Case
 from jaxcnn.check.difference import Difference, difference
 from jaxcnn.check.kinks import entries_at_kinks, limits
 from jaxcnn.check.points import Points, rounded_anew
-from jaxcnn.check.programs import Arrays, Program, Traces, compile_program, evaluator, float64_on_cpu
+from jaxcnn.check.programs import Arrays, Program, compile_program
 from jaxcnn.check.tolerance import DOUBLE, RoundingEffect, eps_of_results, float64_tolerance
-from jaxcnn.check.widening import noisy
+from jaxcnn.check.traces import Traces, evaluator
 
 # To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
 # _EPS_PER_STEP eps of the coarsest dtype that its gradient is computed in. Numbers that tie when they are rounded are
@@ -25,8 +24,6 @@ _EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
 # A gradient that is moved into the domain, entry by entry a sum of others, is off by up to _TURNED times as much as the
 # largest entry may be. The number is chosen, not measured.
 _TURNED = 4
-# How often the rounding of intermediate results is drawn anew.
-_SAMPLES = 6
 # A rule that is off by less than this share of itself and of a usual entry may be right where f is an approximation.
 _SLIGHT = 1e-3
 
@@ -58,6 +55,11 @@ class Runs:
     Attributes:
         case: what is compared.
         traces: f, its rule and its reference.
+        derives: whether there is a reference; else the rule in float64 stands for it.
+        points, dy: where the rule is looked at, and the cotangent.
+        double, own: the programs in float64, and in the dtypes of the arguments, if there is one.
+        wide_expected: what is expected at the point in float64.
+        dtypes, coarsest: of the arguments, and the eps of the coarsest of them.
         output_count: how many outputs f has. Every list of rows holds the outputs, and then the gradients.
         names: what each row is called.
         batch: the length of axis 0 of the first output, or None.
@@ -68,7 +70,7 @@ class Runs:
     """
 
     def __init__(self, case: Case, traces: Traces, names: Sequence[str] = (), derives: bool = True) -> None:
-        """`derives` is whether there is a reference. Without one the rule in float64 stands for it."""
+        """Compiles both programs, and looks at the runs; thoroughly, where something seems to be wrong."""
         self.case, self.traces, self.derives = case, traces, derives
         self.output_count = len(traces.outputs)
         self.batch = traces.outputs[0].shape[0] if traces.outputs[0].shape else None
@@ -166,7 +168,8 @@ class Runs:
         if thoroughly and self.derives:
             derived = compile_program(self.traces, wide=False, rule=False)(args, self.dy)[1]
             try:
-                errors = self._entry_errors(own)
+                got = self.double_run.got if self.case.formula else self.wide_expected
+                errors = entry_errors(self.traces, self.points, self.dy, own, self.wide_expected, got)
             except Exception:  # some operation of the rule cannot be evaluated with noise
                 errors = [0.0] * rows
         elif thoroughly:
@@ -178,31 +181,6 @@ class Runs:
         if not all(effect.derived_is_right for effect in effects[: self.output_count]):
             effects = [effect.measured_by_derived() for effect in effects]
         self.rounding = [replace(effect, entry_error=e) for effect, e in zip(effects, errors, strict=True)]
-
-    def _entry_errors(self, own: Program) -> list[Any]:
-        """The root mean square of how far the rounding of intermediate results moves each entry.
-
-        It is that of what JAX derives, or that of the rule, as it would be in float32: a rule has to add up in float32
-        at least.
-        """
-        assert own.reference is not None
-        args, centres = self.case.floats, (self.wide_expected, self.double_run.got)
-        with float64_on_cpu():
-            programs = [jax.jit(noisy(own.reference)), jax.jit(noisy(self.traces.rule, tolerance.SINGLE))]
-            squares = [[np.zeros(e.shape) for e in centre] for centre in centres]
-            for seed in range(1, _SAMPLES + 1):
-                moved = self.points.inside(rounded_anew(args, seed=seed))
-                flat = [*moved, *rounded_anew(self.dy, own.dy_dtypes, seed)]
-                for sums, program, rest, centre in zip(squares, programs, ([], moved), centres, strict=True):
-                    for total, m, e in zip(sums, program(*flat, *rest), centre, strict=True):
-                        total += np.square(np.nan_to_num(np.asarray(m) - e, posinf=0, neginf=0))
-        of_derived, of_rule = ([np.sqrt(total / _SAMPLES) for total in sums] for sums in squares)
-        lost = tolerance.LOST_BY_RULE if self.case.formula else 0.0
-        bounds = [lost * e * tolerance.usual(x) for e, x in zip(own.eps, self.wide_expected, strict=True)]
-        return [
-            np.maximum(d, np.minimum(r, bound)) if r.shape == d.shape else d
-            for d, r, bound in zip(of_derived, of_rule, bounds, strict=True)
-        ]
 
     def run(
         self,

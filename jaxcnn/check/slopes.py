@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn.check.points import Points, wide_arrays
-from jaxcnn.check.programs import Traces, compile_program, evaluator, float64_on_cpu, generator
+from jaxcnn.check.programs import compile_program
 from jaxcnn.check.tolerance import BELOW_SINGLE, DOUBLE, SINGLE, eps_of_results, longest_sum, usual
+from jaxcnn.check.traces import Traces, evaluator, float64_on_cpu, generator
 from jaxcnn.check.widening import widened
 
 # The steps of differences, relative to a usual entry: the one that fits the curvature and the rounding of f is chosen.
