@@ -52,11 +52,16 @@ class Difference:
     @property
     def relative_error(self) -> float:
         """The largest error of a wrong entry, relative to the sum of itself and a usual entry."""
+        return self.error_beyond(0.0)
+
+    def error_beyond(self, absolute: float) -> float:
+        """The same for what an error is larger than a number."""
         if self.got.shape != self.expected.shape or not self.is_wrong:
             return 0.0 if not self.is_wrong else np.inf
         wrong = self.wrong if self.wrong.any() else np.ones(self.wrong.shape, bool)
         with np.errstate(all="ignore"):
-            errors = np.abs(self.got - self.expected) / (np.abs(self.expected) + usual(self.expected))
+            errors = np.abs(self.got - self.expected) - absolute
+            errors = np.maximum(errors, 0) / (np.abs(self.expected) + usual(self.expected))
         return float(np.max(np.where(np.isfinite(errors), errors, np.inf)[wrong]))
 
     @property

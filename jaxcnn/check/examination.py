@@ -115,7 +115,11 @@ class Examination(Runs):
         """In words, by how little a row is wrong in float64 that is right in a lower precision; empty if not so."""
         if not (self.own_run and self.coarsest >= SINGLE and self._has_formula) or self._own[i].is_wrong:
             return ""
-        if self._wrong_dtype(i) or not 0 < row.relative_error <= BELOW_SINGLE:
+        effect = self.rounding[i]
+        larger = usual(row.expected) / (usual(effect.expected) or 1.0)
+        # A constant that is rounded to float32 moves a result as the rounding of an argument does.
+        moves = tolerance.NARROW_ROUNDING * larger * effect.input_error if effect.eps <= SINGLE else 0.0
+        if self._wrong_dtype(i) or not row.is_wrong or row.error_beyond(moves) > BELOW_SINGLE:
             return ""
         return f"off by up to {row.relative_error:.0e} of an entry, less than float32 shows"
 
