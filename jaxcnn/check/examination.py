@@ -15,7 +15,7 @@ from jaxcnn.check.programs import compile_program
 from jaxcnn.check.report import Comparison
 from jaxcnn.check.rules import Rule, equations_with_rules, rules_between, rules_in_branches, taken_at
 from jaxcnn.check.runs import Runs
-from jaxcnn.check.tolerance import BELOW_SINGLE, SINGLE, usual
+from jaxcnn.check.tolerance import usual
 from jaxcnn.check.traces import Traces, traced_alike
 from jaxcnn.check.wording import share
 
@@ -113,13 +113,9 @@ class Examination(Runs):
 
     def _slight(self, row: Difference, i: int) -> str:
         """In words, by how little a row is wrong in float64 that is right in a lower precision; empty if not so."""
-        if not (self.own_run and self.coarsest >= SINGLE and self._has_formula) or self._own[i].is_wrong:
+        if not (self.own_run and self._has_formula) or self._own[i].is_wrong or self._wrong_dtype(i):
             return ""
-        effect = self.rounding[i]
-        larger = usual(row.expected) / (usual(effect.expected) or 1.0)
-        # A constant that is rounded to float32 moves a result as the rounding of an argument does.
-        moves = tolerance.NARROW_ROUNDING * larger * effect.input_error if effect.eps <= SINGLE else 0.0
-        if self._wrong_dtype(i) or not row.is_wrong or row.error_beyond(moves) > BELOW_SINGLE:
+        if not row.is_wrong or not self.is_below_single(i, row):
             return ""
         return f"off by up to {row.relative_error:.0e} of an entry, less than float32 shows"
 

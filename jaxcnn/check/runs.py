@@ -14,7 +14,7 @@ from jaxcnn.check.kinks import entries_at_kinks, limits
 from jaxcnn.check.points import Points, rounded_anew
 from jaxcnn.check.programs import Arrays, Program, compile_program
 from jaxcnn.check.rounding import entry_errors
-from jaxcnn.check.tolerance import DOUBLE, RoundingEffect, eps_of_results, float64_tolerance
+from jaxcnn.check.tolerance import BELOW_SINGLE, DOUBLE, SINGLE, RoundingEffect, eps_of_results, float64_tolerance
 from jaxcnn.check.traces import Traces, evaluator
 
 # To look for kinks each entry moves by up to a step, relative to the sum of itself and a usual entry. The step is
@@ -145,10 +145,23 @@ class Runs:
         except Exception:
             convinced = False
         else:
-            convinced = not any(map(self._wrong, (self.double_run, self.elsewhere_run, self.own_run)))
+            runs = self.double_run, self.elsewhere_run
+            rows = [row for run in runs for row in enumerate(self.differences(run, run.got))]
+            near = all(not row.is_wrong or self.is_below_single(i, row) for i, row in rows)
+            convinced = near and not self._wrong(self.own_run)
         if not convinced:
             self.traces, self.double, self.rounding = mine
             self._look()
+
+    def is_below_single(self, i: int, row: Difference) -> bool:
+        """Whether a row in float64 is off by less than what arguments in float32, or coarser, show."""
+        if self.coarsest < SINGLE or not self.rounding:
+            return False
+        effect = self.rounding[i]
+        larger = tolerance.usual(row.expected) / (tolerance.usual(effect.expected) or 1.0)
+        # A constant that is rounded to float32 moves a result as the rounding of an argument does.
+        moves = tolerance.NARROW_ROUNDING * larger * effect.input_error if effect.eps <= SINGLE else 0.0
+        return row.error_beyond(moves) <= BELOW_SINGLE
 
     def _has_own_run(self) -> bool:
         """Whether something is computed below float64."""
