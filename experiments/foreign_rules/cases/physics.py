@@ -119,6 +119,6 @@ def _():
 def _():
     return call(
         lambda f: module("s2fft.transforms.c_backend_spherical").ssht_inverse(f, 6),
-        normal(6, 11) + 0j,
+        (normal(6, 11) + 0j).astype(jnp.complex128),
         precision="float64",
     )
