@@ -30,8 +30,7 @@ from jaxcnn.check import remainder, slopes, tolerance
 from jaxcnn.check.case import Case
 from jaxcnn.check.examination import Examination
 from jaxcnn.check.options import case_of
-from jaxcnn.check.programs import compile_program
-from jaxcnn.check.runs import Run
+from jaxcnn.check.programs import Run, compile_program
 from jaxcnn.check.traces import CannotDerive, Traces
 
 MODULES = (tolerance, slopes, remainder)

@@ -11,9 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxcnn.check.difference import difference
 from jaxcnn.check.examination import Examination
-from jaxcnn.check.programs import Arrays
+from jaxcnn.check.programs import Arrays, Run
 from jaxcnn.check.report import Comparison
-from jaxcnn.check.runs import Run
 from jaxcnn.check.traces import float64_on_cpu
 from jaxcnn.check.widening import widened
 from jaxcnn.check.wording import one_line

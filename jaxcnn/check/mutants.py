@@ -11,9 +11,8 @@ import numpy as np
 from jaxcnn.check.breakages import BREAKAGES, Call
 from jaxcnn.check.examination import Examination, examined
 from jaxcnn.check.options import case_of
-from jaxcnn.check.programs import Arrays, Program
+from jaxcnn.check.programs import Arrays, Program, Run
 from jaxcnn.check.report import WRONG, Report
-from jaxcnn.check.runs import Run
 
 
 @dataclass(frozen=True)

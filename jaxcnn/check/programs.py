@@ -70,6 +70,24 @@ class Program:
             return list(map(np.asarray, got)), list(map(np.asarray, expected))
 
 
+@dataclass(frozen=True)
+class Run:
+    """A program at a point: outputs and gradients as the rule gives them, and as JAX derives them.
+
+    Attributes:
+        kinks: for each output and gradient, which entries may differ as the function has a kink there.
+        unknown: for each output and gradient, which entries have no expected number.
+    """
+
+    program: Program
+    args: Sequence[Any]
+    dy: Sequence[Any]
+    got: Arrays
+    expected: Arrays
+    kinks: Sequence[Any]
+    unknown: Sequence[Any]
+
+
 def compile_program(
     traces: Traces, wide: bool, rule: bool = True, reference: bool = True, computed: bool = True
 ) -> Program:

@@ -1,7 +1,7 @@
 """The runs in which a rule is compared: in float64, in the dtype of the arguments, and at another point."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxcnn.check.case import Case
 from jaxcnn.check.difference import Difference, difference
 from jaxcnn.check.kinks import entries_at_kinks, limits
 from jaxcnn.check.points import Points, rounded_anew
-from jaxcnn.check.programs import Arrays, Program, compile_program
+from jaxcnn.check.programs import Arrays, Program, Run, compile_program
 from jaxcnn.check.rounding import entry_errors
 from jaxcnn.check.tolerance import BELOW_SINGLE, DOUBLE, SINGLE, RoundingEffect, eps_of_results, float64_tolerance
 from jaxcnn.check.traces import Traces, evaluator
@@ -27,24 +27,6 @@ _EPS_PER_STEP, _SMALLEST_STEP = 4, 1e-7
 _TURNED = 4
 # A rule that is off by less than this share of itself and of a usual entry may be right where f is an approximation.
 _SLIGHT = 1e-3
-
-
-@dataclass(frozen=True)
-class Run:
-    """A program at a point: outputs and gradients as the rule gives them, and as JAX derives them.
-
-    Attributes:
-        kinks: for each output and gradient, which entries may differ as the function has a kink there.
-        unknown: for each output and gradient, which entries have no expected number.
-    """
-
-    program: Program
-    args: Sequence[Any]
-    dy: Sequence[Any]
-    got: Arrays
-    expected: Arrays
-    kinks: Sequence[Any]
-    unknown: Sequence[Any]
 
 
 class Runs:
