@@ -7,8 +7,9 @@ checks the wrong and the right rules of rules/, of the sizes of real layers, and
 Markdown table.
 
 Result: of 48 wrong rules jaxcnn finds 48 and check_grads 37; of 46 right ones, ten of them models, jaxcnn calls none
-wrong and check_grads 26. A rule takes 0.3 CPU seconds in the median and a model 7.9, 10.3 at most, compiling included,
-with check_grads 0.3, 6.3 and 9.7 (2 shared cores of an AMD EPYC, Linux, Python 3.11.7, jax and jaxlib 0.10.2, numpy 2.4.6; November 2026).
+wrong and check_grads 26. A rule takes 0.3 CPU seconds in the median and a model 7.9, 10.3 at most, compiling included;
+with check_grads 0.3, 6.3 and 9.7 (2 shared cores of an AMD EPYC, Linux, Python 3.11.7, jax and jaxlib 0.10.2, numpy
+2.4.6; November 2026).
 """
 
 import platform

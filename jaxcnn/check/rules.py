@@ -13,6 +13,7 @@ from jax.extend import core
 
 from jaxcnn.check.equations import CALLS, results, struct_of, variables
 from jaxcnn.check.wording import one_line
+from jaxcnn.transforms.derived import is_of_kernel
 
 _BACKWARD = {"custom_vjp_call": "bwd", "custom_jvp_call": "jvp_jaxpr_fun"}
 _OF_JAX = f"{Path(jax.__file__).parent}{os.sep}"
@@ -41,7 +42,7 @@ class Rule:
 def rule_of(eqn: core.JaxprEqn) -> Rule | None:
     """The rule of an equation, or None if it has none."""
     kind = eqn.primitive.name
-    if kind not in _BACKWARD:
+    if kind not in _BACKWARD or is_of_kernel(eqn):
         return None
     name, file, line = _source(eqn.params["call_jaxpr"].jaxpr)
     _, rule_file, rule_line = _source(eqn.params[_BACKWARD[kind]])

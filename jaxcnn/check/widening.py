@@ -18,7 +18,6 @@ from jaxcnn.transforms.jaxprs import Rewriter
 
 # These do what their jaxpr does, too.
 _CALLS = CALLS | {
-    "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "custom_vmap_call": "call",
     "remat_opt": "fwd_jaxpr",
@@ -127,6 +126,8 @@ def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Calla
         inner = eqn.params[_CALLS[name]]
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
         return _evaluated(jaxpr, consts, inputs, noise)
+    if name == "custom_jvp_call":
+        return _with_its_jvp(eqn, inputs, of, noise)
     if name == "reduce_precision":
         return inputs
     if name == "shard_map":
@@ -158,6 +159,31 @@ def _undilated(eqn: core.JaxprEqn) -> dict[str, Any]:
             strides[i] = of_x[i] = of_w[i] = 1
             padding[i] = (low, out + window - 1 - size - low)
     return params | dict(zip(names, map(tuple, (strides, of_x, of_w, padding)), strict=True))
+
+
+def _with_its_jvp(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Callable[..., Any]) -> Sequence[Any]:
+    """The results of a custom JVP that stays in a function: its derivative is by its rule, traced in its own dtypes."""
+    call, own = eqn.params["call_jaxpr"], list(map(struct_of, eqn.invars))
+    inexact = [i for i, a in enumerate(own) if jnp.issubdtype(a.dtype, jnp.inexact)]
+
+    @jax.custom_jvp
+    def f(*args: Any) -> tuple[Any, ...]:
+        return tuple(_evaluated(call.jaxpr, call.consts, args, noise))
+
+    def tangents_of(args: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        def of_inexact(*floats: Any) -> list[Any]:
+            replaced = dict(zip(inexact, floats, strict=True))
+            return results(eqn, [replaced.get(i, a) for i, a in enumerate(args)], of)
+
+        return jax.jvp(of_inexact, [args[i] for i in inexact], list(tangents))[1]
+
+    @f.defjvp
+    def rule(args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+        closed = jax.make_jaxpr(tangents_of)(own, [own[i] for i in inexact])
+        moved = _evaluated(closed.jaxpr, closed.consts, [*args, *(tangents[i] for i in inexact)], noise)
+        return f(*args), tuple(moved)
+
+    return f(*inputs)
 
 
 def _wide_parameter(param: Any, noise: Callable[..., Any]) -> Any:

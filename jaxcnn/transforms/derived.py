@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxcnn.transforms.jaxprs import Rewriter
 def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function f with every custom VJP and custom JVP in it replaced by the function that the rule belongs to.
 
+    The custom JVPs of jaxcnn's own kernels stay, which say what the derivative of a fast way to compute is.
     It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent
     of every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`, `jax.hessian`) works. Rules, ours or
     not, are found at any depth, inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and `shard_map`.
@@ -53,7 +55,7 @@ class _RuleRemover(Rewriter):
         self._calls = [calls[kind] for kind in kinds]
 
     def replaced_by(self, eqn):
-        if eqn.primitive in self._calls:
+        if eqn.primitive in self._calls and not is_of_kernel(eqn):
             return self.closed_jaxpr(eqn.params["call_jaxpr"])
         return None
 
@@ -68,6 +70,13 @@ class _RuleStopper(Rewriter):
         return jax.make_jaxpr(lambda *args: jax.lax.stop_gradient(core.jaxpr_as_fun(call)(*args)))(*call.in_avals)
 
 
+def is_of_kernel(eqn: core.JaxprEqn) -> bool:
+    """Whether a custom JVP is that of one of jaxcnn's kernels: it is no rule, but part of what is computed."""
+    info = getattr(eqn.params["call_jaxpr"].jaxpr, "debug_info", None)
+    return f" at {_KERNELS}" in (getattr(info, "func_src_info", None) or "")
+
+
+_KERNELS = Path(__file__).parents[1] / "kernels"
 _KINDS = ("custom_vjp", "custom_jvp")
 _rule_remover = _RuleRemover(_KINDS)
 _removers = {_KINDS: _rule_remover, ("custom_vjp",): _RuleRemover(("custom_vjp",))}

@@ -13,7 +13,15 @@ def _as_users_write():
         yield
 
 
-@pytest.mark.parametrize("rule", WRONG, ids=lambda rule: rule.name)
+# The experiment has the largest, too.
+_ENTRIES = 300_000
+
+
+def quick(rules):
+    return [rule for rule in rules if sum(getattr(arg, "size", 0) for arg in rule.args) <= _ENTRIES]
+
+
+@pytest.mark.parametrize("rule", quick(WRONG), ids=lambda rule: rule.name)
 def test_wrong_rule_is_found_and_located(rule):
     report = check.gradients(rule.f, *rule.args, **rule.options)
     assert report.verdict == "wrong"
@@ -21,7 +29,7 @@ def test_wrong_rule_is_found_and_located(rule):
         assert said in str(report)
 
 
-@pytest.mark.parametrize("rule", RIGHT, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", quick(RIGHT), ids=lambda rule: rule.name)
 def test_right_rule_is_right(rule):
     report = check.gradients(rule.f, *rule.args, **rule.options)
     assert report.verdict == ("not checked" if rule.name == "a gradient that cancels" else "right")
