@@ -126,13 +126,13 @@ def floating_arguments(
         place = path[1].idx if path[0].idx == 0 else path[1].key
         name = (argument[place] if path[0].idx == 0 else str(place)) + jax.tree_util.keystr(path[2:])
         parts = [f"{name} ({part})" for part in (REAL, IMAGINARY)] if _is_complex(leaf) else [name]
-        floats += map(_in_its_dtype, split([leaf]))
+        floats += map(_canonical, split([leaf]))
         names += parts
         positions += [place] * len(parts)
     return Arguments(caller, tuple(floats), tuple(names), tuple(positions), rebuild)
 
 
-def _in_its_dtype(leaf: Any) -> Any:
+def _canonical(leaf: Any) -> Any:
     """An array in the dtype that JAX gives it: an array of NumPy in float64 may be one in float32."""
     return np.asarray(leaf).astype(jnp.result_type(leaf)) if isinstance(leaf, np.ndarray | np.generic) else leaf
 

@@ -40,7 +40,7 @@ def consistency(examination: Examination) -> tuple[list[Comparison], list[str]]:
         notes.append(f"not looked at: sharded, as {why}")
     else:
         ways[f"sharded over {mesh.size} devices"] = (_pullback(f), one)
-    rows.append(_without_jit(examination))
+    rows.append(_step_by_step(examination))
     for name, (gradients, runs) in ways.items():
         split = mesh if name.startswith("sharded") else None
         try:
@@ -52,7 +52,7 @@ def consistency(examination: Examination) -> tuple[list[Comparison], list[str]]:
     return rows, notes
 
 
-def _without_jit(examination: Examination) -> Comparison:
+def _step_by_step(examination: Examination) -> Comparison:
     """The rule step by step, in the dtype of the arguments."""
     name, case = "without jit", examination.case
     run = examination.own_run or examination.double_run

@@ -56,7 +56,7 @@ def compare_slopes(
 
     At a kink there is a range of slopes: a point beside it is looked at as well.
     """
-    known = _without_slopes(slopes, i, name)
+    known = _known_beforehand(slopes, i, name)
     if known:
         return known
     kink, seen, steepest = "", 0.0, 0.0
@@ -85,7 +85,7 @@ def compare_slopes(
     return neighbour if neighbour.problem else said
 
 
-def _without_slopes(slopes: Slopes, i: int, name: str) -> Comparison | None:
+def _known_beforehand(slopes: Slopes, i: int, name: str) -> Comparison | None:
     """What can be said without a difference, or None."""
     gradient = slopes.gradients[i]
     if not slopes.args[i].size:

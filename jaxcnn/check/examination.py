@@ -58,7 +58,7 @@ class Examination(Runs):
 
     def _rows_through_rules(self) -> list[bool]:
         """Which gradients change if none goes through a rule: so it is seen whether a branch is taken in a loop."""
-        run, stopped = self.double_run, self.traces.with_rules_stopped()
+        run, stopped = self.double_run, self.traces.stopped()
         without = compile_program(stopped, wide=True, rule=False)(run.args, run.dy)[1][self.output_count :]
         here = run.expected[self.output_count :]
         return [bool(difference(w, e, 1e-9 * usual(e)).wrong.any()) for w, e in zip(without, here, strict=True)]

@@ -162,7 +162,7 @@ def _compared(case: Case, traces: Traces, names: Sequence[str], order: int, tran
         examination = _examination(case, traces, names)
     except CannotDerive as error:
         report = _by_differences(case, names, str(error), order > 1 or transforms)
-        return _with_derivable(report, case, names)
+        return _entrywise_faults_added(report, case, names)
     rows, notes = examination.comparisons(), []
     reached, others = examination.rules_reached()
     if transforms:
@@ -230,8 +230,11 @@ def _by_differences(case: Case, names: Sequence[str], why: str, more: bool) -> R
     return Report(tuple(rows), tuple(notes), reached, others)
 
 
-def _with_derivable(report: Report, case: Case, names: Sequence[str]) -> Report:
-    """The report with faults of custom VJPs that show entry by entry, if JAX derives a gradient by the custom JVPs."""
+def _entrywise_faults_added(report: Report, case: Case, names: Sequence[str]) -> Report:
+    """A report by differences, with what custom VJPs get wrong entry by entry.
+
+    JAX may derive a gradient of f once its custom VJPs are taken out and its custom JVPs stay.
+    """
     if {rule.kind for rule in report.rules} != {"custom_vjp", "custom_jvp"}:
         return report
     try:

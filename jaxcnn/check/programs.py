@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxcnn.check.equations import struct_of
-from jaxcnn.check.rules import without_derivative
+from jaxcnn.check.rules import underivable_primitive
 from jaxcnn.check.tolerance import eps_of_results, longest_sum
 from jaxcnn.check.traces import CannotDerive, Evaluator, Traces, evaluator, float64_on_cpu, wide_struct
 from jaxcnn.check.widening import wide as widest
@@ -124,7 +124,7 @@ def _compiled(
         try:
             theirs = jax.make_jaxpr(traces.expected(make))(args, dy)
         except Exception as error:
-            why = without_derivative(traces.claims) or one_line(error)
+            why = underivable_primitive(traces.claims) or one_line(error)
             raise CannotDerive(f"JAX derives no gradient of f: {why}") from error
     if rule is not None:
         ours = jax.make_jaxpr(lambda *flat: make(rule)(*flat))(*args, *dy, *args) if wide else rule

@@ -199,7 +199,7 @@ def _checked(record: Record) -> tuple[str, tuple[str, ...]]:
         )
     call = record.call
     try:
-        with warnings.catch_warnings(), call.as_set():
+        with warnings.catch_warnings(), call.settings_restored():
             warnings.simplefilter("ignore")
             if not call.argnums():
                 return NOT_CHECKED, ("no argument has a gradient",)

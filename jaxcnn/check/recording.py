@@ -47,7 +47,7 @@ class Call:
         return jax.tree.unflatten(self.tree, leaves)
 
     @contextlib.contextmanager
-    def as_set(self) -> Iterator[None]:
+    def settings_restored(self) -> Iterator[None]:
         """With JAX set as it was in the call."""
         with contextlib.ExitStack() as stack:
             for name, value in self.settings.items():

@@ -192,12 +192,12 @@ def _error_of(f: Callable[..., Any], ins: Sequence[Any]) -> Exception | None:
     floating = [i for i, a in enumerate(ins) if jnp.issubdtype(a.dtype, jnp.inexact)]
 
     def gradient(*args: Any) -> Any:
-        def of_floats(*floats: Any) -> Any:
+        def function_of_floats(*floats: Any) -> Any:
             replaced = dict(zip(floating, floats, strict=True))
             y = f(*[replaced.get(i, a) for i, a in enumerate(args)])
             return [leaf for leaf in y if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
-        y, vjp = jax.vjp(of_floats, *[args[i] for i in floating])
+        y, vjp = jax.vjp(function_of_floats, *[args[i] for i in floating])
         return vjp([jnp.ones_like(leaf) for leaf in y])
 
     try:
@@ -207,7 +207,7 @@ def _error_of(f: Callable[..., Any], ins: Sequence[Any]) -> Exception | None:
     return None
 
 
-def without_derivative(closed: core.ClosedJaxpr) -> str:
+def underivable_primitive(closed: core.ClosedJaxpr) -> str:
     """In words, which primitive of a jaxpr JAX derives no gradient of; empty where it is not found."""
     for eqn in closed.jaxpr.eqns:
         ins = list(map(struct_of, eqn.invars))
@@ -215,5 +215,5 @@ def without_derivative(closed: core.ClosedJaxpr) -> str:
         if error:
             inner = (core.ClosedJaxpr(j, ()) for j in core.jaxprs_in_params(eqn.params) if not j.constvars)
             own = f"{eqn.primitive.name} has none ({one_line(error)})"
-            return next(filter(None, map(without_derivative, inner)), own)
+            return next(filter(None, map(underivable_primitive, inner)), own)
     return ""

@@ -117,7 +117,7 @@ class Runs:
 
         A special function traced in float32 is an approximation that is good to float32. Its own derivative is not.
         """
-        other, mine = self.traces.in_float64(), (self.traces, self.double, self.rounding)
+        other, mine = self.traces.retraced_in_float64(), (self.traces, self.double, self.rounding)
         if other is None:
             return
         self.traces, self.rounding = other, []
@@ -192,10 +192,10 @@ class Runs:
         nothing = [np.zeros(e.shape, bool) for e in expected]
         run = Run(program, args, dy, got, expected, nothing, unknown or nothing)
         if unknown is None:
-            run = self._with_limits(run)
+            run = self._limits_filled_in(run)
         return replace(run, kinks=self._find_kinks(run))
 
-    def _with_limits(self, run: Run) -> Run:
+    def _limits_filled_in(self, run: Run) -> Run:
         """The run with limits for expected numbers that are NaN, or infinite, and with what is unknown even so."""
         missing = [~np.isfinite(e) & (np.isnan(e) | (g != e)) for g, e in zip(run.got, run.expected, strict=True)]
         count = self.output_count
@@ -238,7 +238,7 @@ class Runs:
         rows = [self._difference(run, i, got[i], run.expected[i]) for i in range(len(got))]
         rows = [row.excused(k | u) for row, k, u in zip(rows, run.kinks, run.unknown, strict=True)]
         if any(row.is_wrong for row in rows[self.output_count :]):
-            rows = self._within_domain(run, got, rows)
+            rows = self._compared_along_domain(run, got, rows)
         return rows
 
     def _difference(self, run: Run, i: int, got: np.ndarray, expected: np.ndarray) -> Difference:
@@ -261,7 +261,7 @@ class Runs:
         floor = max(rtol, effect.factor_error)
         return difference(got, effect.expected, allowed, also, dtype=effect.dtype, floor=floor)
 
-    def _within_domain(self, run: Run, got: Arrays, rows: list[Difference]) -> list[Difference]:
+    def _compared_along_domain(self, run: Run, got: Arrays, rows: list[Difference]) -> list[Difference]:
         """The rows with gradients compared within the domain, where that is possible."""
         count = self.output_count
         pulled, expected = (self.points.pulled_back(run.args, g[count:]) for g in (got, run.expected))

@@ -19,9 +19,9 @@ from jax.extend import core
 from jaxcnn.check.case import Case
 from jaxcnn.check.equations import variables
 from jaxcnn.check.rules import Rule, raising_rule
-from jaxcnn.check.widening import wide_type, without_dilations
+from jaxcnn.check.widening import dilations_removed, wide_type
 from jaxcnn.check.wording import one_line
-from jaxcnn.transforms.derived import with_rules_stopped, without_rules
+from jaxcnn.transforms.derived import rules_removed, rules_stopped
 
 Evaluator = Callable[[core.ClosedJaxpr], Callable[..., list[Any]]]
 Pullback = Callable[[Sequence[Any], Sequence[Any]], list[Any]]  # (args, dy) -> outputs, then gradients of ⟨dy, f⟩
@@ -75,15 +75,15 @@ class Traces:
     def _plain(self, name: str, f: Any, default: core.ClosedJaxpr, kinds: Sequence[str]) -> core.ClosedJaxpr:
         """The jaxpr of a function of the caller, or the default, without rules."""
         if f is None:
-            return without_dilations(without_rules(default, kinds))
+            return dilations_removed(rules_removed(default, kinds))
         closed, outputs = jax.make_jaxpr(f, return_shape=True)(*self.case.floats)
         got, expected = ([list(y.shape) for y in ys] for ys in (outputs, self.outputs))
         if got != expected:
             what = f"{name} must return what f returns, arrays of shape {expected}"
             raise ValueError(f"{self.case.arguments.caller}: {what}, got {got}")
-        return without_dilations(without_rules(closed, kinds))
+        return dilations_removed(rules_removed(closed, kinds))
 
-    def in_float64(self) -> "Traces | None":
+    def retraced_in_float64(self) -> "Traces | None":
         """The same with references that are traced for float64 arrays, where they can be."""
         other, case = copy(self), self.case
         args = [wide_struct(a) for a in case.floats]
@@ -93,14 +93,14 @@ class Traces:
                 claims = jax.make_jaxpr(case.claims)(*args) if case.claims else reference
         except Exception:
             return None
-        other.reference = without_dilations(without_rules(reference))
-        other.claims = other.reference if claims is reference else without_dilations(without_rules(claims))
+        other.reference = dilations_removed(rules_removed(reference))
+        other.claims = other.reference if claims is reference else dilations_removed(rules_removed(claims))
         return other
 
-    def with_rules_stopped(self) -> "Traces":
+    def stopped(self) -> "Traces":
         """The same with a reference through whose rules no gradient goes."""
         other = copy(self)
-        other.reference = other.claims = without_dilations(with_rules_stopped(self.function))
+        other.reference = other.claims = dilations_removed(rules_stopped(self.function))
         return other
 
     @cached_property

@@ -58,7 +58,7 @@ def widened(closed: core.ClosedJaxpr) -> Callable[..., list[Any]]:
     An equation that cannot compute in float64 computes in its own dtype. The program shows it: a jaxpr of the widened
     function has a dtype below float64 there.
     """
-    closed = without_dilations(closed)
+    closed = dilations_removed(closed)
     return lambda *args: _evaluated(closed.jaxpr, closed.consts, args)
 
 
@@ -71,7 +71,7 @@ def noisy(closed: core.ClosedJaxpr, largest: float = 1.0) -> Callable[..., list[
 
     Source: D. S. Parker, Monte Carlo Arithmetic, UCLA (1997).
     """
-    closed = without_dilations(closed)
+    closed = dilations_removed(closed)
     return lambda *args: _evaluated(closed.jaxpr, closed.consts, args, partial(_noise, largest))
 
 
@@ -127,7 +127,7 @@ def _results(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Calla
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
         return _evaluated(jaxpr, consts, inputs, noise)
     if name == "custom_jvp_call":
-        return _with_its_jvp(eqn, inputs, of, noise)
+        return _custom_jvp_results(eqn, inputs, of, noise)
     if name == "reduce_precision":
         return inputs
     if name == "shard_map":
@@ -161,7 +161,9 @@ def _undilated(eqn: core.JaxprEqn) -> dict[str, Any]:
     return params | dict(zip(names, map(tuple, (strides, of_x, of_w, padding)), strict=True))
 
 
-def _with_its_jvp(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Callable[..., Any]) -> Sequence[Any]:
+def _custom_jvp_results(
+    eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: Callable[..., Any]
+) -> Sequence[Any]:
     """The results of a custom JVP that stays in a function: its derivative is by its rule, traced in its own dtypes."""
     call, own = eqn.params["call_jaxpr"], list(map(struct_of, eqn.invars))
     inexact = [i for i, a in enumerate(own) if jnp.issubdtype(a.dtype, jnp.inexact)]
@@ -171,11 +173,11 @@ def _with_its_jvp(eqn: core.JaxprEqn, inputs: list[Any], of: core.Jaxpr, noise: 
         return tuple(_evaluated(call.jaxpr, call.consts, args, noise))
 
     def tangents_of(args: Sequence[Any], tangents: Sequence[Any]) -> Any:
-        def of_inexact(*floats: Any) -> list[Any]:
+        def function_of_floats(*floats: Any) -> list[Any]:
             replaced = dict(zip(inexact, floats, strict=True))
             return results(eqn, [replaced.get(i, a) for i, a in enumerate(args)], of)
 
-        return jax.jvp(of_inexact, [args[i] for i in inexact], list(tangents))[1]
+        return jax.jvp(function_of_floats, [args[i] for i in inexact], list(tangents))[1]
 
     @f.defjvp
     def rule(args: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -240,6 +242,6 @@ class _Undilating(Rewriter):
 _undilating = _Undilating()
 
 
-def without_dilations(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def dilations_removed(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
     """A jaxpr without dilations of convolutions that strides undo."""
     return _undilating.closed_jaxpr(closed)

@@ -15,10 +15,10 @@ from jaxcnn.transforms.jaxprs import Rewriter
 def derived(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function f with every custom VJP and custom JVP in it replaced by the function that the rule belongs to.
 
-    The custom JVPs of jaxcnn's own kernels stay, which say what the derivative of a fast way to compute is.
     It computes what f computes, and its derivatives are those that JAX derives: `jax.grad(derived(f))` is independent
     of every backward rule inside f, and forward mode (`jax.jvp`, `jax.jacfwd`, `jax.hessian`) works. Rules, ours or
-    not, are found at any depth, inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and `shard_map`.
+    not, are found at any depth, inside `jit`, `scan`, `while_loop`, `cond`, `remat`, `vmap` and `shard_map`. The
+    custom JVPs of jaxcnn's own kernels stay: they say what the derivative of a fast way to compute is.
 
     Args:
         f: any function. It may be called with anything, which reaches f as it came.
@@ -82,7 +82,7 @@ _rule_remover = _RuleRemover(_KINDS)
 _removers = {_KINDS: _rule_remover, ("custom_vjp",): _RuleRemover(("custom_vjp",))}
 
 
-def without_rules(closed: core.ClosedJaxpr, kinds: Sequence[str] = _KINDS) -> core.ClosedJaxpr:
+def rules_removed(closed: core.ClosedJaxpr, kinds: Sequence[str] = _KINDS) -> core.ClosedJaxpr:
     """A jaxpr with every custom rule of some kinds in it replaced by the function that the rule belongs to."""
     return _removers[tuple(kinds)].closed_jaxpr(closed)
 
@@ -90,6 +90,6 @@ def without_rules(closed: core.ClosedJaxpr, kinds: Sequence[str] = _KINDS) -> co
 _rule_stopper = _RuleStopper()
 
 
-def with_rules_stopped(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def rules_stopped(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
     """A jaxpr that computes the same, with no gradient through any custom rule."""
     return _rule_stopper.closed_jaxpr(closed)
