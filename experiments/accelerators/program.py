@@ -1,0 +1,69 @@
+"""What a compiled program says of itself: its kernels, its memory, and on a TPU how long XLA thinks that it takes."""
+
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+# The libraries' kernels by the target of XLA's custom call.
+_LIBRARY_KERNELS = {
+    "convForward": "Forward",
+    "convBiasActivationForward": "Forward",
+    "convForwardGraph": "Forward",
+    "convBackwardInput": "BackwardInput",
+    "convBackwardFilter": "BackwardFilter",
+    "gemm": "product",
+    "lt$matmul": "product",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that was compiled, and need not be able to run here.
+
+    Attributes:
+        text: the optimized HLO.
+        temporary: bytes of memory that it needs besides its arguments and results.
+        moved: bytes that it reads and writes; None where XLA does not say.
+        estimate: seconds that XLA thinks it takes; None where XLA does not say.
+        compiled_in: seconds that compiling took.
+    """
+
+    text: str
+    temporary: int
+    moved: float | None
+    estimate: float | None
+    compiled_in: float
+
+    @classmethod
+    def of(cls, lowered: Any, options: dict[str, Any] | None = None) -> "Program":
+        begin = time.perf_counter()
+        compiled = lowered.compile(options or None)
+        compiled_in = time.perf_counter() - begin
+        costs = compiled.cost_analysis() or {}
+        estimate = costs.get("optimal_seconds")
+        return cls(
+            text=compiled.as_text(),
+            temporary=compiled.memory_analysis().temp_size_in_bytes,
+            moved=costs.get("bytes accessed"),
+            estimate=None if estimate is None else estimate % 1,  # each asynchronous copy adds -1
+            compiled_in=compiled_in,
+        )
+
+    @property
+    def kernels(self) -> Counter[str]:
+        """How many kernels there are of each kind: cuDNN's convolutions, products of matrices, fusions, scatters."""
+        counts: Counter[str] = Counter()
+        for target in re.findall(r'custom_call_target="__cu(?:dnn|blas)\$?([^"]+)"', self.text):
+            counts[_LIBRARY_KERNELS.get(target.lstrip("$"), target)] += 1
+        for kind, count in {"fusion": r" fusion\(", "scatter": r" scatter\(", "loop": r" while\("}.items():
+            counts[kind] = len(re.findall(count, self.text))
+        counts["select-and-scatter"] = len(re.findall(r" select-and-scatter\(", self.text))
+        counts["convolution"] = len(re.findall(r" convolution\(", self.text))
+        return +counts
+
+    @property
+    def fingerprint(self) -> str:
+        """The program without what does not matter: names, metadata."""
+        return re.sub(r"(, metadata=\{[^}]*\}|%[\w.-]+|, frontend_attributes=\{[^}]*\})", "", self.text)
