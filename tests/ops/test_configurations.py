@@ -18,7 +18,8 @@ from compilation import QUICK_TO_COMPILE
 from jax import lax
 
 import jaxcnn
-from jaxcnn.kernels.correlation import correlate
+from jaxcnn.kernels.correlation import on_cpu
+from jaxcnn.kernels.correlation.by_lax import LAX, Sliding, by_lax
 
 COUNTS = {
     "conv": 100,
@@ -459,8 +460,8 @@ def test_upsample(setting):
 @pytest.mark.parametrize("number", range(3, 60, 8))
 def test_conv_as_elsewhere_than_on_a_cpu(op, number, patch):
     """Here a CPU computes what other platforms compute."""
-    for way in ("_way_on_cpu", "_way_over_batch_on_cpu"):
-        patch(correlate, way, lambda *args, **options: None)
+    for way in ("way", "way_over_batch"):
+        patch(on_cpu, way, lambda *args, **options: None)
     setting = SETTINGS[op][number % len(SETTINGS[op])]
     groups = {"groups": setting.groups} if op == "conv" else {}
     ours = partial(getattr(jaxcnn, op), **setting.sliding, dilation=setting.dilation, **groups)
@@ -475,13 +476,13 @@ def test_same_sliding_written_otherwise(setting):
     """Doubled distances, slabs of the filter as filters, and shifts of what its entries make."""
     rng = np.random.default_rng(setting.number)
     x, w = map(rng.standard_normal, (setting.x, setting.w))
-    sliding = correlate.Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
+    sliding = Sliding(setting.strides, tuple(setting.pads), setting.dilations, (1,) * len(setting.image))
 
     def convolutions(x, w):
-        f = partial(correlate.by_lax, groups=1, arithmetic=correlate.LAX)
-        others = [correlate.by_slab(f, x, w, sliding, x.dtype)] if x.ndim > 3 else []
+        f = partial(by_lax, groups=1, arithmetic=LAX)
+        others = [on_cpu.by_slab(f, x, w, sliding, x.dtype)] if x.ndim > 3 else []
         if max(setting.strides) == 1:
-            others.append(correlate.by_shifts(x, w, sliding, correlate.LAX))
+            others.append(on_cpu.by_shifts(x, w, sliding, LAX))
         return f(x, w, sliding), [f(x, w, sliding.doubled()), *others]
 
     expected, others = jax.jit(convolutions, compiler_options=QUICK_TO_COMPILE)(x, w)
@@ -514,9 +515,9 @@ WAYS = [
 
 def test_every_way_to_compute_a_correlation_is_among_the_settings(patch):
     """The tests above find whether what a way computes is right, of each way that one of their settings takes."""
-    ways = {name: Mock(wraps=getattr(correlate, name)) for name in WAYS}
+    ways = {name: Mock(wraps=getattr(on_cpu, name)) for name in WAYS}
     for name, way in ways.items():
-        patch(correlate, name, way)
+        patch(on_cpu, name, way)
     for setting in (*SETTINGS["conv"][::3], *SETTINGS["conv"][-20:], *SETTINGS["depthwise_conv"][-9:]):
         f = partial(jaxcnn.conv, **setting.sliding, dilation=setting.dilation, groups=setting.groups)
         x, w = (jax.ShapeDtypeStruct(shape, jnp.float64) for shape in (setting.x, setting.w))

@@ -20,7 +20,7 @@ from jaxcnn import check
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.rules import defvjp
 from jaxcnn.kernels import means, winners
-from jaxcnn.kernels.correlation import correlate
+from jaxcnn.kernels.correlation import on_cpu
 from jaxcnn.ops import (
     batch_normalization,
     convolution,
@@ -333,7 +333,7 @@ WRAPPED = [
     (convolution, "filter_grad", last_image_dropped, "conv-1d"),
     (general_convolution, "input_grad", mean_for_sum, "conv_general_dilated"),
     (general_convolution, "filter_grad", last_image_dropped, "conv_general_dilated"),
-    (correlate, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
+    (on_cpu, "by_entry_over_batch", last_entry_dropped, "depthwise_conv"),
     (transposed_convolution, "filter_grad", mean_for_sum, "conv_transpose-bias"),
     (transposed_convolution, "convolve", first_filter_dropped, "conv_transpose-strided-grouped"),
     (Window, "input_grad_padding", shifted, "mean_pool-overlapping"),

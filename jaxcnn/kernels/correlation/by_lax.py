@@ -182,3 +182,9 @@ def _unpadded(sliding):
     """The sliding over an image in which all zeros are written out."""
     rank = len(sliding.stride)
     return Sliding(sliding.stride, ((0, 0),) * rank, sliding.dilation, (1,) * rank)
+
+
+# A program that is exported for arrays of any size has sizes that are no numbers.
+def has_static_places(x):
+    """Whether all sizes of x but its batch are numbers."""
+    return all(isinstance(n, int) for n in x.shape[1:])

@@ -9,7 +9,6 @@ import itertools
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -145,21 +144,6 @@ def _interleave_some(parts, upsampling):
     """`_interleave` of parts {(r_1, r_2, ...): [N, *Q, C]}, with zeros for a part that is not there."""
     zeros = jnp.zeros_like(next(iter(parts.values())))
     return _interleave(jnp.stack([parts.get(r, zeros) for r in np.ndindex(*upsampling)], axis=-2), upsampling)
-
-
-def by_swap_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without dilation, in which x slides over dz. It meets the last entry of a filter first.
-
-    It is for a dz of few channels, which `_prefers_swapped_roles` tells. Zeros make dz as long as x on each axis: XLA's
-    CPU compiler takes YNNPACK only if the array that slides is no longer than the array below.
-    """
-    image, places = x.shape[1:-1], dz.shape[1:-1]
-    missing = [max(n - m, 0) for n, m in zip(image, places, strict=True)]
-    axes = zip(image, places, missing, sliding.places(image, places), sliding.stride, sliding.padding, strict=True)
-    padding = tuple((s * (k - 1) - low, n - m + low - zeros) for n, m, zeros, k, s, (low, _) in axes)
-    dz = lax.pad(dz, np.zeros((), dz.dtype), [(0, 0, 0), *((0, zeros, 0) for zeros in missing), (0, 0, 0)])
-    dw = f(dz, x, sliding=replace(sliding, padding=padding))
-    return jnp.swapaxes(lax.rev(dw, tuple(range(len(places)))), -1, -2)
 
 
 # A slab is an image of one rank less: the part of x at one place d of a spatial axis, the first axis unless said

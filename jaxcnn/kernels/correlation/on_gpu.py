@@ -1,0 +1,90 @@
+"""Which way a GPU computes a correlation: another than `by_lax` where XLA would choose a slow kernel of cuDNN.
+
+XLA's GPU compiler gives a convolution to one of three kernels by its form alone. XLA's `conv_rewriter.cc` has the rule.
+`tests/accelerators/test_convolutions.py` compiles what relies on it:
+
+    BackwardFilter  no groups of channels (of the batch it may have); no stride, no upsampling, no crop in front; what
+                    slides, dz, is longer than the result, the filters, on every axis; if it is dilated, on one axis;
+    BackwardInput   no groups; reversed filters; no stride, no dilation;
+    Forward         all others.
+
+A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated layers that took 3 to 4
+times as long on an NVIDIA H100 (experiments/README.md). Others measured more.
+
+Before that, XLA's `conv_operand_swapper.cc` exchanges the two arrays if what slides has more places than the image. It
+does so for images of two axes without groups.
+"""
+
+import math
+from functools import partial
+
+from jaxcnn.contract.sharding import mesh_axes
+from jaxcnn.kernels.correlation.by_lax import by_lax_over_batch, has_static_places
+from jaxcnn.kernels.correlation.by_parts import by_subpixel
+from jaxcnn.kernels.correlation.by_products import by_patch, by_patch_over_batch, by_product
+from jaxcnn.kernels.correlation.by_rewriting import (
+    by_residue_over_batch,
+    by_swap_over_batch,
+    by_written_zeros_over_batch,
+    by_zeros_behind_over_batch,
+)
+
+
+def way(x, w, sliding, groups, arithmetic):
+    """The way of `correlate` by the first branch that applies. None stands for `by_lax`."""
+    *size, channels, filters = w.shape
+    if not has_static_places(x) or groups > 1 or mesh_axes(x, w) or max(sliding.dilation, default=1) > 1:
+        return None
+    if tuple(size) == sliding.stride and not sliding.upsamples and _prefers_patches(size, channels):  # 1.4 to 2 times
+        return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
+    unstrided = max(sliding.stride, default=1) == 1
+    if tuple(size) == sliding.upsampling and unstrided and _prefers_patches(size, filters):  # 2 to 11 times
+        return partial(by_subpixel, partial(by_product, arithmetic=arithmetic), sliding=sliding)
+    return None
+
+
+# Measured on an NVIDIA H100 for images of 3 channels, under filters of 4 x 4 and of 16 x 16.
+def _prefers_patches(size, channels):
+    """Whether filters side by side are faster as a product of matrices: they see few channels, or they are large."""
+    return math.prod(size) > 1 and (channels <= 4 or max(size) >= 8)
+
+
+def way_over_batch(x, dz, sliding, arithmetic, groups=1):
+    """`way` of `correlate_over_batch`."""
+    if not (has_static_places(x) and has_static_places(dz)) or x.ndim == 2:
+        return None
+    places, strided = dz.shape[1:-1], max(sliding.dilation) > 1
+    part = partial(_correlate_over_batch, groups=groups, arithmetic=arithmetic)
+    if sliding.upsamples:
+        if strided:
+            return partial(by_written_zeros_over_batch, part, sliding=sliding)
+        return partial(by_swap_over_batch, part, sliding=sliding, groups=groups)
+    if max(sliding.stride) > 1:
+        return partial(by_residue_over_batch, part, sliding=sliding)
+    image, size, single = x.shape[1:-1], sliding.places(x.shape[1:-1], places), set(places) == {1}
+    longer = places if groups > 1 and strided else _longer(places, size, strided)
+    if longer != places and mesh_axes(x, dz):
+        return None
+    if longer != places and groups == 1 and (single or tuple(size) == sliding.dilation):
+        return partial(by_patch_over_batch, sliding=sliding, arithmetic=arithmetic)
+    exchanged = x.ndim == 4 and groups == 1 and math.prod(longer) > math.prod(image)
+    if exchanged and longer == places and not strided:
+        return partial(by_swap_over_batch, part, sliding=sliding)
+    if exchanged or longer != places:
+        image = tuple(map(max, image, longer)) if exchanged else image
+        return partial(by_zeros_behind_over_batch, part, sliding=sliding, image=image, places=longer)
+    return None
+
+
+def _longer(places, size, strided):
+    """How long dz must be for BackwardFilter."""
+    longer = [max(m, k + 1) for m, k in zip(places, size, strict=True)]
+    if strided:  # one axis is enough
+        axis = min(range(len(places)), key=lambda axis: longer[axis] / places[axis])
+        longer = [*places[:axis], longer[axis], *places[axis + 1 :]]
+    return tuple(longer)
+
+
+def _correlate_over_batch(x, dz, sliding, groups, arithmetic):
+    chosen = way_over_batch(x, dz, sliding, arithmetic, groups)
+    return by_lax_over_batch(x, dz, sliding, arithmetic, groups) if chosen is None else chosen(x, dz)
