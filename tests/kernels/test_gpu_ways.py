@@ -43,7 +43,7 @@ def has_a_result(number):
 
 
 @pytest.mark.parametrize(
-    "number", [number for number in range(int(__import__("os").environ.get("NUM", "40"))) if has_a_result(number)]
+    "number", [number for number in range(int(__import__("os").environ.get("NUM","40"))) if has_a_result(number)]
 )
 def test_convolutions_are_those_of_lax(number, patch):
     def on_a_gpu(*arrays, default, cpu=None, cuda=None, rocm=None):

@@ -44,7 +44,7 @@ def by_entry(x, w, sliding, groups, arithmetic):
     seen = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        grouped = strided(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
+        grouped = _strided(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
         seen += lax.split(lax.convert_element_type(grouped, dtype), (1,) * shared, axis=x.ndim)
     terms = [a * weight for a, weight in zip(seen, lax.split(weights, (1,) * len(weights)), strict=True)]
     return _sum_in_four(terms).reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
@@ -116,7 +116,7 @@ def _products_of_entries(x, dz, sliding, arithmetic):
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = lax.convert_element_type(strided(padded, first, sliding.dilation, places), dtype)
+        seen = lax.convert_element_type(_strided(padded, first, sliding.dilation, places), dtype)
         products.append(dz * lax.expand_dims(seen, (x.ndim - 1,)))
     return tuple(products)
 
@@ -133,7 +133,7 @@ def _dtype_of_sums(x, arithmetic):
     return max(accumulator, jnp.dtype(arithmetic.dtype or accumulator), key=lambda dtype: dtype.itemsize)
 
 
-def strided(x, first, step, count):
+def _strided(x, first, step, count):
     """`count` entries of x along each spatial axis, from `first` on every `step`-th."""
     last = [f + s * (m - 1) + 1 for f, s, m in zip(first, step, count, strict=True)]
     return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
@@ -160,7 +160,7 @@ def by_one_place_over_batch(x, dz, sliding, arithmetic):
     """
     rank = x.ndim - 2
     size = sliding.places(x.shape[1:-1], (1,) * rank)
-    seen = strided(sliding.pad(x), (0,) * rank, sliding.stride, size)
+    seen = _strided(sliding.pad(x), (0,) * rank, sliding.stride, size)
     rows = lax.optimization_barrier(seen.reshape(x.shape[0], math.prod(seen.shape[1:])).T)
     dw = _product(rows, dz.reshape(dz.shape[0], dz.shape[-1]), (1,), (0,), arithmetic)
     return dw.reshape(*size, x.shape[-1], dz.shape[-1])
@@ -192,7 +192,7 @@ def by_product(x, w, sliding, arithmetic):
     terms = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        terms.append(_product(strided(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
+        terms.append(_product(_strided(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
     return functools.reduce(operator.add, terms).astype(dtype)
 
 
@@ -204,7 +204,7 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
     entries = []
     for entry in np.ndindex(*size):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = strided(padded, first, sliding.dilation, places)
+        seen = _strided(padded, first, sliding.dilation, places)
         entries.append(_product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
     dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
     return jnp.swapaxes(dw, -1, -2) if few else dw

@@ -5,13 +5,13 @@ Each way takes the function f that computes the other one, so that ways combine.
 
 import math
 from dataclasses import astuple, replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxcnn.kernels.correlation.by_lax import Sliding
-from jaxcnn.kernels.correlation.by_products import strided
 
 
 # One spatial axis, with the layer's dilation d, upsampling u and no stride: dw[k] = Σ_i dz[i] x_u[i + d·k - low], where
@@ -35,21 +35,59 @@ def by_swap_over_batch(f, x, dz, sliding, groups=1):
 # The places i = (d/g)·q + r of a residue r meet x[d·((s/g)·q + k) + s·r - low]: each d-th entry of x from s·r - low on.
 # So for each residue there is a filter gradient without dilation, whose stride is s/g. They are added as more images.
 def by_residue_over_batch(f, x, dz, sliding):
-    """`correlate_over_batch` without upsampling, of a dilated layer as of an undilated one with more, smaller images."""
-    image, places, ones = x.shape[1:-1], dz.shape[1:-1], (1,) * (x.ndim - 2)
-    steps = [(d, d) if m == 1 else (d, s) for m, d, s in zip(places, sliding.stride, sliding.dilation, strict=True)]
-    residues, strides = zip(*((d // math.gcd(d, s), s // math.gcd(d, s)) for d, s in steps), strict=True)
-    some = [-(-m // r) for m, r in zip(places, residues, strict=True)]  # places of a residue
-    met = [s * (q - 1) + k for s, q, k in zip(strides, some, sliding.places(image, places), strict=True)]
-    ends = [d * (p - 1) + s * (r - 1) + 1 for (d, s), p, r in zip(steps, met, residues, strict=True)]
-    x = _padded(x, [(low, end - n - low) for (low, _), end, n in zip(sliding.padding, ends, image, strict=True)])
-    dz = _padded(dz, [(0, r * q - m) for r, q, m in zip(residues, some, places, strict=True)])
-    firsts = list(np.ndindex(*residues))
-    x_parts = [
-        strided(x, [s * r for (_, s), r in zip(steps, first, strict=True)], sliding.stride, met) for first in firsts
-    ]
-    dz_parts = [strided(dz, first, residues, some) for first in firsts]
-    return f(_as_images(x_parts), _as_images(dz_parts), sliding=Sliding(ones, ((0, 0),) * len(ones), strides, ones))
+    """`correlate_over_batch` of a dilated layer without upsampling, as an undilated one with more, smaller images."""
+    image, places = x.shape[1:-1], dz.shape[1:-1]
+    sizes = zip(image, places, sliding.places(image, places), strict=True)
+    axes = [_Residues.of(*size, *how) for size, how in zip(sizes, zip(*astuple(sliding), strict=True), strict=True)]
+    x = _dealt(
+        _padded(x, [axis.x_pads for axis in axes]),
+        [(a.count, a.step, d, a.seen) for a, d in zip(axes, sliding.stride, strict=True)],
+    )
+    dz = _dealt(_padded(dz, [axis.dz_pads for axis in axes]), [(a.count, 1, a.count, a.places) for a in axes])
+    ones = (1,) * len(axes)
+    return f(x, dz, sliding=Sliding(ones, tuple(a.padding for a in axes), tuple(a.stride for a in axes), ones))
+
+
+class _Residues(NamedTuple):
+    """The residues of one axis. There are `count`. Each has `seen` entries of x, with a padding, and `places` of dz."""
+
+    count: int
+    stride: int  # s/g
+    step: int  # from the first entry of x that a residue has to that of the next
+    x_pads: tuple[int, int]  # zeros around x, so that the first residue begins with the first entry
+    dz_pads: tuple[int, int]
+    padding: tuple[int, int]
+    seen: int
+    places: int
+
+    @classmethod
+    def of(cls, n, m, k, d, pads, s, _):
+        s = d if m == 1 else s  # a single place has no stride
+        count, stride = d // math.gcd(d, s), s // math.gcd(d, s)
+        places = -(-m // count)
+        dz_pads, met = (0, count * places - m), stride * (places - 1) + k
+        if s == 1 and 0 <= pads[0] < d * met:  # the same padding in front of all residues, and some of the image behind
+            low, front = divmod(pads[0], d)
+            seen = min(-(-(n + front) // d), met - low)
+            return cls(count, stride, 1, (front, d * seen - front - n), dz_pads, (low, met - low - seen), seen, places)
+        end = d * (met - 1) + s * (count - 1) + 1
+        return cls(count, stride, s, (pads[0], end - n - pads[0]), dz_pads, (0, 0), met, places)
+
+
+# The parts are neighbours within each image, so that a batch that is split over devices stays split as it is.
+def _dealt(a, axes):
+    """a [N, *S, C] as more images [N·parts, *M, C]. An axis (count, first, step, m) makes `count` parts: the part r has
+    every `step`-th entry from r·first on, m of them."""
+    for axis, (count, first, step, m) in enumerate(axes):
+        at = 1 + 2 * axis
+        if first == 1 and step == count:
+            a = a.reshape(*a.shape[:at], m, count, *a.shape[at + 1 :]).swapaxes(at, at + 1)
+        else:
+            starts = [first * r for r in range(count)]
+            a = jnp.stack([lax.slice_in_dim(a, i, i + step * (m - 1) + 1, step, at) for i in starts], at)
+    rank = len(axes)
+    a = a.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    return a.reshape(-1, *a.shape[rank + 1 :])
 
 
 def by_zeros_behind_over_batch(f, x, dz, sliding, image, places):
@@ -75,9 +113,3 @@ def by_written_zeros_over_batch(f, x, dz, sliding):
 def _padded(a, pads):
     """a with zeros (low, high) along each spatial axis; a negative number crops."""
     return lax.pad(a, np.zeros((), a.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-
-
-# The parts are neighbours within each image, so that a batch that is split over devices stays split as it is.
-def _as_images(parts):
-    """Arrays [N, *S, C] as one batch [N·len(parts), *S, C]."""
-    return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])

@@ -32,21 +32,20 @@ from jaxcnn.kernels.correlation.by_rewriting import (
 
 def way(x, w, sliding, groups, arithmetic):
     """The way of `correlate` by the first branch that applies. None stands for `by_lax`."""
-    *size, channels, filters = w.shape
+    *size, channels, _ = w.shape
     if not has_static_places(x) or groups > 1 or mesh_axes(x, w) or max(sliding.dilation, default=1) > 1:
         return None
-    if tuple(size) == sliding.stride and not sliding.upsamples and _prefers_patches(size, channels):  # 1.4 to 2 times
-        return partial(by_patch, sliding=sliding, arithmetic=arithmetic)
+    if tuple(size) == sliding.stride and not sliding.upsamples and (channels <= 4 or _are_large(size)):
+        return partial(by_patch, sliding=sliding, arithmetic=arithmetic)  # 1.4 times for 4 x 4, 2 times for 16 x 16
     unstrided = max(sliding.stride, default=1) == 1
-    if tuple(size) == sliding.upsampling and unstrided and _prefers_patches(size, filters):  # 2 to 11 times
+    if tuple(size) == sliding.upsampling and unstrided and _are_large(size):  # 11 times for 16 x 16
         return partial(by_subpixel, partial(by_product, arithmetic=arithmetic), sliding=sliding)
     return None
 
 
-# Measured on an NVIDIA H100 for images of 3 channels, under filters of 4 x 4 and of 16 x 16.
-def _prefers_patches(size, channels):
-    """Whether filters side by side are faster as a product of matrices: they see few channels, or they are large."""
-    return math.prod(size) > 1 and (channels <= 4 or max(size) >= 8)
+# The gains here were measured on an NVIDIA H100 for images of 3 channels (experiments/README.md).
+def _are_large(size):
+    return max(size, default=1) >= 8
 
 
 def way_over_batch(x, dz, sliding, arithmetic, groups=1):
