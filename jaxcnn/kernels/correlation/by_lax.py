@@ -132,16 +132,16 @@ def _rows_behind(sliding):
 
 
 def _cropped_but_rows_behind(x, sliding):
-    """The same as `_cropped`, but the rows of `_rows_behind` stay in x and in the negative padding."""
+    """The same as `cropped`, but the rows of `_rows_behind` stay in x and in the negative padding."""
     rows = _rows_behind(sliding)
     padding = tuple((low, high - row) for (low, high), row in zip(sliding.padding, rows, strict=True))
-    x, sliding = _cropped(x, replace(sliding, padding=padding))
+    x, sliding = cropped(x, replace(sliding, padding=padding))
     padding = tuple((low, high + row) for (low, high), row in zip(sliding.padding, rows, strict=True))
     return x, replace(sliding, padding=padding)
 
 
 def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, batch_group_count=1, crop=None):
-    x, sliding = (crop or _cropped)(x, sliding)
+    x, sliding = (crop or cropped)(x, sliding)
     return lax.conv_general_dilated(
         x,
         w,
@@ -157,7 +157,7 @@ def _lax_convolution(x, w, sliding, layout, arithmetic, feature_group_count=1, b
     )
 
 
-def _cropped(x, sliding):
+def cropped(x, sliding):
     """x without the borders that negative padding crops, and the sliding over the rest.
 
     Where a width is symbolic, all padding is written out.

@@ -210,26 +210,33 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
     return jnp.swapaxes(dw, -1, -2) if few else dw
 
 
-def by_patch(x, w, sliding, arithmetic):
-    """`correlate` where the places of a filter lie side by side: a product of matrices, [N·M, K·C] [K·C, O]."""
-    patches = _patches(sliding.pad(x), w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]))
+def by_patch(x, w, sliding, arithmetic, stored=False):
+    """`correlate` where the places of a filter lie side by side: a product of matrices, [N·M, K·C] [K·C, O].
+
+    `stored` patches are put together before the product.
+    """
+    patches = _patches(sliding.pad(x), w.shape[:-2], sliding.places(x.shape[1:-1], w.shape[:-2]), stored)
     return _product(patches, w.reshape(math.prod(w.shape[:-1]), w.shape[-1]), (x.ndim - 1,), (0,), arithmetic)
 
 
-def by_patch_over_batch(x, dz, sliding, arithmetic):
-    """`correlate_over_batch` for filters whose places lie side by side: a product of matrices, [K·C, N·M] [N·M, O]."""
+def by_patch_over_batch(x, dz, sliding, arithmetic, stored=False):
+    """`correlate_over_batch` for filters whose places lie side by side: a product of matrices, [K·C, N·M] [N·M, O].
+
+    `stored` patches are put together before the product.
+    """
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
-    patches = _patches(sliding.pad(x), size, dz.shape[1:-1])
+    patches = _patches(sliding.pad(x), size, dz.shape[1:-1], stored)
     return _product_over_places(patches, dz, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
 
 
-def _patches(x, size, places):
+def _patches(x, size, places, stored):
     """For each place the entries of x [N, *S, C] that it sees, as one vector: [N, *M, K·C]."""
     rank = len(size)
     x = x[:, *(slice(m * k) for m, k in zip(places, size, strict=True))]
     blocks = x.reshape(x.shape[0], *alternating(places, size), x.shape[-1])
     blocks = blocks.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
-    return blocks.reshape(x.shape[0], *places, math.prod(size) * x.shape[-1])
+    patches = blocks.reshape(x.shape[0], *places, math.prod(size) * x.shape[-1])
+    return lax.optimization_barrier(patches) if stored else patches
 
 
 def _product_over_places(a, b, arithmetic):

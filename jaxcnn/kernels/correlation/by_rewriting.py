@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.kernels.correlation.by_lax import Sliding
+from jaxcnn.kernels.correlation.by_lax import Sliding, cropped
 
 
 # One spatial axis, with the layer's dilation d, upsampling u and no stride: dw[k] = Σ_i dz[i] x_u[i + d·k - low], where
@@ -90,24 +90,25 @@ def _dealt(a, axes):
     return a.reshape(-1, *a.shape[rank + 1 :])
 
 
-def by_zeros_behind_over_batch(f, x, dz, sliding, image, places):
-    """`correlate_over_batch` without upsampling, where zeros behind make x and dz as large as `image` and `places`."""
-    more_x, more_dz = (
-        [new - old for new, old in zip(shape, a.shape[1:-1], strict=True)] for a, shape in ((x, image), (dz, places))
-    )
-    if any(more_x):  # the barrier keeps XLA from making the zeros a padding of the convolution again
-        x = lax.optimization_barrier(_padded(x, [(0, more) for more in more_x]))
-    if any(more_dz):
-        dz = _padded(dz, [(0, more) for more in more_dz])
-    axes = zip(sliding.padding, sliding.dilation, more_x, more_dz, strict=True)
-    padding = tuple((low, high - a + s * b) for (low, high), s, a, b in axes)
-    return f(x, dz, sliding=replace(sliding, padding=padding))
+def by_zeros_behind_over_batch(f, x, dz, sliding, places):
+    """`correlate_over_batch` where zeros behind dz make it as long as `places`."""
+    more = [new - old for new, old in zip(places, dz.shape[1:-1], strict=True)]
+    axes = zip(sliding.padding, sliding.dilation, more, strict=True)
+    padding = tuple((low, high + s * zeros) for (low, high), s, zeros in axes)
+    return f(x, _padded(dz, [(0, zeros) for zeros in more]), sliding=replace(sliding, padding=padding))
+
+
+def by_crop_over_batch(f, x, dz, sliding):
+    """`correlate_over_batch` where what negative padding crops is cut off x first."""
+    x, sliding = cropped(x, sliding)
+    return f(x, dz, sliding=sliding)
 
 
 def by_written_zeros_over_batch(f, x, dz, sliding):
     """`correlate_over_batch` where all zeros in and around x are written into memory."""
     ones = (1,) * len(sliding.stride)
-    return f(sliding.pad(x), dz, sliding=replace(sliding, padding=((0, 0),) * len(ones), upsampling=ones))
+    x = lax.optimization_barrier(sliding.pad(x))  # without it XLA makes the zeros a padding again
+    return f(x, dz, sliding=replace(sliding, padding=((0, 0),) * len(ones), upsampling=ones))
 
 
 def _padded(a, pads):

@@ -317,10 +317,9 @@ def _prefers_swapped_roles(x, dz):
 # YNNPACK is taken only if the array that slides, x, is no longer than the array below.
 def _by_swap_of_long(x, dz, sliding, arithmetic):
     """`by_swap_over_batch` with zeros behind dz where it is shorter than x."""
-    image = x.shape[1:-1]
-    places = [max(n, m) for n, m in zip(image, dz.shape[1:-1], strict=True)]
+    places = tuple(map(max, x.shape[1:-1], dz.shape[1:-1]))
     swapped = partial(by_swap_over_batch, partial(_correlate_over_batch, arithmetic=arithmetic))
-    return partial(by_zeros_behind_over_batch, swapped, sliding=sliding, image=image, places=places)
+    return partial(by_zeros_behind_over_batch, swapped, sliding=sliding, places=places)
 
 
 def _way_of_channels(x, dz, sliding, arithmetic):
