@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.peers.jax_peer import fingerprint
+
 # The libraries' kernels by the target of XLA's custom call.
 _LIBRARY_KERNELS = {
     "convForward": "Forward",
@@ -38,9 +40,13 @@ class Program:
 
     @classmethod
     def of(cls, lowered: Any, options: dict[str, Any] | None = None) -> "Program":
+        """The program that `jax.jit(f).lower(...)` gave, compiled with options of XLA."""
         begin = time.perf_counter()
         compiled = lowered.compile(options or None)
-        compiled_in = time.perf_counter() - begin
+        return cls.of_compiled(compiled, time.perf_counter() - begin)
+
+    @classmethod
+    def of_compiled(cls, compiled: Any, compiled_in: float) -> "Program":
         costs = compiled.cost_analysis() or {}
         estimate = costs.get("optimal_seconds")
         return cls(
@@ -65,5 +71,5 @@ class Program:
 
     @property
     def fingerprint(self) -> str:
-        """The program without what does not matter: names, metadata."""
-        return re.sub(r"(, metadata=\{[^}]*\}|%[\w.-]+|, frontend_attributes=\{[^}]*\})", "", self.text)
+        """A hash of its instructions, whatever their names."""
+        return fingerprint(self.text)

@@ -115,7 +115,7 @@ class JaxPeer:
         compiled, _ = compiler(jax.jit(function), *arguments)()
         results = [np.asarray(a.astype(jnp.float32)).ravel() for a in jax.tree.leaves(compiled(*arguments))]
         outcome = [float(a[i]) for a in results for i in np.linspace(0, a.size - 1, 32).astype(int)]
-        facts = {"program": fingerprint(compiled)}
+        facts = {"program": fingerprint(compiled.as_text())}
         return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst, facts)
 
 
@@ -132,9 +132,9 @@ def compiler(jitted, *arguments):
     return compile
 
 
-def fingerprint(compiled):
-    """A hash of the instructions of a compiled program, whatever their names and origins."""
-    lines = [line for line in compiled.as_text().splitlines() if line.startswith("  ")]
+def fingerprint(text):
+    """A hash of the instructions of a compiled program, given its text, whatever their names and origins."""
+    lines = [line for line in text.splitlines() if line.startswith("  ")]
     text = re.sub(r", metadata=\{[^{}]*\}", "", "\n".join(lines))
     names: dict[str, str] = {}
     text = re.sub(r"%[\w.\-]+", lambda name: names.setdefault(name[0], f"%{len(names)}"), text)
