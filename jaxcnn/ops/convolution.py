@@ -15,10 +15,12 @@ entries. XLA takes these zeros as a dilation of an operand, so none of them is w
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.kernels.correlation.correlate import LAX, Sliding, correlate, correlate_over_batch
@@ -169,7 +171,7 @@ def _checked_conv(function, x, w, b, stride, padding, dilation, groups, argument
 
 def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
     z = convolve(x, w, window, groups)
-    return z if b is None else z + lax.broadcast(b, z.shape[:-1])
+    return checkpoint_name(z if b is None else z + lax.broadcast(b, z.shape[:-1]), CONVOLUTION)
 
 
 def convolve(x, w, window, groups, arithmetic=LAX):

@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.correlation.correlate import Arithmetic
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
@@ -128,7 +130,7 @@ class _Options:
 def _conv_general_dilated_plain(lhs, rhs, options):
     x, w = _images(lhs, options), _filters(rhs, options)
     z = convolve(x, w, options.window, options.groups, options.arithmetic)
-    return _images_in_order(z, options.layout.out_spec)
+    return checkpoint_name(_images_in_order(z, options.layout.out_spec), CONVOLUTION)
 
 
 def _conv_general_dilated_fwd(lhs, rhs, options):

@@ -7,10 +7,12 @@ is the backward pass.
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Pads
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
@@ -72,7 +74,7 @@ def conv_transpose(
 
 def _conv_transpose_plain(x, w, b, window: Window, groups: int):
     y = input_grad(x, w, window, groups)
-    return y if b is None else y + lax.broadcast(b, y.shape[:-1])
+    return checkpoint_name(y if b is None else y + lax.broadcast(b, y.shape[:-1]), CONVOLUTION)
 
 
 def _conv_transpose_fwd(x, w, b, window, groups):
