@@ -113,22 +113,22 @@ _POLICIES = {"input": jax.checkpoint_policies.nothing_saveable, "convolutions": 
 
 
 @layer_maker
-def remat(layer: LayerLike, *, keep: str = "input") -> Layer:
+def remat(layer: LayerLike, *, stored: str = "input") -> Layer:
     """A layer that keeps little for the backward pass, which computes the rest again: `jax.checkpoint`.
 
     Args:
         layer: a layer, or a function of an array; most is saved where it is a block of several.
-        keep: what is kept: "input", nothing but that, so that the backward pass runs the whole forward pass once more;
-            or "convolutions", their outputs as well, so that it runs no convolution once more: see
+        stored: what is kept: "input", nothing but that, so that the backward pass runs the whole forward pass once
+            more; or "convolutions", their outputs as well, so that it runs no convolution once more: see
             `jaxcnn.convolutions_saveable`.
 
     Returns:
         The same layer, with the same parameters, values and gradients, up to rounding. The backward pass takes less
-        memory and more time; on a CPU, where XLA ignores it, the same.
+        memory and more time. On a CPU, where XLA ignores it, it takes no less memory.
 
     Raises:
         TypeError: layer is neither.
-        ValueError: keep is another.
+        ValueError: stored is another.
 
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
 
@@ -138,7 +138,7 @@ def remat(layer: LayerLike, *, keep: str = "input") -> Layer:
     (1, 6, 6, 8)
     """
     layer = checked_layer("nn.remat", "layer", layer)
-    policy = _POLICIES[arguments.choice("nn.remat", "keep", keep, tuple(_POLICIES))]
+    policy = _POLICIES[arguments.choice("nn.remat", "stored", stored, tuple(_POLICIES))]
 
     def apply(params, state, x, *, train=False, key=None):
         @functools.partial(jax.checkpoint, policy=policy)
