@@ -171,7 +171,7 @@ def _checked_conv(function, x, w, b, stride, padding, dilation, groups, argument
 
 def _conv_plain(x: jax.Array, w: jax.Array, b: jax.Array | None, window: Window, groups: int) -> jax.Array:
     z = convolve(x, w, window, groups)
-    return checkpoint_name(z if b is None else z + lax.broadcast(b, z.shape[:-1]), CONVOLUTION)
+    return z if b is None else z + lax.broadcast(b, z.shape[:-1])
 
 
 def convolve(x, w, window, groups, arithmetic=LAX):
@@ -186,7 +186,7 @@ def convolve(x, w, window, groups, arithmetic=LAX):
 
 
 def _conv_fwd(x, w, b, window, groups):
-    return _conv_plain(x, w, b, window, groups), (x, w, b)
+    return checkpoint_name(_conv_plain(x, w, b, window, groups), CONVOLUTION), (x, w, b)
 
 
 def _conv_bwd(window, groups, residuals, dz):

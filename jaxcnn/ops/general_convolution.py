@@ -130,11 +130,11 @@ class _Options:
 def _conv_general_dilated_plain(lhs, rhs, options):
     x, w = _images(lhs, options), _filters(rhs, options)
     z = convolve(x, w, options.window, options.groups, options.arithmetic)
-    return checkpoint_name(_images_in_order(z, options.layout.out_spec), CONVOLUTION)
+    return _images_in_order(z, options.layout.out_spec)
 
 
 def _conv_general_dilated_fwd(lhs, rhs, options):
-    return _conv_general_dilated_plain(lhs, rhs, options), (lhs, rhs)
+    return checkpoint_name(_conv_general_dilated_plain(lhs, rhs, options), CONVOLUTION), (lhs, rhs)
 
 
 def _conv_general_dilated_bwd(options, residuals, dout):

@@ -74,11 +74,11 @@ def conv_transpose(
 
 def _conv_transpose_plain(x, w, b, window: Window, groups: int):
     y = input_grad(x, w, window, groups)
-    return checkpoint_name(y if b is None else y + lax.broadcast(b, y.shape[:-1]), CONVOLUTION)
+    return y if b is None else y + lax.broadcast(b, y.shape[:-1])
 
 
 def _conv_transpose_fwd(x, w, b, window, groups):
-    return _conv_transpose_plain(x, w, b, window, groups), (x, w, b)
+    return checkpoint_name(_conv_transpose_plain(x, w, b, window, groups), CONVOLUTION), (x, w, b)
 
 
 # Let T(w) be the matrix of the convolution, so that y = T(w)ᵀ x. Then dx = T(w) dy. Since ⟨dy, T(w)ᵀ x⟩ = ⟨T(w) dy, x⟩,

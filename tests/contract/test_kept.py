@@ -53,6 +53,16 @@ def test_the_output_of_a_convolution_is_kept_and_nothing_behind_it(name):
     assert kept(f, X, W) == [z.shape]
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_so_it_is_in_a_frozen_layer(name):
+    def f(gamma):
+        x, w = (jnp.ones(a.shape, a.dtype) for a in (X, W))
+        return jnp.sum(gamma * jnp.sin(CONVOLUTIONS[name](jnp.sin(x), w)))
+
+    z, gamma = jax.eval_shape(CONVOLUTIONS[name], X, W), jax.ShapeDtypeStruct((), jnp.float32)
+    assert kept(f, gamma) == [z.shape]
+
+
 def test_of_a_norm_the_statistics_are_kept():
     def f(x, gamma, beta):
         y, _, _ = jc.batch_norm(jnp.sin(x), gamma, beta)
