@@ -35,7 +35,7 @@ from jaxcnn.ops.losses.hinge import hinge
 from jaxcnn.ops.losses.dice import dice
 from jaxcnn.ops.losses.regression import huber, mean_absolute_error, mean_squared_error
 from jaxcnn.ops.losses.penalty import l1_penalty, l2_penalty
-from jaxcnn.transforms import derived, explicit, explicit_report, jit
+from jaxcnn.transforms import convolutions_saveable, derived, explicit, explicit_report, jit
 from jaxcnn import check, data, nn, train
 
 __all__ = [
@@ -110,6 +110,7 @@ __all__ = [
     "mean_squared_error",
     "l1_penalty",
     "l2_penalty",
+    "convolutions_saveable",
     "derived",
     "explicit",
     "explicit_report",

@@ -40,7 +40,7 @@ _NARROW = {
 _EXACT = {
     *("broadcast_in_dim", "reshape", "transpose", "rev", "squeeze", "concatenate", "slice", "dynamic_slice", "pad"),
     *("select_n", "max", "min", "neg", "abs", "sign", "copy", "gather", "reduce_max", "reduce_min", "sort", "split"),
-    *("optimization_barrier", "stop_gradient", "expand_dims", "dynamic_update_slice", "cond", "scan", "while"),
+    *("optimization_barrier", "stop_gradient", "name", "expand_dims", "dynamic_update_slice", "cond", "scan", "while"),
     *_CALLS,
 }
 # To make random numbers of numbers: the sine of the angle times the number, times _SCRAMBLING, modulo 1, has lost all

@@ -27,7 +27,7 @@ class Job:
         DataError: the data set has a value that is not finite.
     """
 
-    def __init__(self, dataset: data.Dataset, recipe: Recipe, seed: int):
+    def __init__(self, dataset: data.Dataset, recipe: Recipe, seed: int, stored: str):
         self._dataset, self._recipe = dataset, recipe
         held = options.validating(dataset, recipe.patience)
         examples = int((~held).sum())
@@ -47,7 +47,8 @@ class Job:
         self._test = data.standardize(dataset.test_x, mean, std), dataset.test_y
         self._batches = data.Batches(x, y, recipe.batch_size, seed=seed)
         self._state = train.init(self._model, self._optimizer, jax.random.key(seed), x.shape)
-        self._step = train.make_step(self._model, self._optimizer, self._loss, augment=_moved(augment, -mean / std))
+        augment = _moved(augment, -mean / std)
+        self._step = train.make_step(self._model, self._optimizer, self._loss, augment=augment, stored=stored)
         self._shape, self._digest = x.shape, _digest(dataset)
 
     def run(self, out: Path, config: Mapping[str, Any], save_every: int, save_steps: int | None) -> str:

@@ -17,6 +17,7 @@ from jaxcnn.cli.recipes import MODELS, RECIPES, Recipe
 from jaxcnn.train.checkpoint import require_safetensors
 from jaxcnn.train.interrupts import INTERRUPTED, TERMINATED
 from jaxcnn.train.optimizers import OPTIMIZERS, SCHEDULES
+from jaxcnn.train.step import STORED
 from jaxcnn.train.terminal import tell
 
 _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
@@ -86,6 +87,14 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--save-steps", type=whole_number(1), metavar="N", help="steps between two checkpoints within an epoch"
     )
+    parser.add_argument(
+        "--stored",
+        choices=STORED,
+        default=STORED[0],
+        metavar="NAME",
+        help="what a step stores for its backward pass: everything, or convolutions, which takes less memory on a GPU "
+        "(default: %(default)s)",
+    )
     parser.set_defaults(run=_train, parser=parser)
 
 
@@ -101,7 +110,7 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
     given = {field.name: getattr(chosen, field.name) for field in fields(Recipe)}
     recipe = replace(RECIPES[dataset.name], **{name: value for name, value in given.items() if value is not None})
     try:
-        job = Job(dataset, recipe, chosen.seed)
+        job = Job(dataset, recipe, chosen.seed, chosen.stored)
     except OptionError as error:
         parser.error(str(error))
     except data.DataError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import jax
 import numpy as np
 
 from jaxcnn.contract import arguments
+from jaxcnn.contract.kept import convolutions_saveable
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.fitting import check_trees
 from jaxcnn.nn.inspection import output_shape
@@ -107,19 +109,26 @@ def sequential(*layers: LayerLike) -> Layer:
     return Layer(init, knowing(apply, *members.values()), "sequential", parts)
 
 
+_POLICIES = {"input": jax.checkpoint_policies.nothing_saveable, "convolutions": convolutions_saveable}
+
+
 @layer_maker
-def remat(layer: LayerLike) -> Layer:
-    """A layer that keeps nothing but its input for the backward pass, which computes the rest again.
+def remat(layer: LayerLike, *, stored: str = "input") -> Layer:
+    """A layer that keeps little for the backward pass, which computes the rest again: `jax.checkpoint`.
 
     Args:
         layer: a layer, or a function of an array; most is saved where it is a block of several.
+        stored: what is kept: "input", nothing but that, so that the backward pass runs the whole forward pass once
+            more; or "convolutions", their outputs as well, so that it runs no convolution once more: see
+            `jaxcnn.convolutions_saveable`.
 
     Returns:
-        The same layer, with the same parameters, values and gradients; the backward pass takes less memory and, since
-        it runs the forward pass once more, more time: `jax.checkpoint`.
+        The same layer, with the same parameters, values and gradients, up to rounding. The backward pass takes less
+        memory and more time. On a CPU, where XLA ignores it, it takes no less memory.
 
     Raises:
         TypeError: layer is neither.
+        ValueError: stored is another.
 
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
 
@@ -129,9 +138,10 @@ def remat(layer: LayerLike) -> Layer:
     (1, 6, 6, 8)
     """
     layer = checked_layer("nn.remat", "layer", layer)
+    policy = _POLICIES[arguments.choice("nn.remat", "stored", stored, tuple(_POLICIES))]
 
     def apply(params, state, x, *, train=False, key=None):
-        @jax.checkpoint
+        @functools.partial(jax.checkpoint, policy=policy)
         def recomputed(params, state, x, key):
             return layer.apply(params, state, x, train=train, key=key)
 

@@ -15,10 +15,12 @@ entries. XLA takes these zeros as a dilation of an operand, so none of them is w
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Padding
 from jaxcnn.kernels.correlation.correlate import LAX, Sliding, correlate, correlate_over_batch
@@ -184,7 +186,7 @@ def convolve(x, w, window, groups, arithmetic=LAX):
 
 
 def _conv_fwd(x, w, b, window, groups):
-    return _conv_plain(x, w, b, window, groups), (x, w, b)
+    return checkpoint_name(_conv_plain(x, w, b, window, groups), CONVOLUTION), (x, w, b)
 
 
 def _conv_bwd(window, groups, residuals, dz):

@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.correlation.correlate import Arithmetic
 from jaxcnn.ops.convolution import convolve, filter_grad, input_grad
@@ -132,7 +134,7 @@ def _conv_general_dilated_plain(lhs, rhs, options):
 
 
 def _conv_general_dilated_fwd(lhs, rhs, options):
-    return _conv_general_dilated_plain(lhs, rhs, options), (lhs, rhs)
+    return checkpoint_name(_conv_general_dilated_plain(lhs, rhs, options), CONVOLUTION), (lhs, rhs)
 
 
 def _conv_general_dilated_bwd(options, residuals, dout):

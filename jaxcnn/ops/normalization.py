@@ -12,9 +12,11 @@ as large as a quarter of the largest number of the dtype, though their squares a
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.arguments import PerAxis
+from jaxcnn.contract.kept import STATISTICS
 from jaxcnn.contract.norm_arguments import checked, checked_along
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.kernels.squares import present, sum_along, sum_devices
@@ -265,6 +267,7 @@ def _normalised_and_statistics(x, gamma, beta, where, axes, eps, named):
     x, count = present(x, where), entry_count(x, where, axes, named)
     mean = None if beta is None else mean_of_entries(x, count, axes, named)
     r, var = inverse_deviation(x, mean, where, count, axes, eps, named)
+    mean, r = checkpoint_name((mean, r), STATISTICS)
     y = gamma.astype(r.dtype) * standardised(x, mean, r, where)
     if beta is not None:
         y += beta.astype(r.dtype)

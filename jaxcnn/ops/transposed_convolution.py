@@ -7,10 +7,12 @@ is the backward pass.
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxcnn.contract import arguments, window_arguments
 from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.kept import CONVOLUTION
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Pads
 from jaxcnn.ops.convolution import bias_grad, convolve, filter_grad, input_grad
@@ -76,7 +78,7 @@ def _conv_transpose_plain(x, w, b, window: Window, groups: int):
 
 
 def _conv_transpose_fwd(x, w, b, window, groups):
-    return _conv_transpose_plain(x, w, b, window, groups), (x, w, b)
+    return checkpoint_name(_conv_transpose_plain(x, w, b, window, groups), CONVOLUTION), (x, w, b)
 
 
 # Let T(w) be the matrix of the convolution, so that y = T(w)ᵀ x. Then dx = T(w) dy. Since ⟨dy, T(w)ᵀ x⟩ = ⟨T(w) dy, x⟩,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxcnn.contract import arguments
+from jaxcnn.contract.kept import convolutions_saveable
 from jaxcnn.data import taken
 from jaxcnn.nn import Layer
 from jaxcnn.nn.layer import checked_layer
@@ -18,6 +19,7 @@ from jaxcnn.ops.losses.cross_entropy import softmax_cross_entropy
 from jaxcnn.transforms import jit
 
 Loss = Callable[..., jax.Array]
+STORED = ("everything", "convolutions")
 
 
 class TrainState(NamedTuple):
@@ -86,6 +88,7 @@ def make_step(
     penalty: Callable[[Any], jax.Array] | None = None,
     *,
     augment: Callable[[jax.Array, Any, Any], tuple[Any, Any]] | None = None,
+    stored: str = "everything",
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
     """Forward pass, backward pass and update as one compiled function.
 
@@ -97,6 +100,9 @@ def make_step(
         loss: loss(output of the model, y) -> scalar, the mean over the batch.
         penalty: penalty(params) -> scalar, for instance a multiple of `jaxcnn.l1_penalty`.
         augment: augment(key, x, y) -> (x, y), what is made of a batch before the model sees it; see `data.augment`.
+        stored: what the forward pass keeps for the backward pass: "everything" that the rules ask for; or
+            "convolutions", their outputs only, and the rest is computed anew from them. On a GPU a network with batch
+            norm then needs up to half the memory, on a CPU up to twice: `jaxcnn.convolutions_saveable`.
 
     Returns:
         step(state, x, y, where=None) -> (state, R): x [N, *S, C], and y as the loss takes it, arrays, `data.Rows` or
@@ -108,6 +114,7 @@ def make_step(
 
     Raises:
         TypeError: model is no layer, optimizer no optax optimizer, loss or penalty no function.
+        ValueError: stored is another.
         TypeError, ValueError: from the first step, if state is no `TrainState` or that of another optimizer, and those
             of the layers and the loss.
 
@@ -129,6 +136,7 @@ def make_step(
 
     if augment is not None:
         arguments.called("train.make_step", "augment", augment, "a function or None")
+    arguments.choice("train.make_step", "stored", stored, STORED)
 
     def risk(params, statistics, batch, key):
         x, y, where = batch
@@ -138,6 +146,8 @@ def make_step(
             value = value + penalty(params).astype(value.dtype)
         return value, statistics
 
+    if stored == "convolutions":
+        risk = jax.checkpoint(risk, policy=convolutions_saveable)
     update = optax.with_extra_args_support(optimizer).update  # some take the loss, too, or a function for it
 
     @jit(donate_argnums=0)

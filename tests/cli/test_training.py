@@ -104,7 +104,7 @@ def test_options_of_a_recipe_can_be_replaced(folder, tiny_model, capsys):
         "--optimizer adam --learning-rate 0.01 --schedule one_cycle --warmup 0.5 --ema 0.9 --clip 1 --accumulate 2"
     )
     more = "--augment shift:1,mixup --label-smoothing 0.1 --class-weights --precision bfloat16 --patience 1 --epochs 4"
-    assert run("train", "digits", "--out", "run", *options.split(), *more.split()) == 0
+    assert run("train", "digits", "--out", "run", *options.split(), *more.split(), "--stored", "convolutions") == 0
     config = json.loads((folder / "run" / "config.json").read_text())
     expected = {"optimizer": "adam", "clip": 1.0, "class_weights": True, "augment": "shift:1,mixup", "patience": 1}
     assert expected.items() <= config.items()

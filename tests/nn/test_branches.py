@@ -82,12 +82,15 @@ def test_remat_computes_the_same_and_saves_less():
         backward = jax.eval_shape(lambda *args: jax.vjp(lambda *args: risk(layer, *args)[0], *args)[1], params, x)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
-    kept, again = (
+    kept, *others = (
         jax.jit(jax.value_and_grad(lambda *args, layer=layer: risk(layer, *args), (0, 1), has_aux=True))(params, x)
-        for layer in (block, nn.remat(block))
+        for layer in (block, nn.remat(block), nn.remat(block, stored="convolutions"))
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, again)
-    assert saved(nn.remat(block)) < x.nbytes + 2 * sum(leaf.nbytes for leaf in jax.tree.leaves((params, state)))
+    for again in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, again)
+    small = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves((params, state)))
+    assert saved(nn.remat(block)) < x.nbytes + small
+    assert saved(nn.remat(block, stored="convolutions")) < 3 * x.nbytes + small  # and the outputs of two convolutions
     assert saved(block) > 5 * x.nbytes
     np.testing.assert_array_equal(nn.remat(double).apply({}, {}, X)[0], 2 * X)
 
@@ -140,6 +143,11 @@ def test_remat_computes_the_same_and_saves_less():
         ),
         (lambda: nn.skip(double, crop=1), TypeError, "nn.skip: crop must be True or False, got int 1"),
         (lambda: nn.remat(3), TypeError, "nn.remat: layer must be a Layer or a function of an array, got int 3"),
+        (
+            lambda: nn.remat(double, stored=None),
+            ValueError,
+            "nn.remat: stored must be one of 'input', 'convolutions', got None",
+        ),
     ],
 )
 def test_bad_arguments(call, error, message):

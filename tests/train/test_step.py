@@ -38,6 +38,25 @@ def test_a_step_is_the_gradient_step_of_the_risk():
     assert int(state.step) == 1
 
 
+def test_what_is_kept_changes_no_step():
+    """Dropout draws the same when it is computed again, and running statistics move once."""
+    x = X.reshape(6, 3, 1)
+    model = nn.sequential(nn.conv(4, 2), nn.batch_norm(), jaxcnn.relu, nn.dropout(0.5), nn.flatten(), nn.dense(2))
+    states = []
+    for stored in ("everything", "convolutions"):
+        step = train.make_step(model, SGD, penalty=jaxcnn.l2_penalty, stored=stored)
+        first, _ = step(train.init(model, SGD, KEY, x.shape), x, Y)
+        state, loss = step(first, x, Y)
+        states.append((state.params, state.statistics, loss))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *states)
+
+
+def test_a_step_stores_what_there_is_a_word_for():
+    message = "^train.make_step: stored must be one of 'everything', 'convolutions', got 'dots'$"
+    with pytest.raises(ValueError, match=message):
+        train.make_step(nn.dense(2), SGD, stored="dots")
+
+
 def test_labels_in_a_step():
     """One that is no class is no loss of 0; those that the loss ignores are as if their images were not there."""
     model, some = nn.dense(2), np.arange(6) % 3 != 1
