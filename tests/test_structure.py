@@ -95,7 +95,7 @@ def test_tests_mirror_the_package():
     """Each folder has tests of the same name, and each folder of tests has what it tests."""
     tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     packages = {path.parent.relative_to(PACKAGE) for path in FILES}
-    assert tests - packages == {Path("experiments"), Path("check/pytest_plugin")}
+    assert tests - packages == {Path("accelerators"), Path("experiments"), Path("check/pytest_plugin")}
     assert packages - tests == {Path("kernels/correlation"), Path("nn/models")}  # tested with the folder around them
 
 

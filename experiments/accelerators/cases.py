@@ -74,6 +74,9 @@ class Case:
     types: tuple[Any, ...]
     draw: Callable[[], tuple[Any, ...]] | None = None
 
+    def __str__(self) -> str:
+        return self.name
+
     def arguments(self) -> tuple[Any, ...]:
         if self.draw is not None:
             return self.draw()
@@ -126,7 +129,8 @@ def operation_cases(dtype: str, quick: bool = False, batches: int = 1) -> Iterat
             both = [partial(f, w=None) for f in both]
             parts = {"forward": forward_of, "dx": both_passes}
         for part, of in parts.items():
-            yield Case(f"{operation.name} | {part} | {dtype}", *(partial(of, f) for f in both), types)
+            ours, theirs = (partial(of, f) for f in both)
+            yield Case(f"{operation.name} | {part} | {dtype}", ours, theirs, types)
 
 
 def _gradient(argument, f, *arrays):
@@ -140,8 +144,8 @@ def other_cases(dtype: str, quick: bool = False, batches: int = 1) -> Iterator[C
         shapes = [shape] + [shape[-1:]] * 2 * (name in WITH_SCALES)
         types = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
         y = jax.eval_shape(f, *types)
-        both = (partial(both_passes, g) for g in (f, jc.derived(f)))
-        yield Case(f"{name} | both | {dtype}", *both, (*types, jax.ShapeDtypeStruct(y.shape, dtype)))
+        ours, theirs = (partial(both_passes, g) for g in (f, jc.derived(f)))
+        yield Case(f"{name} | both | {dtype}", ours, theirs, (*types, jax.ShapeDtypeStruct(y.shape, dtype)))
 
 
 def network_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
@@ -155,7 +159,8 @@ def network_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
             parts.append(jax.value_and_grad(lambda p, x, y, model=model, of=of: of(model(p, x), y)))
         x = jnp.asarray(images, dtype)
         arguments = parameters, x, x if network.reconstructs else jnp.asarray(labels)
-        yield Case(f"{name} | step | {dtype}", *parts, _types(arguments), lambda arguments=arguments: arguments)
+        ours, theirs = parts
+        yield Case(f"{name} | step | {dtype}", ours, theirs, _types(arguments), lambda arguments=arguments: arguments)
 
 
 def model_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
@@ -176,10 +181,11 @@ def _model_case(name, model, shape, dtype):
         return jc.softmax_cross_entropy(logits.astype(jnp.float32), labels)
 
     types = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), params), jax.ShapeDtypeStruct(shape, dtype)
-    both = jax.value_and_grad(risk), jax.value_and_grad(jc.derived(risk))
-    return Case(
-        f"{name} | step | {dtype}", *both, types, lambda: (jax.tree.map(filled, types[0]), normal(shape).astype(dtype))
-    )
+
+    def draw():
+        return jax.tree.map(filled, types[0]), normal(shape).astype(dtype)
+
+    return Case(f"{name} | step | {dtype}", jax.value_and_grad(risk), jax.value_and_grad(jc.derived(risk)), types, draw)
 
 
 def _types(arguments):

@@ -18,6 +18,15 @@ _LIBRARY_KERNELS = {
     "gemm": "product",
     "lt$matmul": "product",
 }
+# XLA's own kernels by their instruction. On a TPU all convolutions are of one kind.
+_INSTRUCTIONS = {
+    "convolution": "convolution",
+    "product": "dot",
+    "select-and-scatter": "select-and-scatter",
+    "scatter": "scatter",
+    "loop": "while",
+    "fusion": "fusion",
+}
 
 
 @dataclass(frozen=True)
@@ -59,15 +68,12 @@ class Program:
 
     @property
     def kernels(self) -> Counter[str]:
-        """How many kernels there are of each kind: cuDNN's convolutions, products of matrices, fusions, scatters."""
-        counts: Counter[str] = Counter()
-        for target in re.findall(r'custom_call_target="__cu(?:dnn|blas)\$?([^"]+)"', self.text):
-            counts[_LIBRARY_KERNELS.get(target.lstrip("$"), target)] += 1
-        for kind, count in {"fusion": r" fusion\(", "scatter": r" scatter\(", "loop": r" while\("}.items():
-            counts[kind] = len(re.findall(count, self.text))
-        counts["select-and-scatter"] = len(re.findall(r" select-and-scatter\(", self.text))
-        counts["convolution"] = len(re.findall(r" convolution\(", self.text))
-        return +counts
+        """How many kernels there are of each kind: convolutions, products of matrices, fusions, scatters, loops."""
+        library = re.findall(r'custom_call_target="__cu(?:dnn|blas)\$([^"]+)"', self.text)
+        counts: Counter[str] = Counter(
+            {kind: len(re.findall(f" {op}\\(", self.text)) for kind, op in _INSTRUCTIONS.items()}
+        )
+        return +(counts + Counter(_LIBRARY_KERNELS.get(target, target) for target in library))
 
     @property
     def fingerprint(self) -> str:

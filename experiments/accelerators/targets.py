@@ -29,6 +29,7 @@ _ABOUT_TPU = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # by several processes, which a TPU would not take
 }
 
 
@@ -38,7 +39,7 @@ def has_compiler(target: str) -> bool:
 
 
 @functools.cache
-def device(target: str) -> jax.Device:
+def device(target: str) -> Any:
     """The target, of which nothing but its description is here."""
     if target in GPUS:
         jax.devices("cpu")  # registers the plugins

@@ -13,7 +13,7 @@ LAYOUTS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "
 
 
 def drawn_problem(number):
-    """Images, filters, and what `conv_general_dilated` takes: with all that an axis may have, or filters side by side."""
+    """Images, filters and options of `conv_general_dilated`: all that an axis may have, or filters side by side."""
     rng = np.random.default_rng(number)
     rank = int(rng.integers(1, 4))
 
@@ -42,9 +42,7 @@ def has_a_result(number):
     return 0 < jax.eval_shape(lambda: lax.conv_general_dilated(x, w, **options)).size < 4096
 
 
-@pytest.mark.parametrize(
-    "number", [number for number in range(int(__import__("os").environ.get("NUM","40"))) if has_a_result(number)]
-)
+@pytest.mark.parametrize("number", [number for number in range(40) if has_a_result(number)])
 def test_convolutions_are_those_of_lax(number, patch):
     def on_a_gpu(*arrays, default, cpu=None, cuda=None, rocm=None):
         del cpu, rocm

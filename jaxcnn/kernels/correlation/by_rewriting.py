@@ -41,17 +41,17 @@ def by_residue_over_batch(f, x, dz, sliding):
     axes = [_Residues.of(*size, *how) for size, how in zip(sizes, zip(*astuple(sliding), strict=True), strict=True)]
     x = _dealt(
         _padded(x, [axis.x_pads for axis in axes]),
-        [(a.count, a.step, d, a.seen) for a, d in zip(axes, sliding.stride, strict=True)],
+        [(a.parts, a.step, d, a.seen) for a, d in zip(axes, sliding.stride, strict=True)],
     )
-    dz = _dealt(_padded(dz, [axis.dz_pads for axis in axes]), [(a.count, 1, a.count, a.places) for a in axes])
+    dz = _dealt(_padded(dz, [axis.dz_pads for axis in axes]), [(a.parts, 1, a.parts, a.places) for a in axes])
     ones = (1,) * len(axes)
     return f(x, dz, sliding=Sliding(ones, tuple(a.padding for a in axes), tuple(a.stride for a in axes), ones))
 
 
 class _Residues(NamedTuple):
-    """The residues of one axis. There are `count`. Each has `seen` entries of x, with a padding, and `places` of dz."""
+    """The residues of one axis. There are `parts`. Each has `seen` entries of x, with a padding, and `places` of dz."""
 
-    count: int
+    parts: int
     stride: int  # s/g
     step: int  # from the first entry of x that a residue has to that of the next
     x_pads: tuple[int, int]  # zeros around x, so that the first residue begins with the first entry
@@ -63,27 +63,27 @@ class _Residues(NamedTuple):
     @classmethod
     def of(cls, n, m, k, d, pads, s, _):
         s = d if m == 1 else s  # a single place has no stride
-        count, stride = d // math.gcd(d, s), s // math.gcd(d, s)
-        places = -(-m // count)
-        dz_pads, met = (0, count * places - m), stride * (places - 1) + k
+        parts, stride = d // math.gcd(d, s), s // math.gcd(d, s)
+        places = -(-m // parts)
+        dz_pads, met = (0, parts * places - m), stride * (places - 1) + k
         if s == 1 and 0 <= pads[0] < d * met:  # the same padding in front of all residues, and some of the image behind
             low, front = divmod(pads[0], d)
             seen = min(-(-(n + front) // d), met - low)
-            return cls(count, stride, 1, (front, d * seen - front - n), dz_pads, (low, met - low - seen), seen, places)
-        end = d * (met - 1) + s * (count - 1) + 1
-        return cls(count, stride, s, (pads[0], end - n - pads[0]), dz_pads, (0, 0), met, places)
+            return cls(parts, stride, 1, (front, d * seen - front - n), dz_pads, (low, met - low - seen), seen, places)
+        end = d * (met - 1) + s * (parts - 1) + 1
+        return cls(parts, stride, s, (pads[0], end - n - pads[0]), dz_pads, (0, 0), met, places)
 
 
 # The parts are neighbours within each image, so that a batch that is split over devices stays split as it is.
 def _dealt(a, axes):
-    """a [N, *S, C] as more images [N·parts, *M, C]. An axis (count, first, step, m) makes `count` parts: the part r has
-    every `step`-th entry from r·first on, m of them."""
-    for axis, (count, first, step, m) in enumerate(axes):
+    """a [N, *S, C] as more images [N·parts, *M, C]. An axis (parts, first, step, m) is taken apart: its part r has each
+    `step`-th entry from r·first on, m of them."""
+    for axis, (parts, first, step, m) in enumerate(axes):
         at = 1 + 2 * axis
-        if first == 1 and step == count:
-            a = a.reshape(*a.shape[:at], m, count, *a.shape[at + 1 :]).swapaxes(at, at + 1)
+        if first == 1 and step == parts:
+            a = a.reshape(*a.shape[:at], m, parts, *a.shape[at + 1 :]).swapaxes(at, at + 1)
         else:
-            starts = [first * r for r in range(count)]
+            starts = [first * r for r in range(parts)]
             a = jnp.stack([lax.slice_in_dim(a, i, i + step * (m - 1) + 1, step, at) for i in starts], at)
     rank = len(axes)
     a = a.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
