@@ -24,12 +24,13 @@ class Activation(NamedTuple):
     f: Callable[..., jax.Array]  # z, *options -> y
     kept: Callable[..., jax.Array]  # z, y -> what the backward pass needs
     slope: Callable[..., jax.Array]  # kept, *options -> f'(z)
+    rounds: bool = True  # whether f rounds: half precision is computed in float32
 
 
 def activate(function: str, z: Any, activation: Activation, *options: Any) -> jax.Array:
     """f(z) of the activation, with its rule; the options are numbers that f and its slope take."""
     (z,) = arguments.floating(function, z=z)
-    return _entrywise(z, activation, options)
+    return (_entrywise if activation.rounds else _entrywise_exact)(z, activation, options)
 
 
 def _entrywise_plain(z, activation, options):
@@ -47,6 +48,7 @@ def _entrywise_bwd(activation, options, kept, dy):
 
 
 _entrywise = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd, wide=True)
+_entrywise_exact = custom_rule(_entrywise_plain, _entrywise_fwd, _entrywise_bwd)
 
 
 def keep_z(z, y):
