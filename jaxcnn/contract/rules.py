@@ -8,6 +8,7 @@ For each argument of a function the gradient
     lies on the devices as the argument does, on a mesh with Explicit axes.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Hashable
@@ -25,13 +26,16 @@ from jax.extend.core import Literal
 from jaxcnn.contract.precision import computed_wide, rounded, rounded_forward
 from jaxcnn.contract.sharding import compiled_for_any_mesh, compiled_whole, placed_like
 
+_config: Any = jax.config  # type checkers do not know its attributes
+
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class _Types:
-    """The type of every array among the arguments: its shape, its dtype, and where it lies on a mesh."""
+class _Call:
+    """What the backward pass has to know of the forward pass besides arrays."""
 
-    types: tuple[Any, ...]
+    types: tuple[Any, ...]  # of all arrays among the arguments: shape, dtype, and where it lies on a mesh
+    precision: str | None  # that of `jax.default_matmul_precision`; None where it was not called
 
 
 @jax.tree_util.register_static
@@ -54,6 +58,7 @@ def custom_rule(
     named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _empty_tuple,
     *,
     wide: bool = False,
+    apart: bool = False,
 ) -> Any:
     """`plain` with a backward pass that is written out: a `jax.custom_vjp`, of which each pass is one program.
 
@@ -67,14 +72,34 @@ def custom_rule(
             and bwd sum over.
         wide: whether half precision comes to plain, fwd and bwd as float32. Then the one result is rounded to the dtype
             of the first floating-point argument. Arguments and results that fwd keeps are kept as they are outside.
+        apart: whether a GPU computes in bwd anew what fwd computes as well. Else XLA may store it, which may take
+            more memory than the residuals.
     """
     if wide:
         plain, fwd, bwd = rounded(plain), rounded_forward(fwd), computed_wide(bwd)
+    bwd = _apart_on_gpus(bwd) if apart else bwd
     arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
     static -= 2
     rule = jax.custom_vjp(compiled_for_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))
     defvjp(rule, fwd, bwd, named_axes)
     return rule
+
+
+def _apart_on_gpus(bwd):
+    """bwd with its floating-point residuals behind a barrier on a GPU, so that XLA sees nothing in common with fwd."""
+
+    def behind_barrier(residual):
+        if not jnp.issubdtype(residual.dtype, jnp.floating):
+            return residual
+        barrier = lax.optimization_barrier
+        return lax.platform_dependent(residual, cuda=barrier, rocm=barrier, default=lambda residual: residual)
+
+    @functools.wraps(bwd)
+    def apart(*args):
+        *options, residuals, cotangents = args
+        return bwd(*options, jax.tree.map(behind_barrier, residuals), cotangents)
+
+    return apart
 
 
 def plain_op(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,20 +129,22 @@ def defvjp(
         program = _program_with_axes(_unbound_axes(named_axes(*options)), forward)
         result, residuals = program(*values, *options)
         residuals = _whole_residuals(residuals, jax.tree.leaves((values, options)))
-        types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
+        types = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values))
+        call = _Call(types, _config.jax_default_matmul_precision)
         # JAX keeps one structure of residuals for all uses of a traced call, and each use may ask for other gradients.
         # So the structure must not depend on what is asked for. For each argument there is an empty residual. Its rank
         # is 2 if the gradient of the argument is asked for, and 1 if it is not.
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
-        return result, (types, asked, residuals)
+        return result, (call, asked, residuals)
 
     @functools.wraps(bwd)
     def backward_rule(*args):
-        *options, (types, asked, residuals), cotangents = args
+        *options, (call, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
         cotangents = jax.tree.map(_cotangent_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         program = _program_with_axes(_unbound_axes(named_axes(*options)), backward)
-        flat = program(types, tuple(asked), structure, *options, residuals, cotangents)
+        with _default_precision(call.precision):
+            flat = program(call.types, tuple(asked), structure, *options, residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
     @compiled_whole
@@ -126,12 +153,20 @@ def defvjp(
 
         def gradients(residuals, cotangents):
             gradients = _gradient_per_array(bwd(*options, residuals, cotangents), structure)
-            typed = zip(gradients, types.types, strict=True)
+            typed = zip(gradients, types, strict=True)
             return [None if gradient is None else gradient.astype(type.dtype) for gradient, type in typed]
 
-        return placed_like(functools.partial(_asked_results, asked, gradients), types.types)(residuals, cotangents)
+        return placed_like(functools.partial(_asked_results, asked, gradients), types)(residuals, cotangents)
 
     f.defvjp(forward_rule, backward_rule, symbolic_zeros=True)
+
+
+def _default_precision(precision):
+    """`jax.default_matmul_precision` as it was around the forward pass, which JAX's own derivatives keep.
+
+    Where it was not set there, what is set around the backward pass counts, as for JAX's own.
+    """
+    return contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision)
 
 
 def _numbered_residuals(residuals, arguments):

@@ -11,7 +11,7 @@ from jax import lax
 from jaxcnn.contract import arguments
 from jaxcnn.contract.norm_arguments import checked
 from jaxcnn.contract.rules import custom_rule
-from jaxcnn.kernels.statistics import standardised
+from jaxcnn.kernels.statistics import recomputed, standardised
 from jaxcnn.ops.normalization import channel_shaped, mask, normalise
 
 
@@ -132,7 +132,7 @@ def _batch_norm_inference_bwd(eps, residuals, dy):
     dgamma = _channel_sum(dy * xhat)
     dmean = -gamma_r.reshape(-1) * dbeta
     dvar = -0.5 * (gamma_r.reshape(-1) * dgamma) * r.reshape(-1)
-    dx = gamma_r * dy
+    dx = recomputed(gamma_r) * dy
     return dx, dgamma, dbeta, dmean, dvar
 
 

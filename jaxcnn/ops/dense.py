@@ -34,6 +34,8 @@ def dense(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
 
     Gradient: dx = dy wᵀ, dw = xᵀ dy, and db = Σ dy over the leading axes.
 
+    Precision: that of all three products is as for `conv`.
+
     Source: lecture, "Backward Pass" (the FNN).
 
     >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[1.0], [10.0]]), jnp.array([0.5]))

@@ -51,7 +51,8 @@ def conv_general_dilated(
         dimension_numbers: lax's, by default ("NCHW", "OIHW", "NCHW").
         feature_group_count: groups of the channels of lhs.
         batch_group_count: groups of the batch of lhs: each makes its own share of the filters' channels.
-        precision: lax's, of the products, in the backward pass as well.
+        precision: lax's, of the products, in the backward pass as well. None is that of `jax.default_matmul_precision`
+            around the call; where that is not set, float32 is TF32 on a GPU and bfloat16 on a TPU.
         preferred_element_type: dtype of the sums and of the result.
         out_sharding: where the result shall lie, on a mesh with Explicit axes.
 

@@ -74,7 +74,7 @@ def _local_response_norm_bwd(size, slope, beta, k, x, dy):
 
 
 _local_response_norm = custom_rule(
-    _local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd, wide=True
+    _local_response_norm_plain, _local_response_norm_fwd, _local_response_norm_bwd, wide=True, apart=True
 )
 
 

@@ -108,7 +108,7 @@ def _pad_bwd(width, mode, _, dy):
         return (_zeros(dy, _negative(width)),)
     first_crop, added, last_crop = _steps(width, mode)
     dx = _zeros(widen(dy), _negative(last_crop))
-    for axis, (low, high) in enumerate(added, 1):
+    for axis, (low, high) in reversed(list(enumerate(added, 1))):
         n = dx.shape[axis] - low - high
         front, middle, back = (
             lax.slice_in_dim(dx, *ends, axis=axis) for ends in ((0, low), (low, low + n), (low + n, low + n + high))

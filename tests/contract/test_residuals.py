@@ -116,7 +116,8 @@ BUDGETS = {
     "stochastic_pool_inference": Budget("xy", lambda y, x: 4 * y.size),  # the mean of what is positive, in float32
     # the derivative has two values, is a function of y, is neither
     **dict.fromkeys(["relu", "leaky_relu", "hard_sigmoid", "hard_tanh"], Budget("", _mask)),
-    **dict.fromkeys(["softplus", "sigmoid", "tanh", "softmax", "log_softmax"], Budget("y")),
+    **dict.fromkeys(["softplus", "sigmoid", "tanh"], Budget("y")),
+    **dict.fromkeys(["softmax", "log_softmax"], Budget("xy")),
     **dict.fromkeys(["elu", "selu", "celu", "gelu", "silu", "mish", "softsign", "hard_silu"], Budget("x")),
     # x̂ is computed again from the statistics
     "batch_norm": Budget("x", lambda y, x, gamma, *_: 4 * gamma.size),  # the mean is a result, the variance may be inf

@@ -1,6 +1,7 @@
 """Programs that differ between platforms, where this machine may have a CPU only."""
 
 import re
+from collections import Counter
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilation import quick
-from jax import lax
+from jax import export, lax
 
 import jaxcnn as jc
 
@@ -26,6 +27,10 @@ CALLS = {
     ),
     "mean_pool": (partial(jc.mean_pool, window=3, stride=2, padding=1), [(2, 7, 8, 3)], 0, "(?s)pad .*pad "),
     "adaptive_max_pool": (partial(jc.adaptive_max_pool, shape=(3, 7)), [(2, 7, 5, 3)], 0, r"(?s)\A(?!.*scatter)"),
+    "softmax": (partial(jc.softmax, axis=1), [(2, 7, 3)], 0, "(?s)exponential.*exponential"),
+    "log_softmax": (jc.log_softmax, [(4, 5)], 0, "divide"),
+    "local_response_norm": (partial(jc.local_response_norm, size=3), [(4, 7)], 0, "optimization_barrier"),
+    "focal": (lambda z: jc.focal(z + 0.5, np.arange(15).reshape(3, 5) % 2), [(3, 5)], 0, "optimization_barrier"),
 }
 calls = pytest.mark.parametrize(("f", "shapes", "argument", "pattern"), CALLS.values(), ids=CALLS)
 
@@ -64,7 +69,7 @@ def test_its_gradients_are_right(f, shapes, argument, pattern, patch):
     expected = first_and_second(jc.derived(f))
     seen = []
 
-    def elsewhere(*arrays, default, cpu=None, cuda=None):
+    def elsewhere(*arrays, default, cuda=None, **others):
         seen.append(cuda or default)
         return seen[-1](*arrays)
 
@@ -72,3 +77,27 @@ def test_its_gradients_are_right(f, shapes, argument, pattern, patch):
     for got, right in zip(jax.tree.leaves(first_and_second(f)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(got, right, rtol=1e-10, atol=1e-12)
     assert seen
+
+
+def operations(text):
+    """How many operations of each kind there are, but for constants and what chooses a branch."""
+    names = re.findall(r"stablehlo\.(\w+)", text)
+    return Counter(name for name in names if name not in ("constant", "return", "case"))
+
+
+@pytest.mark.parametrize("name", ["conv dx of one channel", "mean_pool", "adaptive_max_pool", "softmax"])
+def test_a_program_for_several_platforms_has_the_branch_of_each(name):
+    """And a program for one platform has that branch only. On a CPU both compute the same."""
+    f, shapes, argument, _ = CALLS[name]
+    args, platforms = drawn(f, shapes), ("cpu", "cuda", "tpu")
+    value_and_gradient = jax.jit(lambda args, dy: (f(*args), program(f, argument)(args, dy)))
+    traced = value_and_gradient.trace(*args)
+    alone = [operations(traced.lower(lowering_platforms=(platform,)).as_text()) for platform in platforms]
+    exported = export.export(value_and_gradient, platforms=platforms)(*args)
+    several = operations(exported.mlir_module())
+    assert alone[0] != alone[1]
+    for one in alone:
+        assert one < several
+    got, expected = exported.call(*args), quick(value_and_gradient)(*args)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

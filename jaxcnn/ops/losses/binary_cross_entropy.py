@@ -173,7 +173,7 @@ def _focal_bwd(gamma, alpha, reduction, residuals, dloss):
     return sign * a * slope * dlosses, None, None
 
 
-_focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd, wide=True)
+_focal = custom_rule(_focal_plain, _focal_fwd, _focal_bwd, wide=True, apart=True)
 
 
 def _focal_terms(logits, labels, where, alpha):
