@@ -103,8 +103,10 @@ def _lp_pool_bwd(p, window, residuals, dy):
     def robust_dx(x, y, dy):
         return lax.cond(jnp.any(jnp.isinf(y)), scaled_ratio_dx, ratio_dx, x, y, dy)
 
-    dx = lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args) if _overlap(window) else robust_dx(*args)
-    return (dx,)
+    if _overlap(window):
+        return (lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args),)
+    # Where a place is in one window, the scaled ratio is one kernel more. A condition would store its arguments.
+    return (lax.platform_dependent(*args, cpu=robust_dx, default=scaled_ratio_dx),)
 
 
 _lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd, wide=True)
