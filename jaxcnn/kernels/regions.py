@@ -4,7 +4,6 @@
 regions are windows side by side if m divides n on every axis. Otherwise neighbours overlap and differ in size.
 """
 
-import itertools
 import math
 from functools import partial
 from typing import Any
@@ -14,47 +13,23 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.contract.geometry import Window
-from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.kernels.axis_sums import Terms
 from jaxcnn.kernels.unfused import unfused
 from jaxcnn.kernels.windows import alternating
-from jaxcnn.kernels.winning_places import add_at_place, dtype_of_places, lowest
-
-_FEW_REGIONS = 16  # regions that a place is in; each is one more pass over all places to compile
+from jaxcnn.kernels.winning_places import add_at_place_within, dtype_of_places, lowest
 
 
 def add_at_place_of_region(dy, place, image, shape):
     """dx[j] = Σ_i dy[i] [place[i] = j] over the regions i that place j is in: [N, *M, C] -> [N, *S, C]."""
-    scattered = partial(add_at_place, image=image)
-    axes = [_regions_of_places(n, m) for n, m in zip(image, shape, strict=True)]
-    if math.prod(map(len, axes)) > _FEW_REGIONS:
-        return scattered(dy, place)
-    return lax.platform_dependent(dy, place, cpu=scattered, default=partial(_add_region_by_region, axes=axes))
-
-
-# A GPU's scatter of bfloat16 stores float32 sums, and adds in another order each time.
-def _add_region_by_region(dy, place, axes):
-    """dx [N, *S, C]: each place adds up the dy of those regions that it is in and has won."""
-    dtype, image = place.dtype, [regions.shape[1] for regions in axes]
-    index, zero = jnp.zeros((1,) * dy.ndim, dtype), np.zeros((), dy.dtype)
-    for axis, n in enumerate(image, start=1):
-        index = index * n + lax.broadcasted_iota(dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
-    dx = jnp.zeros((dy.shape[0], *image, dy.shape[-1]), sum_dtype(dy.dtype))
-    for regions in itertools.product(*axes):
-        maximum, share = place, dy
-        for axis, region in enumerate(regions, start=1):
-            maximum = jnp.take(maximum, region, axis=axis, mode="fill", fill_value=-1)
-            share = jnp.take(share, region, axis=axis, mode="clip")
-        dx = dx + jnp.where(maximum == index, share, zero).astype(dx.dtype)
-    return dx.astype(dy.dtype)
+    axes = list(zip(image, shape, strict=True))
+    return add_at_place_within(dy, place, image, lambda: [_regions_of_places(n, m) for n, m in axes])
 
 
 def _regions_of_places(n, m):
-    """Which of m regions each of n places is in, one after the other: [K, n]; m, which is no region, for no more."""
+    """(first, count): each of n places is in some of `count` regions, the first of which is first[j]."""
     j = np.arange(n)
     first, end = j * m // n, -(-(j + 1) * m // n)
-    k = np.arange(np.max(end - first))[:, None]
-    return np.where(first + k < end, first + k, m).astype(np.int32)
+    return first.astype(np.int32), int(np.max(end - first))
 
 
 def place_of_maximum(x, shape):

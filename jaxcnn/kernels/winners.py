@@ -25,7 +25,7 @@ from jaxcnn.kernels.winning_entries import (
     max_by_axis,
 )
 from jaxcnn.kernels.winning_places import (
-    add_at_place,
+    add_at_place_within,
     dtype_of_places,
     largest_by_place,
     lowest,
@@ -33,6 +33,7 @@ from jaxcnn.kernels.winning_places import (
     narrowed,
     reduce_windows,
     take_from_place,
+    windows_of_places,
 )
 
 
@@ -65,6 +66,14 @@ def max_and_winner(x: jax.Array, window: Window) -> tuple[jax.Array, Winner]:
     """The maximum of each window of x [N, *S, C], [N, *M, C], and the winner of each, for `add_at_winner`."""
     if _is_single(window):
         return _single_max_and_winner(x, window)
+    y, winner = _searched(x, window)
+    if image_of_maxima(x, window) is not None:  # a TPU that needs no winner has then no use for the search
+        y = lax.platform_dependent(x, y, tpu=lambda x, _: _reduced(x, window), default=lambda _, y: y)
+    return y, winner
+
+
+def _searched(x, window):
+    """The maximum of each window, and its winner."""
     if winner_type(window) is Place and not _has_short_sides(window):
         y, place = largest_by_place(x, window)
         return y, Place(narrowed(place, window))
@@ -81,12 +90,43 @@ def _max_and_winner_jvp(window, primals, tangents):
     return (y, winner), (take_from_winner(dx, winner, window), no_tangent)
 
 
+# A TPU has an instruction that searches the windows for their maxima and adds dy there. The ways of a CPU move up to
+# six times its bytes, by XLA's count for a v5e. So there the backward pass wants x, and no winners. A program that is
+# compiled for one platform holds one of the two ways, and XLA drops what the other would need.
+def image_of_maxima(x: jax.Array, window: Window) -> jax.Array | None:
+    """x if `add_at_maximum` has a use for it, else None."""
+    return None if _is_single(window) or max(window.dilation) > 1 else x
+
+
+def add_at_maximum(dy: jax.Array, x: jax.Array | None, winner: Winner, window: Window) -> jax.Array:
+    """`add_at_winner` for the maxima of x, which is that of `image_of_maxima`."""
+    if x is None:
+        return add_at_winner(dy, winner, window)
+    return lax.platform_dependent(
+        dy,
+        lax.stop_gradient(x),
+        winner,
+        tpu=lambda dy, x, _: add_by_search(dy, x, window),
+        default=lambda dy, _, winner: add_at_winner(dy, winner, window),
+    )
+
+
+def add_by_search(dy, x, window):
+    """dx by XLA's `select-and-scatter`, the derivative of `reduce_window`. A NaN in a window is not found."""
+    return jax.vjp(partial(_reduced, window=window), x.astype(dy.dtype))[1](dy)[0]
+
+
+def _reduced(x, window):
+    """The maximum of each window, by XLA's `reduce_window`."""
+    return reduce_windows(x, lowest(x.dtype), lax.max, window)
+
+
 def add_at_winner(dy: jax.Array, winner: Winner, window: Window) -> jax.Array:
     """dx[j] = Σ_i dy[i] [winner[i] = k] over the windows i that place j is in, k its entry there: [N, *S, C]."""
     if _is_single(window):
         return _add_to_box(dy, winner.number, window)
     if isinstance(winner, Place):
-        return add_at_place(dy, winner.number, window.image)
+        return add_at_place_within(dy, winner.number, window.image, partial(windows_of_places, window))
     if window.side_by_side:
         return add_to_blocks(dy, winner.number, window)
     # A place is then in fewer windows than a window has entries. To add by window was 1.6 to 2.2 times as fast when it
@@ -136,7 +176,7 @@ def window_max(x, window):
         return _single_max(x, window)
     if max(window.dilation) > 1:  # JAX derives no gradient of a dilated `reduce_window`
         return max_and_winner(x, window)[0]
-    by_reduction = partial(reduce_windows, start=lowest(x.dtype), larger=lax.max, window=window)
+    by_reduction = partial(_reduced, window=window)
     # XLA's `reduce_window` is as fast as ours for windows side by side of more than 16 entries, or with 9 to 23
     # channels, which fill one or two vectors. 1 to 30 times is what ours gained elsewhere, on 2 cores of an AMD EPYC.
     few_vectors = x.shape[-1] in range(9, 24)

@@ -1,7 +1,7 @@
 """Winners as places of the image: how they are found, and how a gradient gets back to them.
 
 The winner j of a window is the flat index of a place, the last axis fastest. XLA's `reduce_window` finds it, in windows
-of any size. `winners.py` says when.
+of any size. A scatter adds dy there, or, on a GPU, each place reads what it has won. `winners.py` says when.
 """
 
 import math
@@ -13,6 +13,10 @@ from jax import lax
 
 from jaxcnn.contract.arguments import require
 from jaxcnn.contract.precision import sum_dtype
+
+# Windows that a place may be in. More take a loop of XLA, which compiles once, with some of them in each pass: of a
+# longer pass XLA stores parts.
+_FEW_CANDIDATES, _CANDIDATES_OF_A_PASS = 36, 16
 
 
 def dtype_of_places(image, function="max_pool", argument="x"):
@@ -93,6 +97,60 @@ def add_at_place(dy, place, image):
     dy_wide = dy.astype(sum_dtype(dy.dtype))
     dx = _vmap_images_and_channels(add)(_flattened(dy_wide), _flattened(place))
     return dx.reshape(dy.shape[0], *image, dy.shape[-1]).astype(dy.dtype)
+
+
+# A GPU's scatter adds in another order each time, and one of bfloat16 stores float32 sums. So there each place reads
+# which of the windows that it is in it has won.
+def add_at_place_within(dy, place, image, candidates):
+    """`add_at_place`, where a place is in few windows: along each axis in some of those that `candidates` returns."""
+
+    def scattered(dy, place):
+        return add_at_place(dy, place, image)
+
+    def gathered(dy, place):
+        return add_by_candidate(dy, place, image, candidates())
+
+    return lax.platform_dependent(dy, place, cpu=scattered, tpu=scattered, default=gathered)
+
+
+def windows_of_places(window):
+    """Of each axis (first, count): place j is in no other windows than first[j], ..., first[j] + count - 1."""
+    dtype = dtype_of_places(window.image)
+    axes = zip(window.image, window.output, window.extent, window.stride, window.padding, strict=True)
+    firsts = [(-((e - 1 - low - lax.iota(dtype, n)) // s), -(-e // s), m) for n, m, e, s, (low, _) in axes]
+    return [(jnp.maximum(first, 0), min(count, m)) for first, count, m in firsts]
+
+
+def add_by_candidate(dy, place, image, candidates):
+    """`add_at_place` without a scatter: each place adds up the dy of those of its candidates that it has won.
+
+    `candidates` says of each axis (first, count): first[j], ..., first[j] + count - 1 are those of place j.
+    """
+    firsts, counts = zip(*candidates, strict=True)
+    nowhere, zero = math.prod(image), np.zeros((), dy.dtype)
+    index = jnp.zeros((1,) * dy.ndim, place.dtype)
+    for axis, n in enumerate(image, start=1):
+        index = index * n + lax.broadcasted_iota(place.dtype, [n if a == axis else 1 for a in range(dy.ndim)], axis)
+
+    def add(dx, number):
+        winner, share = place, dy
+        for axis in reversed(range(len(image))):
+            number, offset = divmod(number, counts[axis]) if axis else (0, number)
+            of_place = (slice(None),) * (axis + 1) + (firsts[axis] + offset,)
+            winner = winner.at[of_place].get(mode="fill", fill_value=nowhere, wrap_negative_indices=False)
+            share = share.at[of_place].get(mode="clip", wrap_negative_indices=False)
+        return dx + jnp.where(winner == index, share, zero).astype(dx.dtype)
+
+    total, dx = math.prod(counts), jnp.zeros_like(dy, sum_dtype(dy.dtype), (dy.shape[0], *image, dy.shape[-1]))
+    passes = 1 if total <= _FEW_CANDIDATES else -(-total // _CANDIDATES_OF_A_PASS)
+    each = -(-total // passes)
+
+    def add_some(i, dx):
+        for number in range(each):
+            dx = add(dx, i * each + number)
+        return dx
+
+    return (add_some(0, dx) if passes == 1 else lax.fori_loop(0, passes, add_some, dx)).astype(dy.dtype)
 
 
 def take_from_place(x, place):

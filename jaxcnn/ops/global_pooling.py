@@ -26,7 +26,8 @@ from jaxcnn.kernels.regions import (
 )
 from jaxcnn.kernels.winners import (
     Place,
-    add_at_winner,
+    add_at_maximum,
+    image_of_maxima,
     max_and_winner,
     place_of_winner,
     window_max,
@@ -138,7 +139,8 @@ def adaptive_max_pool(x: jax.Array, shape: Regions, *, return_indices: bool = Fa
         ValueError: x has no spatial axis or one without entries, shape is less than 1 or has not one entry for each; as
             `max_pool`, of 2^31 places and more without jax_enable_x64.
 
-    Gradient: that of `max_pool`. Keeps the places of the maxima.
+    Gradient: that of `max_pool`. Keeps the places of the maxima; and x where the regions divide the image, of which
+        `max_pool` says when it is dropped.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 
@@ -172,16 +174,18 @@ def _max_of_regions_fwd(x, image, shape, function):
     if window is None or winner_type(window) is Place:
         dtype_of_places(image, function)
     if window:
-        return max_and_winner(x, window)
+        y, winner = max_and_winner(x, window)
+        return y, (image_of_maxima(x, window), winner)
     place = place_of_maximum(lax.stop_gradient(x), shape)
-    return take_from_place(x, place), Place(place)
+    return take_from_place(x, place), (None, Place(place))
 
 
-def _max_of_regions_bwd(image, shape, function, winner, dy):
+def _max_of_regions_bwd(image, shape, function, residuals, dy):
     """dx[j] = Σ_i dy[i] [winner[i] = j] over the regions i that place j is in."""
+    x, winner = residuals
     window = region_window(image, shape)
     if window:
-        return (add_at_winner(dy, winner, window),)
+        return (add_at_maximum(dy, x, winner, window),)
     return (add_at_place_of_region(dy, winner.number, image, shape),)
 
 

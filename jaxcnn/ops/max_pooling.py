@@ -15,7 +15,14 @@ from jaxcnn.contract.arguments import PerAxis
 from jaxcnn.contract.geometry import trimmed
 from jaxcnn.contract.rules import custom_rule, plain_op
 from jaxcnn.contract.window_arguments import Padding, Pads, pooling_window, require_seen
-from jaxcnn.kernels.winners import add_at_winner, max_and_winner, max_of_symbolic, place_of_winner, window_max
+from jaxcnn.kernels.winners import (
+    add_at_maximum,
+    image_of_maxima,
+    max_and_winner,
+    max_of_symbolic,
+    place_of_winner,
+    window_max,
+)
 from jaxcnn.kernels.winning_places import add_at_place, dtype_of_places, take_from_place
 
 
@@ -56,7 +63,11 @@ def max_pool(
 
     Gradient: each dy goes to the entry that was the maximum, to the first one (the last axis fastest) where several
         tie; an entry that was the maximum of several windows gets the sum. Keeps one byte for each window, the number
-        of its maximum; beyond 64 entries the place in the image, in as many bytes as that takes.
+        of its maximum; beyond 64 entries the place in the image, in as many bytes as that takes. A TPU wants x instead,
+        and searches it again, so x is kept beside them, unless the window is dilated or there is only one. A program
+        of both passes, as under `jit`, keeps what its platform wants alone. Where each pass is a program of its own,
+        x stays in memory until the backward pass. On a TPU the sum is in the dtype of x, and the dy of a window with a
+        NaN goes to any of its entries, as with the gradient that JAX derives.
 
     Source: lecture, "Backpropagation: Max-Pooling".
 
@@ -92,15 +103,17 @@ def _max_pool_plain(x, window):
 
 
 def _max_pool_fwd(x, window):
-    return max_and_winner(x, window)
+    y, winner = max_and_winner(x, window)
+    return y, (image_of_maxima(x, window), winner)
 
 
 # The maximum of window i is its entry k = winner[i], so y[i] = x[s·i + d·k - low]. Place j is the entry
 # k = (j + low - s·i) / d of window i, if that is an entry. So ∂y[i]/∂x[j] = [winner[i] = k]: the filter of window i is
-# one at the maximum and zero elsewhere. Then dx[j] = Σ_i dy[i] ∂y[i]/∂x[j], the sum that `add_at_winner` computes.
-def _max_pool_bwd(window, winner, dy):
+# one at the maximum and zero elsewhere. Then dx[j] = Σ_i dy[i] ∂y[i]/∂x[j], the sum that `add_at_maximum` computes.
+def _max_pool_bwd(window, residuals, dy):
     """dx[j] = Σ_i dy[i] [winner[i] = k] over the windows i that place j is in, k its entry there."""
-    dx = add_at_winner(dy, winner, window)
+    x, winner = residuals
+    dx = add_at_maximum(dy, x, winner, window)
     return (dx,)
 
 
@@ -129,7 +142,8 @@ def max_unpool(
 
     Returns:
         x [N, *shape, C], in the dtype of y. Entries that share a place are summed, as in the backward pass of
-        pooling, where PyTorch keeps any one of them.
+        pooling, where PyTorch keeps any one of them. As the indices may be any, that is a scatter, which a GPU sums in
+        any order unless `--xla_gpu_deterministic_ops` is set. The gradient only reads.
 
     Raises:
         TypeError: y is no floating-point array, indices are no integers, a static argument is no int.

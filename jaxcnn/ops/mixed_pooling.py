@@ -5,6 +5,8 @@ the corresponding entries of the input map. Here the filter depends on the windo
 derivative of its own.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
 from jaxcnn.kernels.means import add_shares, window_mean
 from jaxcnn.kernels.windows import fold_entries, fold_windows
-from jaxcnn.kernels.winners import add_at_winner, max_and_winner, window_max
+from jaxcnn.kernels.winners import add_at_maximum, image_of_maxima, max_and_winner, window_max
 
 
 def mixed_pool(
@@ -50,7 +52,7 @@ def mixed_pool(
 
     Gradient: dx = that of `max_pool` for a dy plus that of `mean_pool` for (1 - a) dy; da = Σ dy (max - mean) over the
         entries that share it. Keeps max - mean, and where the maximum is in one byte (more in a window of more than 64
-        entries), both of the size of y; not x.
+        entries), both of the size of y; and x, of which `max_pool` says when it is dropped.
 
     Source: Lee, Gallagher and Tu, Generalizing pooling functions in convolutional neural networks: mixed, gated, and
         tree, 2016.
@@ -78,15 +80,16 @@ def _mix(maximum, mean, share):
 def _mixed_pool_fwd(x, share, window):
     maximum, winner = max_and_winner(x, trimmed(window))
     maximum, mean = widen(maximum), window_mean(widen(x), window, window.padding)
-    return _mix(maximum, mean, share).astype(x.dtype), (share, winner, (maximum - mean).astype(x.dtype))
+    kept = share, image_of_maxima(x, trimmed(window)), winner, (maximum - mean).astype(x.dtype)
+    return _mix(maximum, mean, share).astype(x.dtype), kept
 
 
 def _mixed_pool_bwd(window, residuals, dy):
     """dx = MaxPoolᵀ(a ⊙ dy) + MeanPoolᵀ((1 - a) ⊙ dy), da = Σ dy (max - mean)."""
-    share, winner, difference = residuals
+    share, x, winner, difference = residuals
     wide = widen(dy)
     maximum_share = jnp.broadcast_to(widen(share), dy.shape) * wide
-    dx = add_at_winner(maximum_share, winner, trimmed(window))
+    dx = add_at_maximum(maximum_share, x, winner, trimmed(window))
     dx = dx + add_shares(wide - maximum_share, window, window.padding)
     return dx, _sum_over_shared(wide * widen(difference), share)
 
@@ -126,7 +129,7 @@ def softmax_pool(
 
     Gradient: dx_k = p_k (1 + (x_k - y) / T) dy, summed over the windows that an entry is in; dT = -Σ dy Var / T² over
         what shares it, Var = Σ_k p_k (x_k - y)². Keeps x, and of each window its maximum, Σ_k exp((x_k - max) / T) and
-        y - max.
+        y - max. A GPU computes these three again from x, so that a program of both passes does not keep them there.
 
     Source: Gao, Xiang and Wang, LIP: local importance-based pooling, 2019, of which this is the case that an entry is
         its own importance; Boltzmann's operator.
@@ -157,6 +160,20 @@ def _softmax_pool_fwd(x, temperature, window):
 # p_j + Σ_k x_k p_k ([j = k] - p_j) / T = p_j (1 + (x_j - y) / T), where x - y = t - (y - max) loses no digits. And
 # ∂p_k/∂T = -p_k (x_k - y) / T², so ∂y/∂T = -Σ_k p_k t_k (x_k - y) / T², as Σ_k p_k (x_k - y) = 0.
 def _softmax_pool_bwd(window, residuals, dy):
+    """dx_k = p_k (1 + (x_k - y) / T) dy over the windows, dT = -Σ dy Var / T²."""
+    kept, anew = (partial(gradients, window=window) for gradients in (_softmax_gradients, _softmax_gradients_anew))
+    return lax.platform_dependent(residuals, dy, cpu=kept, tpu=kept, default=anew)
+
+
+# A GPU would read as many bytes of what is kept as of x.
+def _softmax_gradients_anew(residuals, dy, window):
+    """The gradients from x and the temperature alone."""
+    x, temperature, *_ = residuals
+    x = lax.optimization_barrier(x)  # or XLA finds that the forward pass has computed the same, and keeps that
+    return _softmax_gradients((x, temperature, *_soft_maximum(x, temperature, window)), dy, window)
+
+
+def _softmax_gradients(residuals, dy, window):
     """Every place adds up what comes from the windows that it is in, one after the other."""
     x, temperature, maximum, total, rest = residuals
     wide, scale = widen(x), jnp.broadcast_to(widen(temperature), x.shape)

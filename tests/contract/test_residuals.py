@@ -105,7 +105,7 @@ BUDGETS = {
     **dict.fromkeys(["downsample", "upsample", "pixel_shuffle", "pixel_unshuffle", "resize", "flatten"], Budget("")),
     **dict.fromkeys(["mean_pool", "global_mean_pool", "adaptive_mean_pool", "max_unpool"], Budget("")),
     # where the maximum is
-    "max_pool": Budget("", _winner),
+    "max_pool": Budget("x", _winner),
     "global_max_pool": Budget("", _winner),
     "adaptive_max_pool": Budget("", _place),
     "pad": Budget(""),

@@ -184,7 +184,7 @@ def test_what_they_keep():
     outputs = 2 * 4 * 3 * 4
     for f, expected in (
         (lambda x: jc.lp_pool(x, 3, 2), 4 * (x.size + outputs)),
-        (lambda x: jc.mixed_pool(x, a, 3), (1 + 4) * outputs + 4 * 4),
+        (lambda x: jc.mixed_pool(x, a, 3), 4 * x.size + (1 + 4) * outputs + 4 * 4),
         (lambda x: jc.softmax_pool(x, a, 3), 4 * (x.size + 3 * outputs) + 4 * 4),
         (lambda x: jc.stochastic_pool(key, x, 3), outputs),
         (lambda x: jc.stochastic_pool_inference(x, 3), 4 * (x.size + 2 * outputs)),

@@ -19,7 +19,7 @@ import jaxcnn.ops
 from jaxcnn import check
 from jaxcnn.contract.geometry import Window
 from jaxcnn.contract.rules import defvjp
-from jaxcnn.kernels import means, winners
+from jaxcnn.kernels import means, winners, winning_places
 from jaxcnn.kernels.correlation import on_cpu
 from jaxcnn.ops import (
     batch_normalization,
@@ -114,7 +114,7 @@ def last_entry_dropped(right):
     return lambda *args, **options: right(*args, **options).at[-1].set(0)
 
 
-def spread_evenly(dy, winner, window):
+def spread_evenly(dy, x, winner, window):
     return means.add_shares(dy, window, window.padding)
 
 
@@ -299,7 +299,7 @@ REPLACED = [
     (convolution, "_dagger", no_flip, "conv-3d"),
     (convolution, "_dagger", no_channel_swap, "conv-strided-grouped"),
     (convolution, "_dagger", groups_mixed_up, "conv-strided-grouped"),
-    (max_pooling, "add_at_winner", spread_evenly, "max_pool"),
+    (max_pooling, "add_at_maximum", spread_evenly, "max_pool"),
     (lp_pooling._lp_pool, "bwd", no_division_by_y, "lp_pool"),
     (mixed_pooling._mixed_pool, "bwd", shares_swapped, "mixed_pool"),
     (mixed_pooling._softmax_pool, "bwd", maximum_instead_of_y, "softmax_pool"),
@@ -343,7 +343,7 @@ WRAPPED = [
     (max_pooling, "max_and_winner", last_of_the_ties, "max_pool-ties"),
     (winners, "add_by_entry", winner_one_further, "max_pool-ties"),
     (winners, "add_by_window", winner_one_further, "max_pool-overlapping"),
-    (winners, "add_at_place", winner_one_further, "max_pool-large"),
+    (winning_places, "add_at_place", winner_one_further, "max_pool-large"),
     (resampling._downsample, "bwd", mean_for_sum, "downsample"),
     (cross_entropy, "spread", no_mask, "softmax_cross_entropy-all"),
     (cross_entropy, "spread", no_mask, "kl_divergence-masked"),
