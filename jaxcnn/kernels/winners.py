@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.contract.geometry import Window
+from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.kernels.windows import FEW_ENTRIES, entries
 from jaxcnn.kernels.winning_entries import (
     add_by_entry,
@@ -113,7 +114,9 @@ def add_at_maximum(dy: jax.Array, x: jax.Array | None, winner: Winner, window: W
 
 def add_by_search(dy, x, window):
     """dx by XLA's `select-and-scatter`, the derivative of `reduce_window`. A NaN in a window is not found."""
-    return jax.vjp(partial(_reduced, window=window), x.astype(dy.dtype))[1](dy)[0]
+    overlap = any(s < k for s, k in zip(window.stride, window.size, strict=True))
+    dtype = sum_dtype(dy.dtype) if overlap else dy.dtype
+    return jax.vjp(partial(_reduced, window=window), x.astype(dtype))[1](dy.astype(dtype))[0].astype(dy.dtype)
 
 
 def _reduced(x, window):
