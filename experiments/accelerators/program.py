@@ -69,7 +69,7 @@ class Program:
     @property
     def kernels(self) -> Counter[str]:
         """How many kernels there are of each kind: convolutions, products of matrices, fusions, scatters, loops."""
-        library = re.findall(r'custom_call_target="__cu(?:dnn|blas)\$([^"]+)"', self.text)
+        library: list[str] = re.findall(r'custom_call_target="__cu(?:dnn|blas)\$([^"]+)"', self.text)
         counts: Counter[str] = Counter(
             {kind: len(re.findall(f" {op}\\(", self.text)) for kind, op in _INSTRUCTIONS.items()}
         )
