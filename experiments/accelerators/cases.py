@@ -164,12 +164,18 @@ def network_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
 
 
 def model_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
-    """Value and gradient of the loss of the models of `jaxcnn.nn` in training."""
+    """Value and gradient of the loss of the models of `jaxcnn.nn` in training; then with outputs of convolutions kept
+    alone, which is the `stored="convolutions"` of `train.make_step`."""
     for name, (model, shape) in (SMALL_MODELS if quick else MODELS).items():
-        yield _model_case(name, model, shape, dtype)
+        ours, theirs, types, draw = _training(model, shape, dtype)
+        theirs = jax.value_and_grad(theirs)
+        yield Case(f"{name} | step | {dtype}", jax.value_and_grad(ours), theirs, types, draw)
+        stored = jax.value_and_grad(jax.checkpoint(ours, policy=jc.convolutions_saveable))
+        yield Case(f"{name}, convolutions stored | step | {dtype}", stored, theirs, types, draw)
 
 
-def _model_case(name, model, shape, dtype):
+def _training(model, shape, dtype):
+    """The loss of a model, the same with JAX's derivatives, the types of parameters and images, and what draws them."""
     init = partial(model.init, input_shape=shape)
     params, statistics = jax.eval_shape(init, jax.random.key(0))
     statistics = jax.tree.map(filled, statistics)
@@ -185,7 +191,7 @@ def _model_case(name, model, shape, dtype):
     def draw():
         return jax.tree.map(filled, types[0]), normal(shape).astype(dtype)
 
-    return Case(f"{name} | step | {dtype}", jax.value_and_grad(risk), jax.value_and_grad(jc.derived(risk)), types, draw)
+    return risk, jc.derived(risk), types, draw
 
 
 def _types(arguments):
