@@ -456,18 +456,6 @@ def test_upsample(setting):
     assert_agree(setting, rng, ours, plain, loop, rng.standard_normal(setting.x), shape=shape)
 
 
-@pytest.mark.parametrize("op", ["conv", "depthwise_conv"])
-@pytest.mark.parametrize("number", range(3, 60, 8))
-def test_conv_as_elsewhere_than_on_a_cpu(op, number, patch):
-    """Here a CPU computes what other platforms compute."""
-    for way in ("way", "way_over_batch"):
-        patch(on_cpu, way, lambda *args, **options: None)
-    setting = SETTINGS[op][number % len(SETTINGS[op])]
-    groups = {"groups": setting.groups} if op == "conv" else {}
-    ours = partial(getattr(jaxcnn, op), **setting.sliding, dilation=setting.dilation, **groups)
-    assert_conv_agrees(setting, with_gradients(ours), bias=False)
-
-
 CONVOLUTIONS = [s for s in SETTINGS["conv"] if s.groups == 1 and 0 not in (*s.x, *s.output) and s.terms < MOST_TERMS]
 
 
