@@ -7,7 +7,7 @@
 The first needs `pip install 'jaxcnn[accelerators]'`, and says what XLA's compilers make of the operations and networks
 of `benchmark.py`, of other ops and of whole models: kinds of kernels, memory, and on a TPU bytes and XLA's estimate of
 the time. Nothing runs. The second measures on a device: how far gradients are from float64, how long they take, how
-much memory they need, whether two runs agree to the last bit, and the tests of every op. Both write after every
+much memory XLA says they need, whether two runs agree to the last bit, and the tests of every op. Both write after every
 program, to `FOLDER/compiled.json` or `device.json`, and tables beside it. A part that fails is named, and the next
 begins.
 """
@@ -49,7 +49,10 @@ SECONDS = {"operations": 0.004, "others": 0.004, "networks": 0.02, "models": 0.1
 def chosen_cases(part, options, **more):
     """The cases of a part in all dtypes, those that are asked for."""
     found = (case for dtype in options.dtypes for case in CASES[part](dtype, options.quick, **more))
-    return [case for case in found if any(text in case.name for text in options.only or [""])]
+    chosen = [case for case in found if any(text in case.name for text in options.only or [""])]
+    if not chosen:
+        raise ValueError(f"--only: no case of the part {part} has {' or '.join(options.only)} in its name")
+    return chosen
 
 
 def compile_part(target, part, options, save):
@@ -116,7 +119,12 @@ def parsed():
     parser.add_argument("--targets", default=",".join(TARGETS), help="to compile for (%(default)s)")
     parser.add_argument("--parts", help=f"to compile: {', '.join(CASES)}; on a device also numbers, determinism, tests")
     parser.add_argument("--dtypes", default="float32,bfloat16", help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="the cases with one of these texts in their name")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="TEXT",
+        help="the cases with one of these texts in their name; not of numbers, determinism, tests",
+    )
     parser.add_argument("--threads", type=int, default=max(1, CORES - 2), help="that compile (%(default)s)")
     parser.add_argument("--minutes", type=float, default=8, help="on a device; nothing begins later (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="on a device (%(default)s)")
@@ -125,7 +133,14 @@ def parsed():
     known = list(SHARES if options.device else CASES)
     options.parts = options.parts.split(",") if options.parts else known
     options.dtypes, options.targets = options.dtypes.split(","), options.targets.split(",")
-    for name, given, there in (("parts", options.parts, known), ("targets", options.targets, TARGETS)):
+    for name in ("threads", "rounds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: expected 1 or more, got {getattr(options, name)}")
+    for name, given, there in (
+        ("dtypes", options.dtypes, numbers.DTYPES),
+        ("parts", options.parts, known),
+        ("targets", options.targets, TARGETS),
+    ):
         if unknown := [value for value in given if value not in there]:
             parser.error(f"--{name}: expected some of {', '.join(there)}, got {', '.join(unknown)}")
     if not options.device and (missing := [target for target in options.targets if not has_compiler(target)]):
@@ -147,6 +162,7 @@ def main():
         both = [(target, part) for target in options.targets for part in options.parts]
         parts = {f"{part} for {target}": partial(compile_part, target, part, options) for target, part in both}
         path = options.out / "compiled.json"
+    print(about, flush=True)
     report: dict[str, Any] = {"about": about, "parts": {}}
     return run(parts, report, path)
 

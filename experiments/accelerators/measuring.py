@@ -21,8 +21,8 @@ def measure(
 ) -> dict[str, Row]:
     """{name: row} of the cases, ours and theirs in turn, in so many rounds of about `budget` seconds each.
 
-    All are compiled first, side by side: nothing is timed while something else runs. What is not ready after two thirds
-    of the time until `end`, and what comes after it, is left out. Programs that are the same are not run.
+    All are compiled first, side by side. What is not ready after two thirds of the time until `end` is left out, and is
+    compiled beside the timing to its end. Programs that are the same are not run.
     """
     rows: dict[str, Row] = {}
     pool = ThreadPoolExecutor(threads)
@@ -37,7 +37,7 @@ def measure(
             rows[case.name] = {"error": "no time left"}
         else:
             rows[case.name] = _measured(case, future.result(), rounds, budget)
-            save(rows)
+        save(rows)
     return rows
 
 
@@ -90,12 +90,14 @@ def seconds(program, arguments, budget):
 
 
 def difference(a, b):
-    """The largest distance over the largest entry of b, of all leaves."""
-    worst = 0.0
-    for got, expected in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        got, expected = (np.asarray(v, np.float64) for v in (got, expected))
-        worst = max(worst, float(np.max(np.abs(got - expected)) / max(np.max(np.abs(expected)), 1e-30)))
-    return worst
+    """The largest distance over the largest entry of b, of all leaves; NaN where a number is none."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return float(np.max([distance(*(np.asarray(v, np.float64) for v in pair)) for pair in pairs]))
+
+
+def distance(got, expected):
+    """The largest distance over the largest entry of what is expected."""
+    return np.max(np.abs(got - expected)) / np.maximum(np.max(np.abs(expected)), 1e-30)
 
 
 def table(rows: dict[str, Row]) -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from accelerators.cases import operation_cases, other_cases
+from accelerators.measuring import distance
 
 DTYPES = "float32", "bfloat16", "float16"
 Row = list[Any]  # what is said of ours, and of JAX's
@@ -90,11 +91,8 @@ def _key(case, number):
 
 def _distance(f, case, expected):
     """The largest distance from what is expected of any result, over its largest entry."""
-    worst = 0.0
-    for number, got in enumerate(_some_entries(f, case)):
-        wanted = expected[_key(case, number)]
-        worst = max(worst, float(np.max(np.abs(got - wanted)) / max(np.max(np.abs(wanted)), 1e-30)))
-    return worst
+    entries = enumerate(_some_entries(f, case))
+    return float(np.max([distance(got, expected[_key(case, number)]) for number, got in entries]))
 
 
 def _some_entries(f, case):

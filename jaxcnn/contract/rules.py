@@ -31,11 +31,10 @@ _config: Any = jax.config  # type checkers do not know its attributes
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class _Call:
-    """What the backward pass has to know of the forward pass besides arrays."""
+class _Types:
+    """The type of every array among the arguments: its shape, its dtype, and where it lies on a mesh."""
 
-    types: tuple[Any, ...]  # of all arrays among the arguments: shape, dtype, and where it lies on a mesh
-    precision: str | None  # that of `jax.default_matmul_precision`; None where it was not called
+    types: tuple[Any, ...]
 
 
 @jax.tree_util.register_static
@@ -80,9 +79,34 @@ def custom_rule(
     bwd = _apart_on_gpus(bwd) if apart else bwd
     arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
     static -= 2
-    rule = jax.custom_vjp(compiled_for_any_mesh(plain), nondiff_argnums=tuple(range(arguments - static, arguments)))
+    rule = _Rule(_with_precision(plain), nondiff_argnums=tuple(range(arguments - static, arguments + 1)))
     defvjp(rule, fwd, bwd, named_axes)
     return rule
+
+
+# JAX traces the forward pass of what is inside `jit`, `scan` or `checkpoint` when a gradient is asked for. Then the
+# precision that was set around the call is set no more.
+class _Rule(jax.custom_vjp):
+    """A rule whose last static argument is the `jax.default_matmul_precision` that is set where it is called."""
+
+    def __call__(self, *args):
+        return super().__call__(*args, _config.jax_default_matmul_precision)
+
+
+def _with_precision(plain):
+    """plain with the precision as one more argument."""
+    program = compiled_for_any_mesh(plain)
+
+    @functools.wraps(plain)
+    def with_precision(*args):
+        *args, precision = args
+        with _default_precision(precision):
+            return program(*args)
+
+    parameters = inspect.signature(plain).parameters.values()
+    last = inspect.Parameter("precision", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    with_precision.__signature__ = inspect.Signature([*parameters, last])  # pyright: ignore[reportAttributeAccessIssue]
+    return with_precision
 
 
 def _apart_on_gpus(bwd):
@@ -113,7 +137,8 @@ def defvjp(
     bwd: Callable[..., Any],
     named_axes: Callable[..., tuple[tuple[Hashable, int], ...]] = _empty_tuple,
 ) -> None:
-    """`f.defvjp(fwd, bwd)` with what a rule owes JAX besides its formula; the arguments are those of `custom_rule`."""
+    """`f.defvjp(fwd, bwd)` of what `custom_rule` made, with what a rule owes JAX besides its formula; the arguments are
+    those of `custom_rule`."""
     static = len(inspect.signature(bwd).parameters) - 2
 
     @compiled_for_any_mesh
@@ -124,27 +149,28 @@ def defvjp(
 
     @functools.wraps(fwd)
     def forward_rule(*args):
-        arguments, options = args[: len(args) - static], args[len(args) - static :]
+        *args, precision = args
+        arguments, options = tuple(args[: len(args) - static]), args[len(args) - static :]
         values = custom_vjp_primal_tree_values(arguments)
         program = _program_with_axes(_unbound_axes(named_axes(*options)), forward)
-        result, residuals = program(*values, *options)
+        with _default_precision(precision):
+            result, residuals = program(*values, *options)
         residuals = _whole_residuals(residuals, jax.tree.leaves((values, options)))
-        types = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values))
-        call = _Call(types, _config.jax_default_matmul_precision)
+        types = _Types(tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(values)))
         # JAX keeps one structure of residuals for all uses of a traced call, and each use may ask for other gradients.
         # So the structure must not depend on what is asked for. For each argument there is an empty residual. Its rank
         # is 2 if the gradient of the argument is asked for, and 1 if it is not.
         asked = jax.tree.map(lambda primal: np.zeros((0, 0) if primal.perturbed else (0,)), arguments)
-        return result, (call, asked, residuals)
+        return result, (types, asked, residuals)
 
     @functools.wraps(bwd)
     def backward_rule(*args):
-        *options, (call, asked, residuals), cotangents = args
+        *options, precision, (types, asked, residuals), cotangents = args
         asked, structure = jax.tree.flatten(jax.tree.map(lambda flag: flag.ndim == 2, asked))
         cotangents = jax.tree.map(_cotangent_array, cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
         program = _program_with_axes(_unbound_axes(named_axes(*options)), backward)
-        with _default_precision(call.precision):
-            flat = program(call.types, tuple(asked), structure, *options, residuals, cotangents)
+        with _default_precision(precision):
+            flat = program(types.types, tuple(asked), structure, *options, residuals, cotangents)
         return jax.tree.unflatten(structure, flat)
 
     @compiled_whole
@@ -162,7 +188,7 @@ def defvjp(
 
 
 def _default_precision(precision):
-    """`jax.default_matmul_precision` as it was around the forward pass, which JAX's own derivatives keep.
+    """`jax.default_matmul_precision` as it was around the call, which JAX's own derivatives keep.
 
     Where it was not set there, what is set around the backward pass counts, as for JAX's own.
     """

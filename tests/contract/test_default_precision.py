@@ -40,3 +40,34 @@ def test_precision_is_that_of_the_forward_pass(name, forward, backward):
     assert [first, *gradients] == precisions(theirs)
     assert first == (forward or "default").upper()
     assert set(gradients) == {(forward or backward or "default").upper()}
+
+
+def scanned(f, x, w):
+    return lax.scan(lambda total, x: (total + f(x[None], w), None), jnp.zeros_like(f(x[:1], w)), x)[0]
+
+
+AROUND = {
+    "jit": lambda f, x, w: jax.jit(f)(x, w),
+    "checkpoint": lambda f, x, w: jax.checkpoint(f)(x, w),
+    "checkpoint with our policy": lambda f, x, w: jax.checkpoint(f, policy=jc.convolutions_saveable)(x, w),
+    "scan": scanned,
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_precision_within_a_function_that_is_traced_first(name):
+    """The rule is traced when the function around the call is differentiated, where the `with` is over."""
+
+    def precisions(f):
+        def precise(x, w):
+            with jax.default_matmul_precision("highest"):
+                return f(x, w)
+
+        gradient = jax.grad(lambda x, w: jnp.sum(AROUND[name](precise, x, w) ** 2), (0, 1))
+        lowered = jax.jit(gradient).trace(X, W).lower(lowering_platforms=("cuda",))
+        return set(
+            re.findall(r"(?:precision = |precision_config = )\[(?:#stablehlo<precision )?(\w+)", lowered.as_text())
+        )
+
+    assert precisions(lax_conv) == {"HIGHEST"}
+    assert precisions(jc.conv) == {"HIGHEST"}

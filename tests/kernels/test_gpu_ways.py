@@ -76,3 +76,11 @@ def test_convolutions_are_those_of_lax(arrays, options, patch):
     results = quick(lambda *arrays: [all_three(f, *arrays) for f in functions])(*arrays)
     for ours, expected in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(0, 4), (3, 0)])
+def test_a_dilated_layer_without_channels_or_filters(channels, filters):
+    """On a CPU too: the way of a GPU is traced for every program."""
+    x, w = jnp.ones((2, 6, 6, channels)), jnp.ones((3, 3, channels, filters))
+    dw = jax.grad(lambda w: jnp.sum(jaxcnn.conv(x, w, dilation=2)))(w)
+    assert dw.shape == w.shape

@@ -178,7 +178,7 @@ def test_broken_rules_show(name, patch):
     """Three ops are on the way to w; where f goes through them twice, by way of x as well, there is no one factor."""
     for module, part in (
         (general_convolution, "filter_grad"),
-        (max_pooling, "add_at_winner"),
+        (max_pooling, "add_at_maximum"),
         (mean_pooling, "add_shares"),
     ):
         right = getattr(module, part)

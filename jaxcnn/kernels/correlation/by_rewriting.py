@@ -87,7 +87,7 @@ def _dealt(a, axes):
             a = jnp.stack([lax.slice_in_dim(a, i, i + step * (m - 1) + 1, step, at) for i in starts], at)
     rank = len(axes)
     a = a.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
-    return a.reshape(-1, *a.shape[rank + 1 :])
+    return a.reshape(math.prod(a.shape[: rank + 1]), *a.shape[rank + 1 :])
 
 
 def by_zeros_behind_over_batch(f, x, dz, sliding, places):

@@ -35,7 +35,7 @@ def correlate(x: jax.Array, w: jax.Array, sliding: Sliding, groups: int = 1, ari
         return _by_products(x, w, sliding, groups, arithmetic)
     default = _group_by_group if groups > 1 and w.shape[-2] > 1 and axes else by_lax
     options = {"sliding": sliding, "groups": groups, "arithmetic": arithmetic}
-    ways = {"cpu": on_cpu.way(x, w, **options), "gpu": on_gpu.way(x, w, **options)}
+    ways = {platform: on.way(x, w, **options) for platform, on in _PLATFORMS.items()}
     return _platform_dependent(x, w, ways, partial(default, **options))
 
 
@@ -57,7 +57,7 @@ def correlate_over_batch(
     default = partial(by_lax_over_batch, groups=groups, **options)
     if axes and groups > 1:
         default = partial(by_group, partial(by_lax_over_batch, **options), groups=groups)
-    ways = {place: on.way_over_batch(x, dz, groups=groups, **options) for place, on in _PLATFORMS.items()}
+    ways = {platform: on.way_over_batch(x, dz, groups=groups, **options) for platform, on in _PLATFORMS.items()}
     return _platform_dependent(x, dz, ways, default)
 
 

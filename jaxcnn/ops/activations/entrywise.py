@@ -24,7 +24,7 @@ class Activation(NamedTuple):
     f: Callable[..., jax.Array]  # z, *options -> y
     kept: Callable[..., jax.Array]  # z, y -> what the backward pass needs
     slope: Callable[..., jax.Array]  # kept, *options -> f'(z)
-    rounds: bool = True  # whether f rounds: half precision is computed in float32
+    rounds: bool = True  # whether f rounds. Then half precision is computed in float32, else as it is: a GPU keeps less
 
 
 def activate(function: str, z: Any, activation: Activation, *options: Any) -> jax.Array:

@@ -6,7 +6,6 @@ That of `prelu`, whose slope is learnt, is below.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.rules import custom_rule
@@ -37,15 +36,9 @@ def relu(z: jax.Array) -> jax.Array:
     return activate("relu", z, _RELU)
 
 
-# z > 0 where y > 0. The next layer mostly keeps y as its input. From y a GPU has the mask without storing it. From z it
-# stores one where z is computed in float32 and y is bfloat16. A CPU stores none from z, and y itself from y.
-def _is_positive(z, y):
-    return lax.platform_dependent(z, y, cpu=lambda z, y: z > 0, default=lambda z, y: y > 0)
-
-
 _RELU = Activation(
     f=lambda z: jnp.where(z <= 0, 0.0, z),
-    kept=_is_positive,
+    kept=lambda z, y: z > 0,
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
 )
