@@ -7,9 +7,9 @@
 The first needs `pip install 'jaxcnn[accelerators]'`, and says what XLA's compilers make of the operations and networks
 of `benchmark.py`, of other ops and of whole models: kinds of kernels, memory, and on a TPU bytes and XLA's estimate of
 the time. Nothing runs. The second measures on a device: how far gradients are from float64, how long they take, how
-much memory XLA says they need, whether two runs agree to the last bit, and the tests of every op. Both write after every
-program, to `FOLDER/compiled.json` or `device.json`, and tables beside it. A part that fails is named, and the next
-begins.
+much memory XLA says they need, whether two runs agree to the last bit, and the tests of every op. Both write to
+`FOLDER/compiled.json` or `device.json` after every program, and tables beside it. A part that fails is named, and the
+next begins.
 """
 
 import argparse

@@ -32,8 +32,8 @@ from jaxcnn.kernels.correlation.by_rewriting import (
 
 
 # The gains were measured on an NVIDIA H100 for images of 3 channels (experiments/README.md). Patches are stored before
-# they are multiplied: XLA (jaxlib 0.10.2) fuses the two otherwise, and then fails to compile some. Images [2, 8, 12] under
-# 64 filters of 5 are one.
+# they are multiplied. Otherwise XLA (jaxlib 0.10.2) fuses the two, and then fails to compile some: images [2, 8, 12]
+# under 64 filters of 5 are one.
 def way(x, w, sliding, groups, arithmetic):
     """The way of `correlate` by the first branch that applies. None stands for `by_lax`."""
     *size, channels, _ = w.shape
