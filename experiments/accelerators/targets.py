@@ -35,7 +35,7 @@ _ABOUT_TPU = {
 
 def has_compiler(target: str) -> bool:
     """Whether the compiler for a target is installed."""
-    return find_spec("jax_plugins.xla_cuda13" if target in GPUS else "libtpu") is not None
+    return find_spec("jax_cuda13_plugin" if target in GPUS else "libtpu") is not None
 
 
 @functools.cache
