@@ -117,7 +117,7 @@ def _train(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> int:
         tell(f"{parser.prog}: {error}")
         return 1
     name = str(Path(chosen.dataset).resolve()) if dataset.name == "folder" else dataset.name
-    config = {"dataset": name, **asdict(recipe), "seed": chosen.seed}
+    config = {"dataset": name, **asdict(recipe), "seed": chosen.seed, "stored": chosen.stored}
     with _claimed(parser, Path(name).name or "folder", chosen.out) as out:
         try:
             result = job.run(out, config, chosen.save_every, chosen.save_steps)
