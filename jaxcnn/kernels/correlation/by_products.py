@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 import operator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -208,6 +208,35 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
         entries.append(_product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
     dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
     return jnp.swapaxes(dw, -1, -2) if few else dw
+
+
+def by_met_product_over_batch(x, dz, sliding, arithmetic):
+    """`by_product_over_batch` without upsampling, of what each entry of the filters meets of the image, without zeros.
+
+    One product waits for the one before it, so that the memory of their matrices is used again.
+    """
+    image, places = x.shape[1:-1], dz.shape[1:-1]
+    size, rest = sliding.places(image, places), list(zip(image, places, *astuple(sliding)[:3], strict=True))
+    entries = []
+    for entry in np.ndindex(*size):
+        ranges = [_met(k, *axis) for k, axis in zip(entry, rest, strict=True)]
+        if all(count > 0 for _, _, count in ranges):
+            first, start, count = zip(*ranges, strict=True)
+            seen = _strided(x, start, sliding.dilation, count)
+            of_dz = _strided(dz, first, (1,) * len(count), count)
+            entries.append(_product_over_places(seen, of_dz, arithmetic))
+            x, dz, entries[-1] = lax.optimization_barrier((x, dz, entries[-1]))
+        else:
+            entries.append(jnp.zeros((x.shape[-1], dz.shape[-1]), arithmetic.dtype or x.dtype))
+    return jnp.stack(entries).reshape(*size, x.shape[-1], dz.shape[-1])
+
+
+def _met(k, n, m, d, pads, s):
+    """For the entry k along an axis: the first place that meets the image, what it meets, and how many places do."""
+    offset = d * k - pads[0]  # the place i meets x[s·i + offset]
+    first = max(-(offset // s), 0)
+    count = min((n - 1 - offset) // s + 1, m) - first
+    return first, s * first + offset, count
 
 
 def by_patch(x, w, sliding, arithmetic, stored=False):

@@ -21,7 +21,7 @@ from functools import partial
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.correlation.by_lax import by_lax_over_batch, has_static_places
 from jaxcnn.kernels.correlation.by_parts import by_subpixel
-from jaxcnn.kernels.correlation.by_products import by_patch, by_patch_over_batch, by_product
+from jaxcnn.kernels.correlation.by_products import by_met_product_over_batch, by_patch, by_patch_over_batch, by_product
 from jaxcnn.kernels.correlation.by_rewriting import (
     by_crop_over_batch,
     by_residue_over_batch,
@@ -29,6 +29,8 @@ from jaxcnn.kernels.correlation.by_rewriting import (
     by_written_zeros_over_batch,
     by_zeros_behind_over_batch,
 )
+
+_FEW_ENTRIES = 27  # of filters: each is a product of matrices to compile
 
 
 # The gains were measured on an NVIDIA H100 for images of 3 channels (experiments/README.md). Patches are stored before
@@ -64,6 +66,8 @@ def way_over_batch(x, dz, sliding, arithmetic, groups=1):
             return partial(by_written_zeros_over_batch, part, sliding=sliding)
         return partial(by_swap_over_batch, part, sliding=sliding, groups=groups)
     if max(sliding.stride) > 1:
+        if groups == 1 and not mesh_axes(x, dz) and _has_few_places_of_a_residue(x, places, sliding):
+            return partial(by_met_product_over_batch, sliding=sliding, arithmetic=arithmetic)
         return partial(by_residue_over_batch, part, sliding=sliding)
     image, size, single = x.shape[1:-1], sliding.places(x.shape[1:-1], places), set(places) == {1}
     longer = places if groups > 1 and strided else _longer(places, size, strided)
@@ -81,6 +85,13 @@ def way_over_batch(x, dz, sliding, arithmetic, groups=1):
     if not strided and all(n > k for n, k in zip(image, size, strict=True)):
         return partial(by_swap_over_batch, part, sliding=sliding)
     return partial(by_written_zeros_over_batch, part, sliding=sliding)
+
+
+def _has_few_places_of_a_residue(x, places, sliding):
+    """Whether zeros would have to make the residues of a dilation longer, for filters of few entries."""
+    size = sliding.places(x.shape[1:-1], places)
+    few = any(d > 1 and m <= d * k for m, k, d in zip(places, size, sliding.stride, strict=True))
+    return few and math.prod(size) <= _FEW_ENTRIES
 
 
 def _longer(places, size, strided):
