@@ -93,11 +93,11 @@ def _lp_pool_bwd(p, window, residuals, dy):
     def ratio_dx(x, y, dy):
         return _add_shares_of(x, y, jnp.ones_like(y), dy, p, window)
 
-    def scaled_ratio_dx(x, y, dy):
+    def scaled_ratio_dx(x, y, dy, few=1):
         """For windows whose entries are all within the dtype while y is not: of a part of y that is."""
         part = 2.0 ** -min(math.ceil(math.log2(window.volume) / p) + 1, 60)
         part = jnp.where(jnp.isinf(y), np.array(part, y.dtype), 1.0)
-        norm = _scaled_norm(x, p, window, _share, part)
+        norm = _scaled_norm(x, p, window, _share, part, few)
         return _add_shares_of(x, norm, part, dy, p, window)
 
     def robust_dx(x, y, dy):
@@ -106,7 +106,9 @@ def _lp_pool_bwd(p, window, residuals, dy):
     if _overlap(window):
         return (lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args),)
     # Where a place is in one window, the scaled ratio is one kernel more. A condition would store its arguments.
-    return (lax.platform_dependent(*args, cpu=robust_dx, default=scaled_ratio_dx),)
+    # A GPU fuses it if its loop is written out.
+    on_gpu = partial(scaled_ratio_dx, few=FEW_ENTRIES)
+    return (lax.platform_dependent(*args, cpu=robust_dx, cuda=on_gpu, rocm=on_gpu, default=scaled_ratio_dx),)
 
 
 _lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd, wide=True)
