@@ -10,6 +10,7 @@ from jaxcnn import data
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 GOOD = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 3, 4) + PIXELS.tobytes()
+PACKED = gzip.compress(GOOD, mtime=0)  # the names of tests hold parts of it
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -52,9 +53,9 @@ def test_every_type_comes_in_the_order_of_the_machine(tmp_path, code, letter, va
         (GOOD[:4] + bytes(4) + GOOD[8:], r"expected sizes above 0, found \[0, 3, 4\]"),
         (GOOD[:4] + b"\xff" * 12, r"expected at most 1,073,741,824 bytes \(`limit` says how many\), found 79,228"),
         (GOOD[:4] + struct.pack(">3I", 2, 3, 2**25), r"expected 201,326,592 bytes of uint8\[2, 3, 33554432\], found 0"),
-        (gzip.compress(GOOD, mtime=0)[:-9], "expected a whole gzipped file, found a damaged one: Compressed file ended"),
-        (gzip.compress(GOOD, mtime=0)[:-8] + bytes(8), "expected a whole gzipped file, found a damaged one: CRC check failed"),
-        (gzip.compress(GOOD, mtime=0) + b"more", "expected a whole gzipped file, found a damaged one: Not a gzipped file"),
+        (PACKED[:-9], "expected a whole gzipped file, found a damaged one: Compressed file ended"),
+        (PACKED[:-8] + bytes(8), "expected a whole gzipped file, found a damaged one: CRC check failed"),
+        (PACKED + b"more", "expected a whole gzipped file, found a damaged one: Not a gzipped file"),
         (b"\x1f\x8b", "expected a whole gzipped file, found a damaged one: "),
     ],
 )
