@@ -38,19 +38,22 @@ def _row(case, target):
 
 
 def summary(rows: dict[str, Row]) -> str:
-    """What the rows say as a whole."""
-    good = [row for row in rows.values() if "error" not in row]
-    lines = [f"{sum(row['same'] for row in good)} of {len(rows)} programs are the very ones of jax.grad."]
-    for key, label in (("temporary", "Temporary memory"), ("moved", "Bytes"), ("estimate", "XLA's estimate")):
-        pairs = [row[key] for row in good if all(row[key]) and (key != "temporary" or max(row[key]) > 1e6)]
-        if pairs:
-            ratios = [ours / theirs for ours, theirs in pairs]
-            lines.append(
-                f"{label}, ours over jax.grad's: geometric mean {geometric_mean(ratios):.2f}, most {max(ratios):.2f}."
-            )
-    if errors := [name for name, row in rows.items() if "error" in row]:
+    """What the rows say as a whole, for each dtype; rows of what is stored otherwise by themselves."""
+    good = {name: row for name, row in rows.items() if "error" not in row}
+    lines = [f"{sum(row['same'] for row in good.values())} of {len(rows)} programs are the very ones of jax.grad."]
+    groups: dict[str, list[Row]] = {}
+    for name, row in good.items():
+        stored = ", convolutions stored" if "stored" in name else ""
+        groups.setdefault(name.rpartition(" | ")[2] + stored, []).append(row)
+    for group, members in groups.items():
+        for key, label in (("temporary", "temporary memory"), ("moved", "bytes"), ("estimate", "XLA's estimate")):
+            ratios = [ours / theirs for ours, theirs in (row[key] for row in members) if ours and theirs]
+            if ratios:
+                mean, most = geometric_mean(ratios), max(ratios)
+                lines.append(f"{group}: {label}, ours over jax.grad's: geometric mean {mean:.2f}, most {most:.2f}.")
+    if errors := [name for name in rows if name not in good]:
         lines.append(f"Not compiled: {'; '.join(errors)}.")
-    return " ".join(lines)
+    return "\n".join(lines)
 
 
 def table(rows: dict[str, Row], whole: bool) -> str:

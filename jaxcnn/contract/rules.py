@@ -79,7 +79,7 @@ def custom_rule(
     bwd = _apart_on_gpus(bwd) if apart else bwd
     arguments, static = (len(inspect.signature(f).parameters) for f in (plain, bwd))
     static -= 2
-    rule = _Rule(_with_precision(plain), nondiff_argnums=tuple(range(arguments - static, arguments + 1)))
+    rule = _Rule(_precise_program(plain), nondiff_argnums=tuple(range(arguments - static, arguments + 1)))
     defvjp(rule, fwd, bwd, named_axes)
     return rule
 
@@ -93,20 +93,20 @@ class _Rule(jax.custom_vjp):
         return super().__call__(*args, _config.jax_default_matmul_precision)
 
 
-def _with_precision(plain):
-    """plain with the precision as one more argument."""
+def _precise_program(plain):
+    """plain as a program with one more argument, the precision of its products."""
     program = compiled_for_any_mesh(plain)
 
     @functools.wraps(plain)
-    def with_precision(*args):
+    def precise_program(*args):
         *args, precision = args
         with _default_precision(precision):
             return program(*args)
 
     parameters = inspect.signature(plain).parameters.values()
     last = inspect.Parameter("precision", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    with_precision.__signature__ = inspect.Signature([*parameters, last])  # pyright: ignore[reportAttributeAccessIssue]
-    return with_precision
+    precise_program.__signature__ = inspect.Signature([*parameters, last])  # pyright: ignore[reportAttributeAccessIssue]
+    return precise_program
 
 
 def _apart_on_gpus(bwd):

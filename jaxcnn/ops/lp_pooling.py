@@ -106,9 +106,8 @@ def _lp_pool_bwd(p, window, residuals, dy):
     if _overlap(window):
         return (lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args),)
     # Where a place is in one window, the scaled ratio is one kernel more. A condition would store its arguments.
-    # A GPU fuses it if its loop is written out.
-    on_gpu = partial(scaled_ratio_dx, few=FEW_ENTRIES)
-    return (lax.platform_dependent(*args, cpu=robust_dx, cuda=on_gpu, rocm=on_gpu, default=scaled_ratio_dx),)
+    unrolled = partial(scaled_ratio_dx, few=FEW_ENTRIES)  # which a GPU fuses
+    return (lax.platform_dependent(*args, cpu=robust_dx, cuda=unrolled, rocm=unrolled, default=scaled_ratio_dx),)
 
 
 _lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd, wide=True)

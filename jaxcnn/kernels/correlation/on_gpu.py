@@ -9,7 +9,8 @@ XLA's GPU compiler gives a convolution to one of three kernels by its form alone
     Forward         all others.
 
 A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated layers that took 3 to 4
-times as long on an NVIDIA H100 (experiments/README.md). Others measured more.
+times as long as a prototype of the way below, measured once on an NVIDIA H100. Others measured more. `python
+experiments/accelerators.py --device` measures it.
 
 Before that, XLA's `conv_operand_swapper.cc` exchanges the two arrays if what slides has more places than the image. It
 does so for images of two axes without groups.
@@ -33,7 +34,7 @@ from jaxcnn.kernels.correlation.by_rewriting import (
 _FEW_ENTRIES = 27  # of filters: each is a product of matrices to compile
 
 
-# The gains were measured on an NVIDIA H100 for images of 3 channels (experiments/README.md). Patches are stored before
+# The gains are those of prototypes, measured once on an NVIDIA H100 for images of 3 channels. Patches are stored before
 # they are multiplied. Otherwise XLA (jaxlib 0.10.2) fuses the two, and then fails to compile some: images [2, 8, 12]
 # under 64 filters of 5 are one.
 def way(x, w, sliding, groups, arithmetic):
@@ -42,9 +43,8 @@ def way(x, w, sliding, groups, arithmetic):
     if not has_static_places(x) or groups > 1 or mesh_axes(x, w) or max(sliding.dilation, default=1) > 1:
         return None
     if tuple(size) == sliding.stride and not sliding.upsamples and (channels <= 4 or _are_large(size)):
-        return partial(
-            by_patch, sliding=sliding, arithmetic=arithmetic, stored=True
-        )  # 1.4 times for 4 x 4, 2 times for 16 x 16
+        # 1.4 times for 4 x 4, 2 times for 16 x 16
+        return partial(by_patch, sliding=sliding, arithmetic=arithmetic, stored=True)
     unstrided = max(sliding.stride, default=1) == 1
     if tuple(size) == sliding.upsampling and unstrided and _are_large(size):  # 11 times for 16 x 16
         return partial(by_subpixel, partial(by_product, arithmetic=arithmetic), sliding=sliding)
