@@ -66,7 +66,9 @@ class _Residues(NamedTuple):
         parts, stride = d // math.gcd(d, s), s // math.gcd(d, s)
         places = -(-m // parts)
         dz_pads, met = (0, parts * places - m), stride * (places - 1) + k
-        if s == 1 and 0 <= pads[0] < d * met:  # the same padding in front of all residues, and some of the image behind
+        # With stride 1 and low = d·a + b, and b zeros in front of x, the residue r is each d-th entry from r on, padded by
+        # a. With another stride that padding differs from residue to residue. Then all zeros are written out.
+        if s == 1 and 0 <= pads[0] < d * met:  # and some of the image is behind the padding
             low, front = divmod(pads[0], d)
             seen = min(-(-(n + front) // d), met - low)
             return cls(parts, stride, 1, (front, d * seen - front - n), dz_pads, (low, met - low - seen), seen, places)
