@@ -66,8 +66,8 @@ class _Residues(NamedTuple):
         parts, stride = d // math.gcd(d, s), s // math.gcd(d, s)
         places = -(-m // parts)
         dz_pads, met = (0, parts * places - m), stride * (places - 1) + k
-        # With stride 1, low = d·a + b and b zeros in front of x, the residue r is each d-th entry from r on, with a zeros
-        # in front. With another stride that differs from residue to residue. Then all zeros are written out.
+        # Let low = d·a + b. With stride 1 and b zeros in front of x, the residue r is each d-th entry from r on, with a
+        # zeros in front. With another stride that differs from residue to residue. Then all zeros are written out.
         if s == 1 and 0 <= pads[0] < d * met:  # and some of the image is behind the padding
             low, front = divmod(pads[0], d)
             seen = min(-(-(n + front) // d), met - low)
