@@ -102,15 +102,15 @@ def _window_offsets(window):
     return np.ndindex(*(-(-k // s) for k, s in zip(window.size, window.stride, strict=True)))
 
 
-def fold_windows(step, start, arrays, window, few=FEW_ENTRIES, maps=maps_per_window):
+def fold_windows(step, start, arrays, window, few=FEW_ENTRIES):
     """start, changed by step(so far, y_i, ...) at each place for each window i that the place is in.
 
-    `arrays` are pairs (y [N, *M, C], its `fill`). If there are more than `few` of the maps, the windows are visited in
-    a loop of XLA over the entries that the place may be.
+    `arrays` are pairs (y [N, *M, C], its `fill`). If a place is in more than `few` windows, they are visited in a
+    loop of XLA over the entries that the place may be.
     """
-    per_window = (-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
-    if (math.prod(per_window) if maps is maps_per_window else window.volume) <= few:
-        for y_i in zip(*(maps(y, window, fill) for y, fill in arrays), strict=True):
+    maps_of_a_place = math.prod(-(-k // s) for k, s in zip(window.size, window.stride, strict=True))
+    if maps_of_a_place <= few:
+        for y_i in zip(*(maps_per_window(y, window, fill) for y, fill in arrays), strict=True):
             start = step(start, *y_i)
         return start
     upsampled = [_upsampled(y, window, fill) for y, fill in arrays]
