@@ -156,10 +156,10 @@ def _stochastic_pool_inference_fwd(x, window):
 
 
 # With M the mean over the entries of a window that are inside the image, y = M(w²) / M(w). So for a positive entry
-# ∂y/∂x_k = m (2 w_k - y) / M(w) with m = ∂M/∂w_k = 1/|window|.
+# ∂y/∂x_k = m (2 x_k - y) / M(w) with m = ∂M/∂w_k, one over the number of these entries.
 def _stochastic_pool_inference_bwd(window, residuals, dy):
-    """dx = Σ_i m_i dy_i (2x - y_i) / M(w)_i over the windows i that a place is in, 0 where x <= 0, and Σ_i m_i dy_i over
-    those of which M(w) = 0."""
+    """dx = Σ_i m_i dy_i [x > 0] (2x - y_i) / M(w)_i over the windows i that a place is in; a window of M(w) = 0 gives
+    m_i dy_i."""
     by_means, by_windows = (partial(way, window=window) for way in (_add_by_means, _add_by_windows))
     if window.volume > FEW_ENTRIES:
         return (by_means(residuals, dy),)
@@ -182,7 +182,7 @@ def _add_by_means(residuals, dy, window):
     return jnp.where(x > 0, positive_part, 0.0) + other_part
 
 
-# In one kernel of a GPU, which stores nothing that belongs to a window.
+# It is one kernel of a GPU, where means would be stored first.
 def _add_by_windows(residuals, dy, window):
     """The same one window of a place after the other."""
     x, y, mean = residuals
@@ -202,7 +202,7 @@ _stochastic_pool_inference = custom_rule(
     _stochastic_pool_inference_fwd,
     _stochastic_pool_inference_bwd,
     wide=True,
-    apart=True,
+    apart=True,  # or a GPU stores a bfloat16 y in float32 as well
 )
 
 

@@ -14,7 +14,6 @@ import jaxcnn as jc
 from jaxcnn.contract.geometry import Window
 from jaxcnn.kernels.winners import add_by_search
 from jaxcnn.kernels.winning_places import add_by_candidate, windows_of_places
-from jaxcnn.ops import mixed_pooling, stochastic_pooling
 
 IMAGE = (18, 17)
 # The places of these are in one window, in a few, and in more than are written out.
