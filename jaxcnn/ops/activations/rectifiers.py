@@ -12,28 +12,34 @@ from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
 
-def relu(z: jax.Array) -> jax.Array:
+def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
     """Rectified linear unit.
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
+    Where z > 0, y > 0 as well, so the gradient needs either. `relu` is for what stands behind a norm: for a GPU XLA
+    computes z anew there, from the output of the convolution that the norm keeps. `partial(relu, keeps="output")` is
+    for what stands between two convolutions: the second keeps y anyway, and z need not be kept for relu alone.
+
     Args:
         z: any shape.
+        keeps: what the backward pass looks at, "input" or "output". Its result is the same.
 
     Returns:
         y = f(z), of the shape and dtype of z.
 
     Raises:
         TypeError: z is no floating-point array.
+        ValueError: keeps is another.
 
-    Gradient: dz = f'(z) dy, 0 at z = 0. Keeps the mask z > 0.
+    Gradient: dz = f'(z) dy, 0 at z = 0. Keeps the mask z > 0; with keeps="output" y.
 
     Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
 
     >>> relu(jnp.array([-1.0, 2.0]))
     Array([0., 2.], dtype=float32)
     """
-    return activate("relu", z, _RELU)
+    return activate("relu", z, _RELUS[arguments.choice("relu", "keeps", keeps, tuple(_RELUS))])
 
 
 _RELU = Activation(
@@ -42,6 +48,7 @@ _RELU = Activation(
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
 )
+_RELUS = {"input": _RELU, "output": _RELU._replace(kept=keep_y, slope=lambda y: jnp.where(y > 0, 1.0, 0.0))}
 
 
 def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
