@@ -1,9 +1,12 @@
 """Activations at the ends of a dtype, up to infinity, and of what is infinite."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 import jaxcnn as jc
 
@@ -32,6 +35,7 @@ FAR = {
 }
 ACTIVATIONS = {
     **{name: getattr(jc, name) for name in FAR},
+    "relu-output": lambda z: jc.relu(z, keeps="output"),
     "leaky_relu": lambda z: jc.leaky_relu(z, 0),
     "gelu-tanh": lambda z: jc.gelu(z, approximate=True),
 }
@@ -55,7 +59,7 @@ def test_activations_far_out_are_their_limits(dtype):
         return f(z), slope(z), jax.vjp(slope, z)[1](jnp.ones_like(z))[0], second(z), third
 
     for name, got in jax.jit(lambda: {key: derivatives(f) for key, f in ACTIVATIONS.items()})().items():
-        (low, low_slope), (high, high_slope) = FAR[name.removesuffix("-tanh")]
+        (low, low_slope), (high, high_slope) = FAR[name.partition("-")[0]]
         values = [high if high is not None else high_slope * float(entry) for entry in z[len(far) : -1]]
         y, slope, *further = (np.asarray(a, np.float64) for a in got)
         rtol = 2 * float(jnp.finfo(dtype).eps)
@@ -69,6 +73,17 @@ def test_activations_far_out_are_their_limits(dtype):
         assert np.isnan(y[-1]), name
     for name in ("silu", "gelu-tanh", "softsign"):  # the rule is the same outside jit
         assert np.isfinite(jax.vjp(ACTIVATIONS[name], z[:-1])[1](jnp.ones_like(z[:-1]))[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_the_mask_of_an_output_on_a_gpu_is_that_of_the_input(dtype):
+    """By the program for a GPU, run here, from the smallest numbers on."""
+    tiny = float(jnp.finfo(dtype).tiny)
+    z = jnp.array([-np.inf, -1, -tiny, -0.0, 0, tiny, 1, np.inf, np.nan], dtype)
+    slope = jax.jit(lambda z: jax.vjp(partial(jc.relu, keeps="output"), z)[1](jnp.ones_like(z))[0])
+    anywhere = [export.DisabledSafetyCheck.platform()]
+    exported = export.export(slope, platforms=["cuda"], disabled_checks=anywhere)(z)
+    np.testing.assert_array_equal(exported.call(z), [0, 0, 0, 0, 0, 1, 1, 1, 0])
 
 
 def test_an_infinity_above_zero_stays_out_of_the_gradient_of_prelu():
