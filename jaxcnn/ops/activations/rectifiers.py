@@ -37,7 +37,7 @@ def relu(z: jax.Array) -> jax.Array:
 
 
 _RELU = Activation(
-    f=lambda z: jnp.where(z <= 0, 0.0, z),
+    f=jax.nn.relu,
     kept=lambda z, y: z > 0,
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
