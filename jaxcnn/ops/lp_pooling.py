@@ -93,12 +93,22 @@ def _lp_pool_bwd(p, window, residuals, dy):
     def ratio_dx(x, y, dy):
         return _add_shares_of(x, y, jnp.ones_like(y), dy, p, window)
 
-    def scaled_ratio_dx(x, y, dy, few=1):
-        """For windows whose entries are all within the dtype while y is not: of a part of y that is."""
+    def part_of(is_infinite):
+        """The part of y that is taken, such that it is within the dtype where the entries are."""
         part = 2.0 ** -min(math.ceil(math.log2(window.volume) / p) + 1, 60)
-        part = jnp.where(jnp.isinf(y), np.array(part, y.dtype), 1.0)
-        norm = _scaled_norm(x, p, window, _share, part, few)
+        return jnp.where(is_infinite, np.array(part, x.dtype), 1.0)
+
+    def scaled_ratio_dx(x, y, dy):
+        part = part_of(jnp.isinf(y))
+        norm = _scaled_norm(x, p, window, _share, part)
         return _add_shares_of(x, norm, part, dy, p, window)
+
+    def signed_ratio_dx(x, y, dy):
+        """The same. A GPU stores one array for it: the norm, below 0 where it is a part of y."""
+        is_infinite = jnp.isinf(y)
+        norm = _scaled_norm(x, p, window, _share, part_of(is_infinite), FEW_ENTRIES)
+        norm = jnp.where(is_infinite, -norm, norm)
+        return _add_shares_of(x, jnp.abs(norm), part_of(norm < 0), dy, p, window)
 
     def robust_dx(x, y, dy):
         return lax.cond(jnp.any(jnp.isinf(y)), scaled_ratio_dx, ratio_dx, x, y, dy)
@@ -106,8 +116,8 @@ def _lp_pool_bwd(p, window, residuals, dy):
     if _overlap(window):
         return (lax.cond(_is_moderate(*args, p), factored_dx, robust_dx, *args),)
     # Where a place is in one window, the scaled ratio is one kernel more. A condition would store its arguments.
-    unrolled = partial(scaled_ratio_dx, few=FEW_ENTRIES)  # which a GPU fuses
-    return (lax.platform_dependent(*args, cpu=robust_dx, cuda=unrolled, rocm=unrolled, default=scaled_ratio_dx),)
+    gpu = signed_ratio_dx
+    return (lax.platform_dependent(*args, cpu=robust_dx, cuda=gpu, rocm=gpu, default=scaled_ratio_dx),)
 
 
 _lp_pool = custom_rule(_lp_pool_plain, _lp_pool_fwd, _lp_pool_bwd, wide=True)

@@ -4,6 +4,8 @@ Lecture: "Backpropagate through Pooling": each derivative of the pooled map gets
 the corresponding entries of the input map. The filter is one at the entry that was drawn and zero elsewhere.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from jaxcnn.contract.precision import widen
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.contract.window_arguments import Padding, pooling_window, require_seen
 from jaxcnn.kernels.means import add_shares, divisor, image_only, window_mean
-from jaxcnn.kernels.windows import fold_entries
+from jaxcnn.kernels.windows import FEW_ENTRIES, fold_entries, fold_windows
 from jaxcnn.kernels.winners import add_at_winner, take_from_winner, window_max, winner_of_entry
 
 
@@ -154,8 +156,19 @@ def _stochastic_pool_inference_fwd(x, window):
 
 
 # With M the mean over the entries of a window that are inside the image, y = M(w²) / M(w). So for a positive entry
-# ∂y/∂x_k = m (2 w_k - y) / M(w) with m = ∂M/∂w_k, which Mᵀ adds up: 2 w_k belongs to the place, the rest to the window.
+# ∂y/∂x_k = m (2 x_k - y) / M(w) with m = ∂M/∂w_k, one over the number of these entries.
 def _stochastic_pool_inference_bwd(window, residuals, dy):
+    """dx = Σ_i m_i dy_i [x > 0] (2x - y_i) / M(w)_i over the windows i that a place is in; a window of M(w) = 0 gives
+    m_i dy_i."""
+    by_means, by_windows = (partial(way, window=window) for way in (_add_by_means, _add_by_windows))
+    if window.volume > FEW_ENTRIES:
+        return (by_means(residuals, dy),)
+    tpu = by_windows if window.side_by_side else by_means
+    return (lax.platform_dependent(residuals, dy, cpu=by_means, tpu=tpu, default=by_windows),)
+
+
+# In (2x - y_i) / M(w)_i the 2x belongs to the place, the rest to the window.
+def _add_by_means(residuals, dy, window):
     """dx = [x > 0] (2x ⊙ Mᵀ(dy / M(w)) - Mᵀ(y ⊙ dy / M(w))), and Mᵀ(dy) from the windows where M(w) = 0."""
     x, y, mean = residuals
     positive = mean > 0
@@ -166,11 +179,30 @@ def _stochastic_pool_inference_bwd(window, residuals, dy):
 
     positive_part = 2 * x * spread(g) - spread(g * y)
     other_part = spread(jnp.where(positive, 0.0, dy))
-    return (jnp.where(x > 0, positive_part, 0.0) + other_part,)
+    return jnp.where(x > 0, positive_part, 0.0) + other_part
+
+
+# It is one kernel of a GPU, where means would be stored first.
+def _add_by_windows(residuals, dy, window):
+    """The same one window of a place after the other."""
+    x, y, mean = residuals
+    zero = np.zeros((), x.dtype)
+    seen = [(y, zero), (mean, zero), (dy / divisor(window, image_only(window), dy.dtype), zero)]
+
+    def add(dx, y_i, mean_i, dy_i):
+        positive = mean_i > 0
+        slope = (2 * x - y_i) / jnp.where(positive, mean_i, 1.0)
+        return dx + dy_i * jnp.where(positive, jnp.where(x > 0, slope, 0.0), 1.0)
+
+    return fold_windows(add, jnp.zeros_like(x), seen, window)
 
 
 _stochastic_pool_inference = custom_rule(
-    _stochastic_pool_inference_plain, _stochastic_pool_inference_fwd, _stochastic_pool_inference_bwd, wide=True
+    _stochastic_pool_inference_plain,
+    _stochastic_pool_inference_fwd,
+    _stochastic_pool_inference_bwd,
+    wide=True,
+    apart=True,  # or a GPU stores a bfloat16 y in float32 as well
 )
 
 

@@ -103,8 +103,9 @@ POOLS = [
     partial(jc.mean_pool, window=(3, 2)),
     partial(jc.lp_pool, window=2, p=3),
     lambda x: jc.mixed_pool(x, HALF, 3, stride=(1, 2)),
-    lambda x: jc.softmax_pool(x, HALF, 3, stride=2, padding=1),
-    partial(jc.stochastic_pool_inference, window=3, stride=2),
+    lambda x: jc.softmax_pool(x, jnp.exp(x[0, 0, 0]), (3, 4), stride=(2, 1), padding=1),  # of a temperature per channel
+    partial(jc.stochastic_pool_inference, window=3, stride=2, padding=1),
+    lambda x: jc.stochastic_pool_inference(x - 0.5, 2),  # of windows without weight
     partial(jc.adaptive_max_pool, shape=(4, 11)),
 ]
 
@@ -127,3 +128,19 @@ def test_programs_of_other_platforms(platform):
     got, _ = elsewhere(platform, all_of, image())
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(_here()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_gpu_leaves_the_dtype_where_a_cpu_does():
+    """Where y is infinite while the entries are not, and where powers are too large or too small."""
+    x = jnp.float32([3e38, 3e38, 3e20, 4e20, 3e-25, 4e-25, 0, 0, np.inf, 1, np.nan, 1]).reshape(1, 12, 1)
+
+    def gradients(x):
+        _, back = jax.vjp(partial(jc.lp_pool, window=2, p=2), x)
+        _, soft_back = jax.vjp(lambda x, t: jc.softmax_pool(x, t, 2), x[:, 2:8], jnp.float32(1e20))
+        return back(jnp.ones((1, 6, 1), x.dtype)), soft_back(jnp.ones((1, 3, 1), x.dtype))
+
+    got, _ = elsewhere("cuda", gradients, x)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(jax.jit(gradients)(x)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    half = np.sqrt(np.float32(0.5))
+    np.testing.assert_allclose(got[0][0][0, :8, 0], [half, half, 0.6, 0.8, 0.6, 0.8, 0, 0], rtol=1e-6)
