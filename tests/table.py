@@ -317,6 +317,7 @@ CASES = [
     Case(partial(jc.adaptive_max_pool, shape=(3, 2)), lambda n: ((n, 7, 4, 2),)),
     Case(partial(jc.adaptive_max_pool, shape=(3, 5)), lambda n: ((n, 7, 4, 2),), "ties", _ties),
     *(Case(f, lambda n: ((n, 4, 5),), sample=_far) for f in ACTIVATIONS),
+    Case(partial(jc.relu, keeps="output"), lambda n: ((n, 4, 5),), "output", _ties),
     Case(partial(jc.leaky_relu, negative_slope=0.3), lambda n: ((n, 5),), "0.3"),
     Case(partial(jc.elu, alpha=0.7), lambda n: ((n, 5),), "0.7"),
     Case(partial(jc.celu, alpha=0.7), lambda n: ((n, 5),), "0.7"),

@@ -53,6 +53,7 @@ WITH_SCALES = {
 MODELS = {
     "ResNet-50": (nn.resnet(50), (32, 224, 224, 3)),
     "MobileNet v2": (nn.mobilenet_v2(), (32, 224, 224, 3)),
+    "VGG-16": (nn.vgg(16), (32, 224, 224, 3)),
     "VGG-16 with batch norm": (nn.vgg(16, batch_norm=True), (32, 224, 224, 3)),
     "ConvNeXt": (nn.convnext(), (32, 224, 224, 3)),
     "U-Net": (nn.unet(), (4, 256, 256, 1)),

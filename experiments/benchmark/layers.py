@@ -41,7 +41,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Relu:
-    pass
+    keeps: str = "input"  # an option of jaxcnn
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def forward(layers: tuple, parameters: Iterator, x: Any, peer: Any) -> Any:
             case MaxPool():
                 x = peer.max_pool(x, layer.window)
             case Relu():
-                x = peer.relu(x)
+                x = peer.relu(x, layer)
             case GlobalMeanPool():
                 x = peer.global_mean_pool(x)
             case Flatten():
@@ -150,7 +150,7 @@ class Shapes:
         n, *size, channels = x
         return n, *(s // window for s in size), channels
 
-    def relu(self, x):
+    def relu(self, x, _):
         return x
 
     def add(self, x, y):

@@ -27,6 +27,10 @@ def normalised(*convolution: Any, **options: Any) -> tuple:
     return Conv(*convolution, **options), BatchNorm(), Relu()
 
 
+def rectified(filters: int) -> tuple:
+    return Conv(filters, 3, 2, bias=True), Relu("output")
+
+
 def basic_block(filters: int, stride: int = 1, project: bool = False) -> tuple:
     body = (*normalised(filters, 3, stride), Conv(filters, 3), BatchNorm())
     return Residual(body, (Conv(filters, 1, stride), BatchNorm()) if project else ()), Relu()
@@ -110,8 +114,8 @@ NETWORKS = {
     "autoencoder": Network(
         (64, 32, 32, 3),
         (
-            *(Conv(32, 3, 2, bias=True), Relu(), Conv(64, 3, 2, bias=True), Relu(), Conv(128, 3, 2, bias=True), Relu()),
-            *(ConvTranspose(64), Relu(), ConvTranspose(32), Relu(), ConvTranspose(3)),
+            *(*rectified(32), *rectified(64), *rectified(128)),
+            *(ConvTranspose(64), Relu("output"), ConvTranspose(32), Relu("output"), ConvTranspose(3)),
         ),
         reconstructs=True,
     ),

@@ -521,6 +521,7 @@ BAD_CALLS = [
         TypeError,
         "batch_norm: eps must be a finite number of at least 0, got str",
     ),
+    (lambda: jc.relu(x, keeps="y"), ValueError, "relu: keeps must be one of 'input', 'output', got 'y'"),
     (lambda: jc.leaky_relu(x, c6), TypeError, "leaky_relu: negative_slope must be a finite number, got float32[6]"),
     (lambda: jc.celu(x, 0), ValueError, "celu: alpha must be a number other than 0, got 0"),
     (lambda: jc.gelu(x, approximate="tanh"), TypeError, "gelu: approximate must be True or False, got str 'tanh'"),

@@ -28,6 +28,7 @@ def conv(*args, **options):
         nn.resnet(18, 10, cifar=True, zero_init=True),
         nn.sequential(*[nn.conv(4, [3, 3], padding=[(1, 1), (0, 2)], stride=(2, 1)) for _ in range(200)]),
         nn.sequential(nn.named("x", jaxcnn.relu), partial(jaxcnn.resize, size=(3, 3)), nn.skip(jaxcnn.silu)),
+        nn.sequential(partial(jaxcnn.relu, keeps="output")),
         nn.remat(nn.named("x", nn.conv(4, np.array([1, 3]), initializer=nn.he_uniform()))),
         nn.cast(nn.residual(nn.conv(np.int32(4), np.array(3)), nn.weight_norm(nn.conv(4, 1))), "bfloat16"),
         nn.dense(3, initializer=nn.orthogonal(1.5)),

@@ -9,6 +9,7 @@ import pytest
 from compilation import QUICK_TO_COMPILE
 from jax import export
 
+import jaxcnn as jc
 from jaxcnn import nn
 
 KEY = jax.random.key(0, impl="rbg")  # compiles four times as fast as the default
@@ -96,6 +97,29 @@ def test_every_parameter_gets_a_finite_gradient(case):
     (value, new_state), dparams = first_gradient(params, x)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((value, new_state, dparams)))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(dparams))
+
+
+def test_vgg_takes_the_maxima_before_relu():
+    """With the parameters, the values and the gradients of the published order, and relus that keep their outputs."""
+    model, input_shape = nn.vgg(11, 3, width=1, cifar=True), (1, 32, 32, 3)
+    published, channels = [], 1
+    for count in (1, 1, 2, 2, 2):
+        published += [*count * [nn.conv(channels, 3, padding=1), jc.relu], nn.max_pool(2)]
+        channels = min(2 * channels, 8)
+    published = nn.sequential(*published, jc.global_mean_pool, nn.dense(3))
+    params, _ = drawn(model, input_shape)
+    x = np.random.default_rng(1).normal(size=input_shape).astype(np.float32)
+
+    def gradient(model):
+        return jax.value_and_grad(lambda params: jnp.sum(jnp.square(model.apply(params, {}, x)[0])))(params)
+
+    @functools.partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
+    def both():
+        return gradient(model), gradient(published)
+
+    ours, expected = both()
+    assert jax.tree.map(np.shape, ours) == jax.tree.map(np.shape, expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), ours, expected)
 
 
 @pytest.mark.parametrize("case", ["lenet", "vgg", "mobilenet_v1", "convnext", "audio_cnn", "unet_3d", "autoencoder"])

@@ -20,8 +20,6 @@ MAX_POOL = {2: eqx.nn.MaxPool1d, 3: eqx.nn.MaxPool2d, 4: eqx.nn.MaxPool3d}
 class Peer(JaxPeer):
     packages = ("equinox",)
 
-    relu = staticmethod(jax.nn.relu)
-
     def place(self, images):
         return np.moveaxis(images, -1, 1)
 
@@ -49,6 +47,9 @@ class Peer(JaxPeer):
     def batch_norm(self, x, p):
         normalise, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(x.shape[0], "batch", eps=EPS, mode="batch")
         return given(normalise, p)(x, state)[0]
+
+    def relu(self, x, _):
+        return jax.nn.relu(x)
 
     def max_pool(self, x, window):
         return MAX_POOL[x.ndim](window, window)(x)

@@ -15,8 +15,6 @@ class Peer(JaxPeer):
 
     packages = ("flax",)
 
-    relu = staticmethod(linen.relu)
-
     def prepare(self, network, dtype):
         drawn = {f"layer{k}": layer for k, layer in enumerate(draw_parameters(network))}
         parameters = {
@@ -47,6 +45,9 @@ class Peer(JaxPeer):
 
     def dense(self, x, name, layer):
         return linen.Dense(layer.features, dtype=x.dtype, name=name)(x)
+
+    def relu(self, x, _):
+        return linen.relu(x)
 
     def max_pool(self, x, window):
         return linen.max_pool(x, (window,) * (x.ndim - 2), (window,) * (x.ndim - 2))

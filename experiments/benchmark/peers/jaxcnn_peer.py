@@ -9,7 +9,6 @@ class Peer(JaxPeer):
     packages = ("jaxcnn",)
     jit = staticmethod(jaxcnn.jit)
 
-    relu = staticmethod(jaxcnn.relu)
     flatten = staticmethod(jaxcnn.flatten)
     max_pool = staticmethod(jaxcnn.max_pool)
     global_mean_pool = staticmethod(jaxcnn.global_mean_pool)
@@ -28,6 +27,9 @@ class Peer(JaxPeer):
 
     def dense(self, x, p, _):
         return jaxcnn.dense(x, p["w"], p["b"])
+
+    def relu(self, x, layer):
+        return jaxcnn.relu(x, keeps=layer.keeps)
 
     def apply(self, operation, x, w):
         options = {"stride": operation.stride, "padding": operation.padding}

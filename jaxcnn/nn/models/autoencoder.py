@@ -49,10 +49,11 @@ def autoencoder(channels: int = 1, *, depth: int = 2, width: int = 16, code: int
     # of size 4, so that every place lies under as many entries of the filters
     halved = partial(conv, size=4, stride=2, padding=1)
     doubled = partial(conv_transpose, size=4, stride=2, padding=1)
-    down = [layer for wide in widths for layer in (halved(wide), relu)]
-    up = [layer for wide in reversed(widths[:-1]) for layer in (doubled(wide), relu)]
+    activation = partial(relu, keeps="output")
+    down = [layer for wide in widths for layer in (halved(wide), activation)]
+    up = [layer for wide in reversed(widths[:-1]) for layer in (doubled(wide), activation)]
     model = sequential(
         named("encoder", sequential(*down, conv(code, 1))),
-        named("decoder", sequential(conv(widths[-1], 1), relu, *up, doubled(channels))),
+        named("decoder", sequential(conv(widths[-1], 1), activation, *up, doubled(channels))),
     )
     return halved_images(function, model, depth, channels)

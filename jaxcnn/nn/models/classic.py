@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jaxcnn.contract import arguments
 from jaxcnn.nn.calls import layer_maker
 from jaxcnn.nn.combinators import sequential
@@ -128,12 +130,16 @@ def vgg(
     counts = _VGG[arguments.one_of("nn.vgg", "depth", depth, _VGG)]
     width = arguments.integer("nn.vgg", "width", width, 1)
     batch_norm, cifar = arguments.flag("nn.vgg", "batch_norm", batch_norm), arguments.flag("nn.vgg", "cifar", cifar)
-    layers = []
-    for i, count in enumerate(counts):
-        for _ in range(count):
-            layers.append(conv(width * min(2**i, 8), 3, padding=1, bias=not (batch_norm and cifar)))
-            layers += [batch_norm_layer(), relu] if batch_norm else [relu]
-        layers.append(max_pool(2))
+
+    def stage(channels, count):
+        convolution = partial(conv, channels, 3, padding=1)
+        if batch_norm:
+            return [*count * [convolution(bias=not cifar), batch_norm_layer(), relu], max_pool(2)]
+        # relu of the maxima is the maximum of relu; it keeps fewer entries
+        activation = partial(relu, keeps="output")
+        return [*(count - 1) * [convolution(), activation], convolution(), max_pool(2), activation]
+
+    layers = [layer for i, count in enumerate(counts) for layer in stage(width * min(2**i, 8), count)]
     if cifar:
         return sequential(*layers, global_mean_pool, dense(classes))
     hidden = [layer for _ in range(2) for layer in (dense(64 * width), relu, dropout(rate))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jaxcnn.contract import arguments
 from jaxcnn.nn.branches import skip
 from jaxcnn.nn.calls import layer_maker
@@ -91,8 +93,9 @@ def _unet(function, classes, levels, ups, batch_norm, padding, bias_up=True) -> 
     crop = arguments.choice(function, "padding", padding, ("SAME", "VALID")) == "VALID"
 
     def stack(channels) -> list[LayerLike]:
-        norm = [batch_norm_layer()] if batch_norm else []
-        return [conv(channels, 3, padding=padding, bias=not batch_norm), *norm, relu]
+        if batch_norm:
+            return [conv(channels, 3, padding=padding, bias=False), batch_norm_layer(), relu]
+        return [conv(channels, 3, padding=padding), partial(relu, keeps="output")]
 
     def level(i) -> list[LayerLike]:
         first, second = levels[i]

@@ -6,25 +6,33 @@ That of `prelu`, whose slope is learnt, is below.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.rules import custom_rule
 from jaxcnn.ops.activations.entrywise import Activation, activate, keep_y, keep_z
 
 
-def relu(z: jax.Array) -> jax.Array:
+def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
     """Rectified linear unit.
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
+    The gradient needs the mask z > 0, which is y > 0; a GPU keeps the array that the mask is taken from. Behind a norm
+    z costs nothing: it is computed again from the output of the convolution, which the norm keeps. Between two
+    convolutions `partial(relu, keeps="output")` takes less: the second one keeps y anyway.
+
     Args:
         z: any shape.
+        keeps: what the mask is taken from, "input" or "output". Values and gradients are the same, and so is the
+            program for a CPU.
 
     Returns:
         y = f(z), of the shape and dtype of z.
 
     Raises:
         TypeError: z is no floating-point array.
+        ValueError: keeps is another.
 
     Gradient: dz = f'(z) dy, 0 at z = 0. Keeps the mask z > 0.
 
@@ -33,7 +41,7 @@ def relu(z: jax.Array) -> jax.Array:
     >>> relu(jnp.array([-1.0, 2.0]))
     Array([0., 2.], dtype=float32)
     """
-    return activate("relu", z, _RELU)
+    return activate("relu", z, _RELUS[arguments.choice("relu", "keeps", keeps, tuple(_RELUS))])
 
 
 _RELU = Activation(
@@ -42,6 +50,14 @@ _RELU = Activation(
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
 )
+
+
+def _mask_of_output(z, y):
+    """y > 0, which is z > 0. On a CPU, where this saved little memory, the last layer of an autoencoder took longer."""
+    return lax.platform_dependent(z, y, cpu=lambda z, y: z > 0, default=lambda z, y: y > 0)
+
+
+_RELUS = {"input": _RELU, "output": _RELU._replace(kept=_mask_of_output)}
 
 
 def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
