@@ -153,7 +153,7 @@ def networks(quick: bool) -> dict[str, tuple[Callable, Any, tuple[int, ...]]]:
     """Of each network what makes its training step, the model, and the shape of a batch."""
     width, shape = (8, (2, 16, 16, 3)) if quick else (32, (32, 64, 64, 3))
     resnet, mobilenet = (
-        (ResNet(width, stages=1), MobileNet(width, depth=2)) if quick else (ResNet(width), MobileNet(width))
+        (ResNet(width, stages=1), MobileNet(width, depth=1)) if quick else (ResNet(width), MobileNet(width))
     )
     return {
         "ResNet, flax.linen": (flax_step, resnet, shape),
