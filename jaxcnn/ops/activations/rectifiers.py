@@ -44,8 +44,14 @@ def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
     return activate("relu", z, _RELUS[arguments.choice("relu", "keeps", keeps, tuple(_RELUS))])
 
 
+# The two are the same function. XLA computes a maximum anew for each of its readers, a choice once, and keeps what it
+# needs for that: on a CPU it keeps less for the maximum (z alone), on a GPU for the choice (y alone, of "output").
+def _rectified(z):
+    return lax.platform_dependent(z, cpu=jax.nn.relu, default=lambda z: jnp.where(z <= 0, 0.0, z))
+
+
 _RELU = Activation(
-    f=jax.nn.relu,
+    f=_rectified,
     kept=lambda z, y: z > 0,
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
