@@ -228,10 +228,19 @@ def _by_first_axis_over_batch(f, x, dz, sliding):
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
     for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
-        moved = [_shifted(dz, start, slabs.shape[1]) for start in starts.values()]
-        dw = f(_joined(slabs), _joined(jnp.concatenate(moved, axis=-1)), rest)
+        dw = f(_joined(slabs), _moved_copies(dz, starts.values(), slabs.shape[1]), rest)
         entries |= zip(starts, jnp.split(dw, len(starts), axis=-1), strict=True)
     return jnp.stack([entries[k] for k in range(size)])
+
+
+# XLA's kernels take dz as filters, with the batch behind the places. So one dz is transposed, and not all its copies.
+def _moved_copies(dz, starts, count):
+    """[N·count, *M, len(starts)·O]: for each start dz [N, D, *M, O], its slabs moved that far among `count` slabs."""
+    dz = jnp.moveaxis(dz, (0, 1), (-3, -2))
+    sides = [(0, 0, 0)] * (dz.ndim - 2)
+    pads = [[*sides, (start, count - start - dz.shape[-2], 0), (0, 0, 0)] for start in starts]
+    copies = jnp.concatenate([lax.pad(dz, np.zeros((), dz.dtype), pad) for pad in pads], axis=-1)
+    return jnp.moveaxis(copies.reshape(*dz.shape[:-3], dz.shape[-3] * count, copies.shape[-1]), -2, 0)
 
 
 def _prefers_slabs_as_channels(x, places, step):
