@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxcnn.kernels.correlation.by_lax import Sliding
 from jaxcnn.kernels.sums import sums
+from jaxcnn.kernels.unfused import after, unfused
 from jaxcnn.kernels.windows import alternating
 
 _FEW_CHANNELS = 8  # of an image; with fewer, slabs become channels, since XLA is slow for so few
@@ -153,8 +154,9 @@ def _interleave_some(parts, upsampling):
 def by_slab(f, x, w, sliding, dtype):
     """`correlate` without groups: one correlation f of slabs of x for each residue of the stride along the first axis.
 
-    The results of f are summed in the dtype that f returns. Where `_prefers_slabs_as_channels` holds, there is one
-    correlation: the slabs that a place sees are channels of one image.
+    The results of f are summed in the dtype that f returns. The sum is stored: fused with what reads it, in the
+    backward pass too, the results of f would lie in memory instead, which are several times as large. Where
+    `_prefers_slabs_as_channels` holds, there is one correlation: the slabs that a place sees are channels of one image.
     """
     places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.restricted(slice(1, None))
     firsts, step = [k * sliding.dilation[0] for k in range(len(w))], sliding.stride[0]
@@ -162,30 +164,40 @@ def by_slab(f, x, w, sliding, dtype):
         slabs = _slabs_of_places(x, sliding, firsts, step, places)
         z = f(_joined(slabs), jnp.concatenate(list(w), axis=-2), rest)
         return z.reshape(x.shape[0], places, *z.shape[1:]).astype(dtype)
-    terms = []
-    for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
+    residues, results = _slabs_of_residues(x, sliding, firsts, step), []
+    for slabs, starts in residues:
         z = f(_joined(slabs), jnp.concatenate([w[k] for k in starts], axis=-1), rest)
-        z = z.reshape(*slabs.shape[:2], *z.shape[1:])
-        parts = zip(jnp.split(z, len(starts), axis=-1), starts.values(), strict=True)
-        terms += [_shifted(part, -start, places) for part, start in parts]
-    return functools.reduce(operator.add, terms).astype(dtype)
+        results.append(z.reshape(*slabs.shape[:2], *z.shape[1:]))
+
+    def moved_and_added(*results):
+        terms = []
+        for z, (_, starts) in zip(results, residues, strict=True):
+            parts = zip(jnp.split(z, len(starts), axis=-1), starts.values(), strict=True)
+            terms += [_shifted(part, -start, places) for part, start in parts]
+        return functools.reduce(operator.add, terms).astype(dtype)
+
+    return unfused(moved_and_added, *results)
 
 
 # With u - 1 zeros between the slabs and stride 1, the slab d meets the slab k of a filter for the place
 # j = u·d + low - k·dilation. Modulo u that depends on k alone: all places that the slab k makes have one residue.
 def by_upsampled_slab(f, x, w, sliding, dtype):
     """`correlate` with stride 1 along the first axis and without groups: one correlation f of all slabs of x with all
-    slabs of the filters. The sums for each residue of the upsampling are interleaved along that axis."""
+    slabs of the filters. The sums for each residue of the upsampling are interleaved along that axis, and stored."""
     places, rest = sliding.places(x.shape[1:-1], w.shape[:-2])[0], sliding.restricted(slice(1, None))
     upsampling, others = sliding.upsampling[0], len(rest.stride)
     steps = -(-places // upsampling)
     z = f(_joined(x), jnp.concatenate(list(w), axis=-1), rest)
-    terms = {}
-    for k, part in enumerate(jnp.split(z.reshape(*x.shape[:2], *z.shape[1:]), len(w), axis=-1)):
-        start, residue = divmod(sliding.padding[0][0] - k * sliding.dilation[0], upsampling)
-        terms.setdefault(residue, []).append(_shifted(part, start, steps))
-    parts = {(r, *(0,) * others): functools.reduce(operator.add, some).astype(dtype) for r, some in terms.items()}
-    return _interleave_some(parts, (upsampling, *(1,) * others))[:, :places]
+
+    def moved_and_added(z):
+        terms = {}
+        for k, part in enumerate(jnp.split(z, len(w), axis=-1)):
+            start, residue = divmod(sliding.padding[0][0] - k * sliding.dilation[0], upsampling)
+            terms.setdefault(residue, []).append(_shifted(part, start, steps))
+        parts = {(r, *(0,) * others): functools.reduce(operator.add, some).astype(dtype) for r, some in terms.items()}
+        return _interleave_some(parts, (upsampling, *(1,) * others))[:, :places]
+
+    return unfused(moved_and_added, z.reshape(*x.shape[:2], *z.shape[1:]))
 
 
 def by_slab_over_batch(f, x, dz, sliding):
@@ -195,7 +207,7 @@ def by_slab_over_batch(f, x, dz, sliding):
     last. The places of the first axis have to move behind those of the other axes in that copy. The places of the last
     axis are behind them already. So the last axis is taken if both are equally long.
     """
-    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    size, x = sliding.places(x.shape[1:-1], dz.shape[1:-1]), after(dz, x)
     if size[0] < size[-1]:
         return _by_first_axis_over_batch(f, x, dz, sliding)
     dw = _by_first_axis_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())
@@ -216,10 +228,19 @@ def _by_first_axis_over_batch(f, x, dz, sliding):
         return jnp.stack(jnp.split(f(_joined(slabs), _joined(dz), rest), size, axis=-2))
     entries = {}
     for slabs, starts in _slabs_of_residues(x, sliding, firsts, step):
-        moved = [_shifted(dz, start, slabs.shape[1]) for start in starts.values()]
-        dw = f(_joined(slabs), _joined(jnp.concatenate(moved, axis=-1)), rest)
+        dw = f(_joined(slabs), _moved_copies(dz, starts.values(), slabs.shape[1]), rest)
         entries |= zip(starts, jnp.split(dw, len(starts), axis=-1), strict=True)
     return jnp.stack([entries[k] for k in range(size)])
+
+
+# XLA's kernels take dz as filters, with the batch behind the places. So one dz is transposed, and not all its copies.
+def _moved_copies(dz, starts, count):
+    """[N·count, *M, len(starts)·O]: for each start dz [N, D, *M, O], its slabs moved that far among `count` slabs."""
+    dz = jnp.moveaxis(dz, (0, 1), (-3, -2))
+    sides = [(0, 0, 0)] * (dz.ndim - 2)
+    pads = [[*sides, (start, count - start - dz.shape[-2], 0), (0, 0, 0)] for start in starts]
+    copies = jnp.concatenate([lax.pad(dz, np.zeros((), dz.dtype), pad) for pad in pads], axis=-1)
+    return jnp.moveaxis(copies.reshape(*dz.shape[:-3], dz.shape[-3] * count, copies.shape[-1]), -2, 0)
 
 
 def _prefers_slabs_as_channels(x, places, step):

@@ -14,6 +14,7 @@ from jax import lax
 from jaxcnn.contract.precision import sum_dtype
 from jaxcnn.contract.sharding import mesh_axes
 from jaxcnn.kernels.sums import sums
+from jaxcnn.kernels.unfused import unfused
 from jaxcnn.kernels.windows import alternating
 
 # A sum of more terms is added up in four parts. Each addition waits for the one before it. A processor fills the
@@ -170,18 +171,22 @@ def by_shifts(x, w, sliding, arithmetic):
     """`correlate` without stride, upsampling or groups: one product of matrices, [N·S, C] [C, K·O].
 
     The product holds for each entry of the filters an array [N, *S, O]. Each is moved to its place, and they are added.
+    The sum is stored: fused with what reads it, in the backward pass too, the product would lie in memory instead.
     """
     *size, channels, filters = w.shape
     places, dtype = sliding.places(x.shape[1:-1], size), arithmetic.dtype or x.dtype
     wide = replace(arithmetic, dtype=arithmetic.dtype or sum_dtype(x.dtype))
     z = _product(x, jnp.moveaxis(w, -2, 0).reshape(channels, math.prod(size) * filters), (x.ndim - 1,), (0,), wide)
-    parts = zip(np.ndindex(*size), jnp.split(z, math.prod(size), axis=-1), strict=True)
     axes = list(zip(sliding.dilation, sliding.padding, places, x.shape[1:-1], strict=True))
-    terms = []
-    for entry, part in parts:
-        pads = [(low - k * d, m + k * d - low - n, 0) for k, (d, (low, _), m, n) in zip(entry, axes, strict=True)]
-        terms.append(lax.pad(part, np.zeros((), z.dtype), [(0, 0, 0), *pads, (0, 0, 0)]))
-    return functools.reduce(operator.add, terms).astype(dtype)
+
+    def moved_and_added(z):
+        terms = []
+        for entry, part in zip(np.ndindex(*size), jnp.split(z, math.prod(size), axis=-1), strict=True):
+            pads = [(low - k * d, m + k * d - low - n, 0) for k, (d, (low, _), m, n) in zip(entry, axes, strict=True)]
+            terms.append(lax.pad(part, np.zeros((), z.dtype), [(0, 0, 0), *pads, (0, 0, 0)]))
+        return functools.reduce(operator.add, terms).astype(dtype)
+
+    return unfused(moved_and_added, z)
 
 
 def by_product(x, w, sliding, arithmetic):

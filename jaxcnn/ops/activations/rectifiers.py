@@ -44,19 +44,21 @@ def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
     return activate("relu", z, _RELUS[arguments.choice("relu", "keeps", keeps, tuple(_RELUS))])
 
 
-_RELU = Activation(
-    f=lambda z: jnp.where(z <= 0, 0.0, z),
-    kept=lambda z, y: z > 0,
-    slope=lambda positive: jnp.where(positive, 1.0, 0.0),
-    rounds=False,
-)
+def _mask_of_input(z, y):
+    """z > 0, on a CPU as y > 0: XLA keeps y there in any case, and with it z if that is looked at."""
+    return lax.platform_dependent(z, y, cpu=_mask_of_output, default=lambda z, y: z > 0)
 
 
 def _mask_of_output(z, y):
-    """y > 0, which is z > 0. On a CPU, where this saved little memory, the last layer of an autoencoder took longer."""
-    return lax.platform_dependent(z, y, cpu=lambda z, y: z > 0, default=lambda z, y: y > 0)
+    return y > 0
 
 
+_RELU = Activation(
+    f=lambda z: jnp.where(z <= 0, 0.0, z),
+    kept=_mask_of_input,
+    slope=lambda positive: jnp.where(positive, 1.0, 0.0),
+    rounds=False,
+)
 _RELUS = {"input": _RELU, "output": _RELU._replace(kept=_mask_of_output)}
 
 
