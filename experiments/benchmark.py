@@ -5,10 +5,11 @@
     python experiments/benchmark.py --ops groups        the operations with this text in their name, no networks
     python experiments/benchmark.py --quick             a few small cases: does it work?
 
-prints the tables in Markdown. The first has one training step of 8 networks in every peer that is installed: `jaxcnn`,
-`lax` (the same network in jax.lax and jax.numpy, differentiated by JAX), `flax`, `equinox`, `torch`. All start from the
-same parameters, and only peers that agree in the loss before and after the first update are timed. The second has
-forward pass, input gradient and filter gradient of single operations, in `jaxcnn` and `lax`.
+prints the tables in Markdown. The first has one training step of 8 networks, and of DP-SGD with a gradient for each of
+64 and 256 examples, in every peer that is installed: `jaxcnn`, `lax` (the same network in jax.lax and jax.numpy,
+differentiated by JAX), `flax`, `equinox`, `torch`. All start from the same parameters, and only peers that agree in the
+loss before and after the first update are timed. The second has forward pass, input gradient and filter gradient of
+single operations, in `jaxcnn` and `lax`.
 
 Each peer is a process of its own. They are compiled and warmed up first and then timed in turns, one at a time, so that
 what else the machine does disturbs all of them, until more turns would hardly change their ratio.

@@ -152,6 +152,8 @@ def other_cases(dtype: str, quick: bool = False, batches: int = 1) -> Iterator[C
 def network_cases(dtype: str, quick: bool = False) -> Iterator[Case]:
     """Value and gradient of the loss of the networks of the benchmark, in jaxcnn's ops and in lax's."""
     for name, network in (networks.QUICK if quick else networks.NETWORKS).items():
+        if network.per_example:
+            continue
         images, labels = draw_batch(network)
         parts = []
         for peer in (Ours(None), Lax(None)):

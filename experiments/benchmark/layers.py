@@ -74,11 +74,16 @@ class Residual:
 
 @dataclass(frozen=True)
 class Network:
-    """The loss is the cross-entropy of 10 classes, or the squared error to the input where `reconstructs`."""
+    """The loss is the cross-entropy of 10 classes, or the squared error to the input where `reconstructs`.
+
+    A step takes the gradient of the mean loss. With `per_example` it takes the mean of the gradients of all examples,
+    each clipped to the norm 1, as in DP-SGD (Abadi et al., Deep learning with differential privacy, 2016).
+    """
 
     input: tuple[int, ...]
     layers: tuple
     reconstructs: bool = False
+    per_example: bool = False
 
 
 def forward(layers: tuple, parameters: Iterator, x: Any, peer: Any) -> Any:

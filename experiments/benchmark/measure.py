@@ -99,7 +99,8 @@ def network(workers: dict[str, Worker], name: str, options: Any) -> dict[str, An
         row.compare(np.diff, 1e-2)
     row.compile(1 if options.quick else 9)
     row.time(options, 4 * options.budget)
-    return {"name": name, "input": described.input, "flops": layers.Shapes(described).flops, "peers": row.results}
+    about = {"name": name, "input": described.input, "per_example": described.per_example}
+    return {**about, "flops": layers.Shapes(described).flops, "peers": row.results}
 
 
 def operation(workers: dict[str, Worker], name: str, options: Any) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def separable(channels: int, filters: int, stride: int = 1) -> tuple:
 
 
 CLASSIFIER = (GlobalMeanPool(), Dense(10))
+PRIVATE = (
+    *(Conv(16, 3, bias=True), Relu(), MaxPool(2), Conv(32, 3, bias=True), Relu(), MaxPool(2)),
+    *(Conv(64, 3, bias=True), Relu(), *CLASSIFIER),
+)
 
 NETWORKS = {
     "LeNet": Network(
@@ -119,6 +123,8 @@ NETWORKS = {
         ),
         reconstructs=True,
     ),
+    "DP-SGD 64": Network((64, 32, 32, 3), PRIVATE, per_example=True),
+    "DP-SGD 256": Network((256, 32, 32, 3), PRIVATE, per_example=True),
 }
 QUICK = {
     "every layer": Network(
@@ -133,6 +139,7 @@ QUICK = {
         ),
     ),
     "autoencoder": replace(NETWORKS["autoencoder"], input=(4, 16, 16, 3)),
+    "DP-SGD": Network((4, 8, 8, 1), (Conv(4, 3, bias=True), Relu(), Flatten(), Dense(10)), per_example=True),
 }
 
 

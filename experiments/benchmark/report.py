@@ -68,11 +68,13 @@ def networks(report: dict[str, Any]) -> str:
         + [number(ratio(row["peers"], peer)) for peer in others]
         for row in rows
     ]
-    means = [number(geometric_mean([ratio(row["peers"], peer) for row in rows])) for peer in others]
+    plain = [row for row in rows if not row["per_example"]] or rows
+    means = [number(geometric_mean([ratio(row["peers"], peer) for row in plain])) for peer in others]
     times.append(["geometric mean", *("" for _ in peers), *means])
     parts = [
         "## A training step",
-        "Milliseconds: median (quartiles). Ratio: how many times longer than jaxcnn, the median over the rounds.",
+        "Milliseconds: median (quartiles). Ratio: how many times longer than jaxcnn, the median over the rounds. "
+        "DP-SGD: a gradient for each example. The means are those of the other networks.",
         table(["network", *peers, *(f"{peer} / jaxcnn" for peer in others)], times),
     ]
     compiled = [peer for peer in ("jaxcnn", "lax") if peer in peers]

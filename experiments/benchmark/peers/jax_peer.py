@@ -60,9 +60,13 @@ class JaxPeer:
         x = jnp.asarray(self.place(images), dtype)
         y = x if network.reconstructs else jnp.asarray(labels)
 
+        value_and_gradient = jax.value_and_grad(lambda parameters, x, y: of(model(parameters, x), y))
+        if network.per_example:
+            value_and_gradient = _clipped_per_example(value_and_gradient)
+
         def step(state, x, y):
             parameters, velocity = state
-            value, gradient = jax.value_and_grad(lambda p: of(model(p, x), y))(parameters)
+            value, gradient = value_and_gradient(parameters, x, y)
             velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, gradient)
             parameters = jax.tree.map(lambda p, v: p - LEARNING_RATE * v, parameters, velocity)
             return (parameters, velocity), value
@@ -117,6 +121,19 @@ class JaxPeer:
         outcome = [float(a[i]) for a in results for i in np.linspace(0, a.size - 1, 32).astype(int)]
         facts = {"program": fingerprint(compiled.as_text())}
         return Loaded(lambda: compiled(*arguments), jax.block_until_ready, outcome, self.burst, facts)
+
+
+def _clipped_per_example(value_and_gradient):
+    """The mean value, and the mean of the gradients of the examples, each clipped to the norm 1."""
+    each = jax.vmap(lambda parameters, x, y: value_and_gradient(parameters, x[None], y[None]), in_axes=(None, 0, 0))
+
+    def clipped(parameters, x, y):
+        values, gradients = each(parameters, x, y)
+        leaves, structure = jax.tree.flatten(gradients)
+        sums, _ = optax.per_example_global_norm_clip(leaves, 1.0)
+        return values.mean(), jax.tree.unflatten(structure, [total / len(x) for total in sums])
+
+    return clipped
 
 
 def compiler(jitted, *arguments):

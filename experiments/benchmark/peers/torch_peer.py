@@ -12,6 +12,21 @@ CONV_TRANSPOSE = {3: functional.conv_transpose1d, 4: functional.conv_transpose2d
 MAX_POOL = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d}
 
 
+def _backward_per_example(loss_of, parameters, x, y):
+    """The mean loss. The gradients become the mean of those of the examples, each clipped to the norm 1."""
+
+    def of_one(parameters, x, y):
+        return loss_of(parameters, x[None], y[None])
+
+    gradients, losses = torch.func.vmap(torch.func.grad_and_value(of_one), in_dims=(None, 0, 0))(parameters, x, y)
+    pairs = [(p, g[name]) for layer, g in zip(parameters, gradients, strict=True) for name, p in layer.items()]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for _, g in pairs]).norm(dim=0)
+    factors = 1 / norms.clamp(min=1)
+    for p, g in pairs:
+        p.grad = torch.einsum("n,n...->...", factors, g.detach()) / len(x)
+    return losses.mean()
+
+
 class Peer:
     def __init__(self, platform: str | None):
         self.platform = "gpu" if platform != "cpu" and torch.cuda.is_available() else "cpu"
@@ -58,11 +73,17 @@ class Peer:
         y = x if network.reconstructs else labels.long().to(self.device)
         optimizer = torch.optim.SGD([p for layer in parameters for p in layer.values()], LEARNING_RATE, MOMENTUM)
 
-        def step():
+        def loss_of(parameters, x, y):
             output = forward(network.layers, iter(parameters), x, self)
-            loss = functional.mse_loss(output, y) if network.reconstructs else functional.cross_entropy(output, y)
+            return functional.mse_loss(output, y) if network.reconstructs else functional.cross_entropy(output, y)
+
+        def step():
             optimizer.zero_grad()
-            loss.backward()
+            if network.per_example:
+                loss = _backward_per_example(loss_of, parameters, x, y)
+            else:
+                loss = loss_of(parameters, x, y)
+                loss.backward()
             optimizer.step()
             return loss.detach()
 
