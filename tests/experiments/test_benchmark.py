@@ -52,7 +52,7 @@ def assert_machine_is_told(report, printed):
 def assert_training_steps(report, printed):
     assert [row["name"] for row in report["networks"]] == ["every layer", "autoencoder", "DP-SGD"]
     for row in report["networks"]:
-        assert row.keys() == {"name", "input", "flops", "peers"}
+        assert row.keys() == {"name", "input", "per_example", "flops", "peers"}
         assert list(row["peers"]) == ["jaxcnn", "lax"]
         for peer, result in row["peers"].items():
             compiled = {"compile_seconds"} if peer in ("jaxcnn", "lax") else set()

@@ -44,8 +44,9 @@ def test_maximum_of_a_dtype_without_infinity(dtype):
 
 
 def test_pools_of_float8_are_those_of_the_same_numbers_in_single_precision():
-    """Where these, rounded, are finite: here all are."""
-    cases = [case for case in CASES if "pool" in case.name and case.name != "weighted_pool"]
+    """Where these, rounded, are finite: here all are. One case of each pool."""
+    pools = {case.name: case for case in CASES if "pool" in case.name and case.name != "weighted_pool"}
+    cases = list(pools.values())
 
     @quick
     def all_of(args):

@@ -6,7 +6,6 @@ That of `prelu`, whose slope is learnt, is below.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxcnn.contract import arguments
 from jaxcnn.contract.rules import custom_rule
@@ -18,14 +17,13 @@ def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
-    The gradient needs the mask z > 0, which is y > 0; a GPU keeps the array that the mask is taken from. Behind a norm
-    z costs nothing: it is computed again from the output of the convolution, which the norm keeps. Between two
+    The gradient needs the mask z > 0, which is y > 0. XLA keeps the array that the mask is taken from. Behind a norm z
+    costs nothing: it is computed again from the output of the convolution, which the norm keeps. Between two
     convolutions `partial(relu, keeps="output")` takes less: the second one keeps y anyway.
 
     Args:
         z: any shape.
-        keeps: what the mask is taken from, "input" or "output". Values and gradients are the same, and so is the
-            program for a CPU.
+        keeps: what the mask is taken from, "input" or "output". Values and gradients are the same.
 
     Returns:
         y = f(z), of the shape and dtype of z.
@@ -44,22 +42,13 @@ def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
     return activate("relu", z, _RELUS[arguments.choice("relu", "keeps", keeps, tuple(_RELUS))])
 
 
-def _mask_of_input(z, y):
-    """z > 0, on a CPU as y > 0: XLA keeps y there in any case, and with it z if that is looked at."""
-    return lax.platform_dependent(z, y, cpu=_mask_of_output, default=lambda z, y: z > 0)
-
-
-def _mask_of_output(z, y):
-    return y > 0
-
-
 _RELU = Activation(
     f=lambda z: jnp.where(z <= 0, 0.0, z),
-    kept=_mask_of_input,
+    kept=lambda z, y: z > 0,
     slope=lambda positive: jnp.where(positive, 1.0, 0.0),
     rounds=False,
 )
-_RELUS = {"input": _RELU, "output": _RELU._replace(kept=_mask_of_output)}
+_RELUS = {"input": _RELU, "output": _RELU._replace(kept=lambda z, y: y > 0)}
 
 
 def leaky_relu(z: jax.Array, negative_slope: float = 0.01) -> jax.Array:
