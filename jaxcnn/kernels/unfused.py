@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxcnn.contract.sharding import mesh_axes
@@ -22,13 +23,37 @@ def unfused(f: Callable[..., Any], *args: jax.Array) -> Any:
         return jax.jit(f)(*args)
 
 
-# XLA (jaxlib 0.10.2 and 0.12.0) makes a copy on a CPU as soon as it can. A copy that the backward pass needs would lie
-# in memory from the forward pass on. A barrier would not change that. LLVM knows that the condition is always true.
 def after(first: jax.Array, x: jax.Array) -> jax.Array:
-    """x, of which XLA makes no copy before it knows `first`: it takes x or 0 by the bits of a number of `first`."""
-    if 0 in first.shape or mesh_axes(first, x):  # the number would be sent to all devices
+    """x, of which XLA makes no copy before it knows `first`.
+
+    XLA (jaxlib 0.10.2 and 0.12.0) makes a copy on a CPU as soon as it can. A copy that the backward pass needs would
+    lie in memory from the forward pass on, and a barrier would not change that.
+    """
+    if 0 in first.shape or mesh_axes(first, x):  # on a mesh the number would be sent to all devices
         return x
-    number = lax.slice(first, (0,) * first.ndim, (1,) * first.ndim)
-    bits = lax.bitcast_convert_type(number, np.dtype(f"uint{8 * first.dtype.itemsize}"))
-    without_sign = bits.dtype.type(2 ** (8 * first.dtype.itemsize - 1) - 1)
+    return _after(lax.slice(first, (0,) * first.ndim, (1,) * first.ndim).reshape(()), x)
+
+
+@jax.custom_jvp
+def _after(number, x):
+    return _chosen(number, x)
+
+
+@_after.defjvp
+def _after_jvp(primals, tangents):
+    return _after(*primals), tangents[1]
+
+
+# The choice is x for all bits of the number. XLA does not see that, and waits for the number. LLVM, which compiles what
+# XLA has put in order, sees it and makes no choice.
+@custom_vmap
+def _chosen(number, x):
+    bits = lax.bitcast_convert_type(number, np.dtype(f"uint{8 * number.dtype.itemsize}"))
+    without_sign = bits.dtype.type(2 ** (8 * number.dtype.itemsize - 1) - 1)
     return jnp.where((bits & without_sign) <= without_sign, x, np.zeros((), x.dtype))
+
+
+@_chosen.def_vmap
+def _chosen_of_many(size, batched, number, x):
+    """One number of many is enough: x stays one array if only `first` is batched."""
+    return _chosen(number[0] if batched[0] else number, x), batched[1]

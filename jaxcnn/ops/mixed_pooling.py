@@ -163,8 +163,8 @@ def _softmax_pool_bwd(window, residuals, dy):
     """dx_k = p_k (1 + (x_k - y) / T) dy over the windows, dT = -Σ dy Var / T²."""
     ways = _gradients_by_place, _gradients_by_entry, _gradients_anew
     by_place, by_entry, anew = (partial(way, window=window) for way in ways)
-    few_windows = window.side_by_side or max(window.stride) == 1 or window.volume > FEW_ENTRIES
-    return lax.platform_dependent(residuals, dy, cpu=by_place, tpu=by_place if few_windows else by_entry, default=anew)
+    at_places = window.side_by_side or max(window.stride) == 1 or window.volume > FEW_ENTRIES
+    return lax.platform_dependent(residuals, dy, cpu=by_place, tpu=by_place if at_places else by_entry, default=anew)
 
 
 def _gradients_by_place(residuals, dy, window):
@@ -205,8 +205,10 @@ def _gradients_anew(residuals, dy, window):
     x = lax.optimization_barrier(x)  # or XLA finds that the forward pass has computed the same, and keeps that
     maximum, total, mean, square = _soft_means(x, temperature, window, jnp.divide, _squared_ratio)
     rest = mean * jnp.broadcast_to(widen(temperature), mean.shape)
-    dx, _ = _gradients_by_place((x, temperature, maximum, total, rest), dy, window)
-    return dx, -_sum_over_shared(widen(dy) * (square - jnp.square(mean)), temperature)
+    dx, dtemperature = _gradients_by_place((x, temperature, maximum, total, rest), dy, window)
+    if window.volume <= FEW_ENTRIES:  # of more, the difference of the two squares could lose many digits
+        dtemperature = -_sum_over_shared(widen(dy) * (square - jnp.square(mean)), temperature)
+    return dx, dtemperature
 
 
 def _terms(x, maximum, share, rest, scale):

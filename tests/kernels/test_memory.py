@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
 import jaxcnn as jc
+from jaxcnn.kernels.unfused import after
 
 CHAINS = {
     "slabs of images": (8, 32, 32, 24),
@@ -40,3 +42,13 @@ def test_a_chain_keeps_no_more_than_with_lax(shape):
         return jc.relu(jc.conv(x, w), keeps="output")
 
     assert memory(shape, of_ours) <= 1.1 * memory(shape, of_lax)
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf, -0.0, 3.0])
+def test_what_is_copied_late_is_the_same_whatever_the_other_holds(number):
+    """One array stays one if only the other is one of many: `out_axes` says so."""
+    x, numbers = jnp.arange(6.0).reshape(2, 3), jnp.full((4, 5), number)
+    np.testing.assert_array_equal(jax.vmap(after, in_axes=(0, None), out_axes=None)(numbers, x), x)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(after))(numbers[:2], x), x)
+    np.testing.assert_array_equal(jax.jacrev(lambda x: after(numbers, x)[0])(x)[:, 0], np.eye(3))
+    np.testing.assert_array_equal(jax.jvp(after, (numbers, x), (numbers, 2 * x))[1], 2 * x)

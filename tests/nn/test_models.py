@@ -115,7 +115,7 @@ def test_every_parameter_gets_a_finite_gradient(case, monkeypatch):
 
 
 def test_vgg_takes_the_maxima_before_relu():
-    """With the parameters, the values and the gradients of the published order, and relus that keep their outputs."""
+    """With the parameters, the values and the gradients of the published order."""
     model, input_shape = nn.vgg(11, 3, width=1, cifar=True), (1, 32, 32, 3)
     published, channels = [], 1
     for count in (1, 1, 2, 2, 2):

@@ -207,7 +207,8 @@ def by_slab_over_batch(f, x, dz, sliding):
     last. The places of the first axis have to move behind those of the other axes in that copy. The places of the last
     axis are behind them already. So the last axis is taken if both are equally long.
     """
-    size, x = sliding.places(x.shape[1:-1], dz.shape[1:-1]), after(dz, x)
+    size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
+    x = after(dz, x)
     if size[0] < size[-1]:
         return _by_first_axis_over_batch(f, x, dz, sliding)
     dw = _by_first_axis_over_batch(f, jnp.moveaxis(x, -2, 1), jnp.moveaxis(dz, -2, 1), sliding.last_axis_first())

@@ -17,8 +17,8 @@ def relu(z: jax.Array, *, keeps: str = "input") -> jax.Array:
 
         f(z) = max(z, 0)        f'(z) = 1 for z > 0, else 0
 
-    The gradient needs the mask z > 0, which is y > 0. XLA keeps the array that the mask is taken from. Behind a norm z
-    costs nothing: it is computed again from the output of the convolution, which the norm keeps. Between two
+    The gradient needs the mask z > 0, which is y > 0. XLA stores the array that it is taken from in its place. Behind
+    a norm z costs nothing: it is computed again from the output of the convolution, which the norm keeps. Between two
     convolutions `partial(relu, keeps="output")` takes less: the second one keeps y anyway.
 
     Args:
