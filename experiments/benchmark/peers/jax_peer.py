@@ -131,7 +131,7 @@ def _clipped_per_example(value_and_gradient):
         values, gradients = each(parameters, x, y)
         leaves, structure = jax.tree.flatten(gradients)
         sums, _ = optax.per_example_global_norm_clip(leaves, 1.0)
-        return values.mean(), jax.tree.unflatten(structure, [total / len(x) for total in sums])
+        return values.mean(), jax.tree.unflatten(structure, [total / len(x) for total in jax.tree.leaves(sums)])
 
     return clipped
 
