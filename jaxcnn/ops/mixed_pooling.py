@@ -197,8 +197,8 @@ def _gradients_by_entry(residuals, dy, window):
     return *add_up(dx), -_sum_over_shared(sum(dscale) / scale, temperature)
 
 
-# A GPU would read as many bytes of what is kept as of x. With u = t / T, dT = -Σ dy Var(u). Var(u) loses few digits as
-# E(u²) - E(u)²: it is at least E(u)² / |window|, since u is 0 at the maximum, which has the largest p.
+# A GPU would read as many bytes of what is kept as of x. With u = t / T, dT = -Σ dy Var(u). E(u²) - E(u)² loses at most
+# the digits of |window|: Var(u) is at least E(u)² / |window|, since u is 0 at the maximum, which has the largest p.
 def _gradients_anew(residuals, dy, window):
     """The gradients from x and the temperature alone, that of the temperature window by window."""
     x, temperature, *_ = residuals
