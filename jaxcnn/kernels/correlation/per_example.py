@@ -17,7 +17,7 @@ from jax.custom_batching import custom_vmap
 from jaxcnn.kernels.correlation.by_lax import has_static_places
 from jaxcnn.kernels.correlation.by_products import product_over_places, strided
 
-_FEW_IMAGES = 8  # of an example; for more, XLA's grouped convolution is about as fast
+_FEW_IMAGES = 4  # of an example; with more, the grouped convolution may be as fast
 
 
 def comes_one_by_one(x, dz, sliding, groups):
@@ -101,7 +101,8 @@ def by_columns_over_batch(x, dz, sliding, arithmetic):
     whole = padded.shape[1:-2]
     zeros, ones = (0,) * len(whole), (1,) * len(whole)
     columns = [strided(padded, (*zeros, i * stride), (*ones, dilation), (*whole, width)) for i in range(k)]
-    columns, rows = jnp.concatenate(columns, axis=-1), []
+    # The barrier makes XLA compile the columns once, and not for each row of the filters.
+    columns, rows = lax.optimization_barrier(jnp.concatenate(columns, axis=-1)), []
     few = dz.shape[-1] < columns.shape[-1]  # the smaller number becomes the rows of the matrix, as in other products
     for entry in np.ndindex(*others):
         first = [i * s for i, s in zip(entry, strides, strict=True)]
