@@ -70,8 +70,8 @@ def derived_from(
             values = iter(some)
             return way(*(next(values) if p else a for a, p in zip(primals, perturbed, strict=True)))
 
-        some = [tuple(a for a, p in zip(pair, perturbed, strict=True) if p) for pair in (primals, tangents)]
-        return f(*primals), jax.jvp(way_of_perturbed, *some)[1]
+        at, along = (tuple(a for a, p in zip(pair, perturbed, strict=True) if p) for pair in (primals, tangents))
+        return f(*primals), jax.jvp(way_of_perturbed, at, along)[1]
 
     f.defjvp(jvp, symbolic_zeros=True)
     return f(x, dz)
