@@ -45,7 +45,7 @@ def by_entry(x, w, sliding, groups, arithmetic):
     seen = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        grouped = _strided(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
+        grouped = strided(padded, first, sliding.stride, places).reshape(x.shape[0], *places, groups, shared)
         seen += lax.split(lax.convert_element_type(grouped, dtype), (1,) * shared, axis=x.ndim)
     terms = [a * weight for a, weight in zip(seen, lax.split(weights, (1,) * len(weights)), strict=True)]
     return _sum_in_four(terms).reshape(x.shape[0], *places, filters).astype(arithmetic.dtype or x.dtype)
@@ -117,7 +117,7 @@ def _products_of_entries(x, dz, sliding, arithmetic):
     products = []
     for entry in np.ndindex(*sliding.places(x.shape[1:-1], places)):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = lax.convert_element_type(_strided(padded, first, sliding.dilation, places), dtype)
+        seen = lax.convert_element_type(strided(padded, first, sliding.dilation, places), dtype)
         products.append(dz * lax.expand_dims(seen, (x.ndim - 1,)))
     return tuple(products)
 
@@ -134,7 +134,7 @@ def _dtype_of_sums(x, arithmetic):
     return max(accumulator, jnp.dtype(arithmetic.dtype or accumulator), key=lambda dtype: dtype.itemsize)
 
 
-def _strided(x, first, step, count):
+def strided(x, first, step, count):
     """`count` entries of x along each spatial axis, from `first` on every `step`-th."""
     last = [f + s * (m - 1) + 1 for f, s, m in zip(first, step, count, strict=True)]
     return lax.slice(x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *step, 1))
@@ -161,7 +161,7 @@ def by_one_place_over_batch(x, dz, sliding, arithmetic):
     """
     rank = x.ndim - 2
     size = sliding.places(x.shape[1:-1], (1,) * rank)
-    seen = _strided(sliding.pad(x), (0,) * rank, sliding.stride, size)
+    seen = strided(sliding.pad(x), (0,) * rank, sliding.stride, size)
     rows = lax.optimization_barrier(seen.reshape(x.shape[0], math.prod(seen.shape[1:])).T)
     dw = _product(rows, dz.reshape(dz.shape[0], dz.shape[-1]), (1,), (0,), arithmetic)
     return dw.reshape(*size, x.shape[-1], dz.shape[-1])
@@ -197,7 +197,7 @@ def by_product(x, w, sliding, arithmetic):
     terms = []
     for entry in np.ndindex(*size):
         first = [k * d for k, d in zip(entry, sliding.dilation, strict=True)]
-        terms.append(_product(_strided(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
+        terms.append(_product(strided(padded, first, sliding.stride, places), w[entry], (x.ndim - 1,), (0,), wide))
     return functools.reduce(operator.add, terms).astype(dtype)
 
 
@@ -209,8 +209,8 @@ def by_product_over_batch(x, dz, sliding, arithmetic):
     entries = []
     for entry in np.ndindex(*size):
         first = [k * s for k, s in zip(entry, sliding.stride, strict=True)]
-        seen = _strided(padded, first, sliding.dilation, places)
-        entries.append(_product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
+        seen = strided(padded, first, sliding.dilation, places)
+        entries.append(product_over_places(*((dz, seen) if few else (seen, dz)), arithmetic))
     dw = jnp.stack(entries).reshape(*size, *entries[0].shape)
     return jnp.swapaxes(dw, -1, -2) if few else dw
 
@@ -227,9 +227,9 @@ def by_met_product_over_batch(x, dz, sliding, arithmetic):
         ranges = [_met(k, *axis) for k, axis in zip(entry, rest, strict=True)]
         if all(count > 0 for _, _, count in ranges):
             first, start, count = zip(*ranges, strict=True)
-            seen = _strided(x, start, sliding.dilation, count)
-            of_dz = _strided(dz, first, (1,) * len(count), count)
-            entries.append(_product_over_places(seen, of_dz, arithmetic))
+            seen = strided(x, start, sliding.dilation, count)
+            of_dz = strided(dz, first, (1,) * len(count), count)
+            entries.append(product_over_places(seen, of_dz, arithmetic))
             x, dz, entries[-1] = lax.optimization_barrier((x, dz, entries[-1]))
         else:
             entries.append(jnp.zeros((x.shape[-1], dz.shape[-1]), arithmetic.dtype or x.dtype))
@@ -260,7 +260,7 @@ def by_patch_over_batch(x, dz, sliding, arithmetic, stored=False):
     """
     size = sliding.places(x.shape[1:-1], dz.shape[1:-1])
     patches = _patches(sliding.pad(x), size, dz.shape[1:-1], stored)
-    return _product_over_places(patches, dz, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
+    return product_over_places(patches, dz, arithmetic).reshape(*size, x.shape[-1], dz.shape[-1])
 
 
 def _patches(x, size, places, stored):
@@ -273,7 +273,7 @@ def _patches(x, size, places, stored):
     return lax.optimization_barrier(patches) if stored else patches
 
 
-def _product_over_places(a, b, arithmetic):
+def product_over_places(a, b, arithmetic):
     """The product of a [N, *M, C] and b [N, *M, O] that sums over all but the channels: [C, O].
 
     XLA sums over the rows of matrices as they lie in memory. It transposes arrays first to sum over several axes.

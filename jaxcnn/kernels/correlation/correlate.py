@@ -20,6 +20,12 @@ from jaxcnn.kernels.correlation import on_cpu, on_gpu
 from jaxcnn.kernels.correlation.by_lax import LAX, Arithmetic, Sliding, by_lax, by_lax_over_batch
 from jaxcnn.kernels.correlation.by_parts import by_group, by_residue
 from jaxcnn.kernels.correlation.by_products import by_entry, by_entry_over_batch, by_product, by_product_over_batch
+from jaxcnn.kernels.correlation.per_example import (
+    by_columns_over_batch,
+    by_example_over_batch,
+    comes_one_by_one,
+    derived_from,
+)
 
 __all__ = ["LAX", "Arithmetic", "Sliding", "correlate", "correlate_over_batch"]
 
@@ -58,7 +64,11 @@ def correlate_over_batch(
     if axes and groups > 1:
         default = partial(by_group, partial(by_lax_over_batch, **options), groups=groups)
     ways = {platform: on.way_over_batch(x, dz, groups=groups, **options) for platform, on in _PLATFORMS.items()}
-    return _platform_dependent(x, dz, ways, default)
+    way = partial(_platform_dependent, ways=ways, default=default)
+    if not comes_one_by_one(x, dz, sliding, groups):
+        return way(x, dz)
+    by_example = by_example_over_batch(ways["cpu"] or default, partial(by_columns_over_batch, **options))
+    return derived_from(way, partial(_platform_dependent, ways=ways | {"cpu": by_example}, default=default), x, dz)
 
 
 _PLATFORMS = {"cpu": on_cpu, "gpu": on_gpu}
