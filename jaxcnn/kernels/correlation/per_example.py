@@ -18,13 +18,14 @@ from jaxcnn.kernels.correlation.by_lax import has_static_places
 from jaxcnn.kernels.correlation.by_products import product_over_places, strided
 
 _FEW_IMAGES = 4  # of an example; with more, the grouped convolution may be as fast
+_FEW_ENTRIES = 128  # of a filter; each adds to what is compiled
 
 
 def comes_one_by_one(x, dz, sliding, groups):
     """Whether a CPU computes the examples of a `vmap` one after the other, given the types of x and dz of one.
 
     It does not where products of matrices compute all examples at once already, and not on a mesh, where the examples
-    may be split.
+    may be split. A mesh that only `jax.jit(in_shardings=...)` knows is not seen here.
     """
     image, places = x.shape[1:-1], dz.shape[1:-1]
     if groups > 1 or not (has_static_places(x) and has_static_places(dz)) or not image:
@@ -33,6 +34,7 @@ def comes_one_by_one(x, dz, sliding, groups):
     side_by_side = max(sliding.stride) == 1 and tuple(size) == sliding.dilation
     as_product = math.prod(size) == 1 or math.prod(places) == 1 or side_by_side
     few = isinstance(x.shape[0], int) and 0 < x.shape[0] <= _FEW_IMAGES
+    few = few and math.prod(size) <= _FEW_ENTRIES
     return few and not as_product and not sliding.upsamples and jax.typeof(x).sharding.mesh.empty
 
 
