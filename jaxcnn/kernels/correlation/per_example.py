@@ -24,8 +24,8 @@ _FEW_ENTRIES = 128  # of a filter; each adds to what is compiled
 def comes_one_by_one(x, dz, sliding, groups):
     """Whether a CPU computes the examples of a `vmap` one after the other, given the types of x and dz of one.
 
-    It does not where products of matrices compute all examples at once already, and not on a mesh, where the examples
-    may be split. A mesh that only `jax.jit(in_shardings=...)` knows is not seen here.
+    It does not where products of matrices compute all examples at once already, and not on a mesh or in `shard_map`,
+    where the examples may be split. A mesh that only `jax.jit(in_shardings=...)` knows is not seen here.
     """
     image, places = x.shape[1:-1], dz.shape[1:-1]
     if groups > 1 or not (has_static_places(x) and has_static_places(dz)) or not image:
@@ -33,8 +33,8 @@ def comes_one_by_one(x, dz, sliding, groups):
     size = sliding.places(image, places)
     side_by_side = max(sliding.stride) == 1 and tuple(size) == sliding.dilation
     as_product = math.prod(size) == 1 or math.prod(places) == 1 or side_by_side
-    few = isinstance(x.shape[0], int) and 0 < x.shape[0] <= _FEW_IMAGES
-    few = few and math.prod(size) <= _FEW_ENTRIES
+    few_images = isinstance(x.shape[0], int) and 0 < x.shape[0] <= _FEW_IMAGES
+    few = few_images and math.prod(size) <= _FEW_ENTRIES
     return few and not as_product and not sliding.upsamples and jax.typeof(x).sharding.mesh.empty
 
 
@@ -46,7 +46,7 @@ def by_example_over_batch(way: Callable[..., jax.Array], one: Callable[..., jax.
     f = custom_vmap(way)
 
     @f.def_vmap
-    def of_many(size, batched, x, dz):
+    def batching_rule(size, batched, x, dz):
         if all(batched):
 
             def loop(x, dz):
