@@ -79,7 +79,7 @@ def tests_on_the_device(options, save):
     """The tests of every op."""
     left = max(30, options.end - time.monotonic())
     chosen = "jax_derives and relu" if options.quick else "jax_derives or dtype"
-    pytest = ["pytest", "-q", "-n", "6", "--tb=line", "--maxfail=60", "-p", "no:benchmark", "-k", chosen]
+    pytest = ["pytest", "-v", "-n", "6", "--tb=line", "--maxfail=60", "-p", "no:benchmark", "-k", chosen]
     command = [sys.executable, "-m", *pytest, "tests/ops/test_every_op.py"]
     environment = {**os.environ, "JAX_PLATFORMS": "", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.1"}
     try:
@@ -89,7 +89,8 @@ def tests_on_the_device(options, save):
         text, code = (late.stdout or b"").decode(), "no time left"
     (options.out / "tests.txt").write_text(text)
     save({"exit": code})
-    return text[-3000:]
+    lines = text.splitlines()
+    return "\n".join([*(line for line in lines if " FAILED " in line), *lines[-5:]])
 
 
 def run(parts, report, path):

@@ -76,6 +76,23 @@ def test_no_filter_gradient_of_a_setting_drawn_at_random_is_one(number):
     assert "Forward" not in gradient_program(jaxcnn.conv_general_dilated, 1, x, w, **options).kernels
 
 
+STRIDED_AND_DILATED = {
+    "images": ((8, 33, 33, 16), (3, 3, 16, 8), {}),
+    "volumes": ((4, 11, 7, 6, 8), (5, 5, 5, 8, 16), {}),
+    "groups": ((8, 33, 33, 16), (5, 5, 8, 8), {"feature_group_count": 2}),
+}
+
+
+@pytest.mark.parametrize(("x", "w", "options"), STRIDED_AND_DILATED.values(), ids=STRIDED_AND_DILATED)
+def test_the_input_gradient_of_a_strided_dilated_layer_slides_over_no_zeros(x, w, options):
+    """cuDNN would multiply by the zeros between the entries: it has no kernel for gradients of dilated layers."""
+    rank = len(x) - 2
+    options = options | {"window_strides": (2,) * rank, "rhs_dilation": (3,) * rank}
+    assert gradient_program(lax.conv_general_dilated, 0, x, w, **options).kernels["Forward"] == 1
+    ours = gradient_program(jaxcnn.conv_general_dilated, 0, x, w, **options).kernels
+    assert ours["Forward"] == 2**rank  # one for each residue
+
+
 # XLA splits the sum of this product, as that of any product of these matrices, and stores its parts.
 SPLIT_SUM = "conv 128x5x5x16 to 96, kernel 5 | dw | float32"
 

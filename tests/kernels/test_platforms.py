@@ -17,6 +17,12 @@ import jaxcnn as jc
 CALLS = {
     "conv dx of one channel": (partial(jc.conv, stride=2), [(2, 9, 8, 1), (3, 2, 1, 4)], 0, "transpose.*\n.*reverse"),
     "conv dx of one filter": (jc.conv, [(2, 9, 3), (3, 3, 1)], 0, "transpose.*\n.*reverse"),
+    "conv dx, strided and dilated": (
+        partial(jc.conv, stride=2, dilation=3, padding="VALID"),
+        [(2, 12, 13, 3), (3, 2, 3, 4)],
+        0,
+        "optimization_barrier",
+    ),
     "conv_transpose": (partial(jc.conv_transpose, stride=2), [(2, 5, 3), (3, 1, 3)], None, "transpose.*\n.*reverse"),
     "conv dw, rows behind": (partial(jc.conv, stride=2), [(2, 6, 8, 3), (1, 1, 3, 4)], 1, r"\[\[0, -1\], \[0, -1\]\]"),
     "conv dw, a crop in front": (

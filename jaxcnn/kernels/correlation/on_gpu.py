@@ -8,9 +8,11 @@ XLA's GPU compiler gives a convolution to one of three kernels by its form alone
     BackwardInput   no groups; reversed filters; no stride, no dilation;
     Forward         all others.
 
-A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated layers that took 3 to 4
-times as long as a prototype of the way below, measured once on an NVIDIA H100. Others measured more. `python
-experiments/accelerators.py --device` measures it.
+The input gradient of a layer that is both strided and dilated runs as Forward over images with zeros between their
+entries. For three such layers that were drawn at random it took 3, 3 and 40 times as long as the way below, measured
+once on an NVIDIA H100. A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated
+layers that took 3 to 4 times as long as a prototype of the way below, measured once there. Others measured more.
+`python experiments/accelerators.py --device` measures it.
 
 Before that, XLA's `conv_operand_swapper.cc` exchanges the two arrays if what slides has more places than the image. It
 does so for images of two axes without groups.
@@ -20,8 +22,8 @@ import math
 from functools import partial
 
 from jaxcnn.contract.sharding import mesh_axes
-from jaxcnn.kernels.correlation.by_lax import by_lax_over_batch, has_static_places
-from jaxcnn.kernels.correlation.by_parts import by_subpixel
+from jaxcnn.kernels.correlation.by_lax import by_lax, by_lax_over_batch, has_static_places
+from jaxcnn.kernels.correlation.by_parts import by_residue, by_subpixel
 from jaxcnn.kernels.correlation.by_products import by_met_product_over_batch, by_patch, by_patch_over_batch, by_product
 from jaxcnn.kernels.correlation.by_rewriting import (
     by_crop_over_batch,
@@ -31,7 +33,7 @@ from jaxcnn.kernels.correlation.by_rewriting import (
     by_zeros_behind_over_batch,
 )
 
-_FEW_ENTRIES = 27  # of filters: each is a product of matrices to compile
+_FEW_ENTRIES = 27  # of filters: each is a product of matrices, or a residue, to compile
 
 
 # The gains are those of prototypes, measured once on an NVIDIA H100 for images of 3 channels. Patches are stored before
@@ -40,12 +42,18 @@ _FEW_ENTRIES = 27  # of filters: each is a product of matrices to compile
 def way(x, w, sliding, groups, arithmetic):
     """The way of `correlate` by the first branch that applies. None stands for `by_lax`."""
     *size, channels, _ = w.shape
-    if not has_static_places(x) or groups > 1 or mesh_axes(x, w) or max(sliding.dilation, default=1) > 1:
+    if not has_static_places(x) or mesh_axes(x, w):
+        return None
+    unstrided = max(sliding.stride, default=1) == 1
+    few_residues = math.prod(map(min, size, sliding.upsampling)) <= _FEW_ENTRIES
+    if sliding.upsamples and unstrided and max(sliding.dilation) > 1 and few_residues:
+        part = partial(by_lax, arithmetic=arithmetic)
+        return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=True)
+    if groups > 1 or max(sliding.dilation, default=1) > 1:
         return None
     if tuple(size) == sliding.stride and not sliding.upsamples and (channels <= 4 or _are_large(size)):
         # 1.4 times for 4 x 4, 2 times for 16 x 16
         return partial(by_patch, sliding=sliding, arithmetic=arithmetic, stored=True)
-    unstrided = max(sliding.stride, default=1) == 1
     if tuple(size) == sliding.upsampling and unstrided and _are_large(size):  # 11 times for 16 x 16
         return partial(by_subpixel, partial(by_product, arithmetic=arithmetic), sliding=sliding)
     return None
