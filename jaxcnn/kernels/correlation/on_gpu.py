@@ -45,7 +45,7 @@ def way(x, w, sliding, groups, arithmetic):
     if not has_static_places(x) or mesh_axes(x, w):
         return None
     unstrided = max(sliding.stride, default=1) == 1
-    few_residues = math.prod(map(min, size, sliding.upsampling)) <= _FEW_ENTRIES
+    few_residues = math.prod(sliding.upsampling) <= _FEW_ENTRIES
     if sliding.upsamples and unstrided and max(sliding.dilation) > 1 and few_residues:
         part = partial(by_lax, arithmetic=arithmetic)
         return partial(by_residue, part, sliding=sliding, groups=groups, padded_once=True)
