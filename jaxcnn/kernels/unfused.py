@@ -19,6 +19,8 @@ def unfused(f: Callable[..., Any], *args: jax.Array) -> Any:
     On a CPU `lax.optimization_barrier` does not have this effect: XLA removes it before it fuses. f must hold no
     convolution: XLA computes one in such a function by its own loops, the slowest of its kernels.
     """
+    if mesh_axes(*args):  # XLA does not split what is in such a function among devices
+        return f(*args)
     with set_xla_metadata(inlineable="false"):
         return jax.jit(f)(*args)
 
@@ -29,7 +31,8 @@ def after(first: jax.Array, x: jax.Array) -> jax.Array:
     XLA (jaxlib 0.10.2 and 0.12.0) makes a copy on a CPU as soon as it can. A copy that the backward pass needs would
     lie in memory from the forward pass on, and a barrier would not change that.
     """
-    if 0 in first.shape or mesh_axes(first, x):  # on a mesh the number would be sent to all devices
+    # On a mesh the number would be sent to all devices. Complex numbers have no bits to test.
+    if 0 in first.shape or mesh_axes(first, x) or jnp.iscomplexobj(first):
         return x
     return _after(lax.slice(first, (0,) * first.ndim, (1,) * first.ndim).reshape(()), x)
 
@@ -44,13 +47,11 @@ def _after_jvp(primals, tangents):
     return _after(*primals), tangents[1]
 
 
-# The choice is x for all bits of the number. XLA does not see that, and waits for the number. LLVM, which compiles what
-# XLA has put in order, sees it and makes no choice.
+# No number is above infinity, and the choice is always x. XLA does not see that, and waits for the number. LLVM, which
+# compiles what XLA has put in order, sees it and makes no choice.
 @custom_vmap
 def _chosen(number, x):
-    bits = lax.bitcast_convert_type(number, np.dtype(f"uint{8 * number.dtype.itemsize}"))
-    without_sign = bits.dtype.type(2 ** (8 * number.dtype.itemsize - 1) - 1)
-    return jnp.where((bits & without_sign) <= without_sign, x, np.zeros((), x.dtype))
+    return jnp.where(number > np.inf, np.zeros((), x.dtype), x)
 
 
 @_chosen.def_vmap
