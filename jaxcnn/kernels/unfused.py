@@ -31,7 +31,7 @@ def after(first: jax.Array, x: jax.Array) -> jax.Array:
     XLA (jaxlib 0.10.2 and 0.12.0) makes a copy on a CPU as soon as it can. A copy that the backward pass needs would
     lie in memory from the forward pass on, and a barrier would not change that.
     """
-    # On a mesh the number would be sent to all devices. Complex numbers have no bits to test.
+    # On a mesh the number would be sent to all devices. Complex numbers have no order.
     if 0 in first.shape or mesh_axes(first, x) or jnp.iscomplexobj(first):
         return x
     return _after(lax.slice(first, (0,) * first.ndim, (1,) * first.ndim).reshape(()), x)
