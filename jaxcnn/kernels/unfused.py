@@ -19,8 +19,6 @@ def unfused(f: Callable[..., Any], *args: jax.Array) -> Any:
     On a CPU `lax.optimization_barrier` does not have this effect: XLA removes it before it fuses. f must hold no
     convolution: XLA computes one in such a function by its own loops, the slowest of its kernels.
     """
-    if mesh_axes(*args):  # XLA does not split what is in such a function among devices
-        return f(*args)
     with set_xla_metadata(inlineable="false"):
         return jax.jit(f)(*args)
 

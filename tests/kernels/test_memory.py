@@ -44,7 +44,7 @@ def test_a_chain_keeps_no_more_than_with_lax(shape):
     assert memory(shape, of_ours) <= 1.1 * memory(shape, of_lax)
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, -0.0, 3.0])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, -0.0, 3.0, 1j])
 def test_what_is_copied_late_is_the_same_whatever_the_other_holds(number):
     """One array stays one if only the other is one of many: `out_axes` says so."""
     x, numbers = jnp.arange(6.0).reshape(2, 3), jnp.full((4, 5), number)

@@ -8,11 +8,12 @@ XLA's GPU compiler gives a convolution to one of three kernels by its form alone
     BackwardInput   no groups; reversed filters; no stride, no dilation;
     Forward         all others.
 
+A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated layers that took 3 to 4
+times as long as a prototype of the way below, measured once on an NVIDIA H100. Others measured more. `python
+experiments/accelerators.py --device` measures it.
+
 The input gradient of a layer that is both strided and dilated runs as Forward over images with zeros between their
-entries. For three such layers that were drawn at random it took 3, 3 and 40 times as long as the way below, measured
-once on an NVIDIA H100. A filter gradient that runs as Forward slides dz, as large as an image, as a filter. For dilated
-layers that took 3 to 4 times as long as a prototype of the way below, measured once there. Others measured more.
-`python experiments/accelerators.py --device` measures it.
+entries. It took 3, 3 and 40 times as long as the way below for three such layers, measured once on an NVIDIA H100.
 
 Before that, XLA's `conv_operand_swapper.cc` exchanges the two arrays if what slides has more places than the image. It
 does so for images of two axes without groups.
